@@ -1,0 +1,16 @@
+import { z } from 'zod';
+
+/** A moment as every answer shows it: UTC, to the second, such as `2026-05-01T00:00:00Z`. */
+export const wireTimeSchema = z
+  .string()
+  .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$/)
+  .meta({
+    format: 'date-time',
+    description: 'A moment in UTC, to the second.',
+    examples: ['2026-05-01T00:00:00Z'],
+  });
+
+/** Writes a moment for the wire; the fraction of a second is cut off, never rounded up into the future. */
+export function toWireTime(date: Date): string {
+  return `${date.toISOString().slice(0, 'YYYY-MM-DDTHH:MM:SS'.length)}Z`;
+}
