@@ -1,0 +1,47 @@
+export type StripeErrorType =
+  | 'invalid_request_error'
+  | 'card_error'
+  | 'api_error'
+  | 'idempotency_error'
+  | 'rate_limit_error'
+  | 'authentication_error';
+
+export interface StripeErrorFields {
+  readonly status: number;
+  readonly type: StripeErrorType;
+  readonly message: string;
+  readonly code?: string;
+  readonly param?: string;
+  readonly declineCode?: string;
+  /** Further members of the `error` object, such as `payment_intent` on a declined confirmation. */
+  readonly extra?: Readonly<Record<string, unknown>>;
+  /** What was changed before the refusal stays, as a declined payment leaves its charge. Otherwise it is undone. */
+  readonly keepsChanges?: boolean;
+}
+
+/** A refusal in Stripe's own form. The HTTP layer turns it into `{ error: { type, code, message, param } }`. */
+export class StripeError extends Error {
+  readonly fields: StripeErrorFields;
+
+  constructor(fields: StripeErrorFields) {
+    super(fields.message);
+    this.name = 'StripeError';
+    this.fields = fields;
+  }
+}
+
+/** 400 `invalid_request_error`, the commonest refusal. */
+export function invalidRequest(message: string, rest: { code?: string; param?: string } = {}): StripeError {
+  return new StripeError({ status: 400, type: 'invalid_request_error', message, ...rest });
+}
+
+/** 404 `resource_missing`, worded as Stripe words it: `No such customer: 'cus_1'`. */
+export function resourceMissing(noun: string, id: string, param = 'id'): StripeError {
+  return new StripeError({
+    status: 404,
+    type: 'invalid_request_error',
+    code: 'resource_missing',
+    message: `No such ${noun}: '${id}'`,
+    param,
+  });
+}

@@ -1,0 +1,205 @@
+import { DatabaseSync } from 'node:sqlite';
+
+export interface Stored {
+  readonly id: string;
+}
+
+/**
+ * What the local Stripe keeps, in memory for speed and in one SQLite file so that it survives a restart or a
+ * kill -9. Values are never changed in place: a change is a new value under the same id, so that an event can
+ * hold the object as it was without copying it.
+ */
+export interface Store {
+  get(kind: string, id: string): Stored | undefined;
+  /** Inserts or replaces. The place in the order of creation is that of the first insert. */
+  put(kind: string, value: Stored): void;
+  remove(kind: string, id: string): void;
+  /** Values newest first, starting after (older than) the given id. */
+  newestFirst(kind: string, after?: string): Iterable<Stored>;
+  /** Values oldest first, starting after (newer than) the given id. */
+  oldestFirst(kind: string, after?: string): Iterable<Stored>;
+  /** Values of one customer (or another owner), oldest first: see `ownerOf`. */
+  ownedBy(kind: string, owner: string): readonly Stored[];
+  count(kind: string): number;
+  /** Runs `work`; when it throws, everything it put or removed is as before, unless `keeps(error)`. */
+  atomically<T>(work: () => T, keeps: (error: unknown) => boolean): T;
+  close(): void;
+}
+
+interface Table {
+  readonly byId: Map<string, { value: Stored; seq: number }>;
+  /** Ids by seq; a removed one leaves a hole, so that positions stay valid. */
+  readonly order: (string | undefined)[];
+  readonly byOwner: Map<string, Set<string>>;
+}
+
+interface Undo {
+  readonly kind: string;
+  readonly id: string;
+  readonly before: Stored | undefined;
+}
+
+/**
+ * Opens the store. `path` is a file, or ':memory:'.
+ * `ownerOf` names the owner under which `ownedBy` finds a value; it must not change over a value's life.
+ */
+export function openStore(path: string, ownerOf: (value: Stored) => string | null): Store {
+  const disk = openDisk(path);
+  const tables = new Map<string, Table>();
+  let undo: Undo[] | null = null;
+  const dirty = new Map<string, { kind: string; id: string }>();
+
+  const table = (kind: string): Table => {
+    let found = tables.get(kind);
+    if (!found) {
+      found = { byId: new Map(), order: [], byOwner: new Map() };
+      tables.set(kind, found);
+    }
+    return found;
+  };
+
+  const write = (kind: string, value: Stored): void => {
+    const { byId, order, byOwner } = table(kind);
+    const known = byId.get(value.id);
+    if (known) {
+      known.value = value;
+      return;
+    }
+    byId.set(value.id, { value, seq: order.length });
+    order.push(value.id);
+    const owner = ownerOf(value);
+    if (owner === null) return;
+    const owned = byOwner.get(owner);
+    if (owned) owned.add(value.id);
+    else byOwner.set(owner, new Set([value.id]));
+  };
+
+  const erase = (kind: string, id: string): void => {
+    const { byId, order, byOwner } = table(kind);
+    const known = byId.get(id);
+    if (!known) return;
+    byId.delete(id);
+    order[known.seq] = undefined;
+    const owner = ownerOf(known.value);
+    if (owner !== null) byOwner.get(owner)?.delete(id);
+  };
+
+  const note = (kind: string, id: string): void => {
+    undo?.push({ kind, id, before: table(kind).byId.get(id)?.value });
+    dirty.set(`${kind} ${id}`, { kind, id });
+  };
+
+  const flush = (): void => {
+    if (dirty.size === 0) return;
+    disk.save(
+      [...dirty.values()].map(({ kind, id }) => ({
+        kind,
+        id,
+        value: table(kind).byId.get(id)?.value ?? null,
+      })),
+    );
+    dirty.clear();
+  };
+
+  for (const { kind, value } of disk.load()) write(kind, value);
+
+  return {
+    get: (kind, id) => table(kind).byId.get(id)?.value,
+    put(kind, value) {
+      note(kind, value.id);
+      write(kind, value);
+      if (!undo) flush();
+    },
+    remove(kind, id) {
+      note(kind, id);
+      erase(kind, id);
+      if (!undo) flush();
+    },
+    *newestFirst(kind, after) {
+      const { byId, order } = table(kind);
+      const start = after === undefined ? order.length : (byId.get(after)?.seq ?? 0);
+      for (let seq = start - 1; seq >= 0; seq--) {
+        const id = order[seq];
+        const found = id === undefined ? undefined : byId.get(id);
+        if (found) yield found.value;
+      }
+    },
+    *oldestFirst(kind, after) {
+      const { byId, order } = table(kind);
+      const start = after === undefined ? 0 : (byId.get(after)?.seq ?? order.length) + 1;
+      for (let seq = start; seq < order.length; seq++) {
+        const id = order[seq];
+        const found = id === undefined ? undefined : byId.get(id);
+        if (found) yield found.value;
+      }
+    },
+    ownedBy(kind, owner) {
+      const { byId, byOwner } = table(kind);
+      return [...(byOwner.get(owner) ?? [])].flatMap((id) => byId.get(id)?.value ?? []);
+    },
+    count: (kind) => table(kind).byId.size,
+    atomically(work, keeps) {
+      if (undo) return work();
+      undo = [];
+      try {
+        return work();
+      } catch (error) {
+        if (!keeps(error)) {
+          for (const { kind, id, before } of undo.reverse()) {
+            if (before) write(kind, before);
+            else erase(kind, id);
+          }
+          dirty.clear();
+        }
+        throw error;
+      } finally {
+        undo = null;
+        flush();
+      }
+    },
+    close() {
+      flush();
+      disk.close();
+    },
+  };
+}
+
+interface Disk {
+  load(): Iterable<{ kind: string; value: Stored }>;
+  save(changes: readonly { kind: string; id: string; value: Stored | null }[]): void;
+  close(): void;
+}
+
+function openDisk(path: string): Disk {
+  const db = new DatabaseSync(path);
+  // NORMAL in WAL mode survives a killed process; only a power cut can lose the last moments, which is fine here.
+  db.exec('pragma journal_mode = wal; pragma synchronous = normal');
+  db.exec(
+    'create table if not exists object (seq integer primary key, kind text not null, id text not null, value text not null, unique (kind, id))',
+  );
+  const upsert = db.prepare(
+    'insert into object (kind, id, value) values (?, ?, ?) on conflict (kind, id) do update set value = excluded.value',
+  );
+  const remove = db.prepare('delete from object where kind = ? and id = ?');
+  return {
+    *load() {
+      for (const row of db.prepare('select kind, value from object order by seq').iterate()) {
+        yield { kind: String(row['kind']), value: JSON.parse(String(row['value'])) };
+      }
+    },
+    save(changes) {
+      db.exec('begin');
+      try {
+        for (const { kind, id, value } of changes) {
+          if (value) upsert.run(kind, id, JSON.stringify(value));
+          else remove.run(kind, id);
+        }
+        db.exec('commit');
+      } catch (error) {
+        db.exec('rollback');
+        throw error;
+      }
+    },
+    close: () => db.close(),
+  };
+}
