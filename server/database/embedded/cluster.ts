@@ -1,0 +1,80 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { RunAs } from './user.ts';
+
+export type Cluster = { clusterDir: string; user: string; password: string };
+
+type Options = { dataDir: string; clusterDir: string; initdb: string; runAs: RunAs; durable: boolean };
+
+const USER = 'postgres';
+
+/**
+ * How PostgreSQL is told its directory. On Linux by a link that leads to the working directory itself, so
+ * that a user who may not enter the directories above (a private home) can still work in it.
+ */
+export const pathForPostgres = (directory: string): string =>
+  process.platform === 'linux' ? '/proc/self/cwd' : directory;
+
+/**
+ * Returns the cluster kept in `dataDir`, made on first use. Making it is all or nothing: it is built aside and
+ * renamed into place, so a start that was interrupted leaves nothing half made.
+ */
+export const openCluster = async (options: Options): Promise<Cluster> => {
+  const { dataDir, clusterDir } = options;
+  const passwordPath = join(dataDir, 'password');
+  if (!existsSync(clusterDir)) {
+    const password = randomBytes(24).toString('base64url');
+    await writeFile(passwordPath, password, { mode: 0o600, flush: true });
+    await createCluster(options, password);
+  }
+  if (!existsSync(passwordPath)) {
+    throw new Error(`${passwordPath} is missing, and nobody else knows the password of ${clusterDir}.`);
+  }
+  return { clusterDir, user: USER, password: await readFile(passwordPath, 'utf8') };
+};
+
+const createCluster = async (options: Options, password: string): Promise<void> => {
+  const { dataDir, clusterDir, runAs } = options;
+  const building = join(dataDir, 'building');
+  const cluster = join(building, 'cluster');
+  await rm(building, { recursive: true, force: true });
+  await mkdir(cluster, { recursive: true, mode: 0o700 });
+  // initdb reads the password from a file: on its command line everybody could.
+  await writeFile(join(building, 'password'), password, { mode: 0o600 });
+  if ('uid' in runAs) {
+    for (const path of [building, cluster, join(building, 'password')])
+      await chown(path, runAs.uid, runAs.gid);
+  }
+  await runInitdb(options, cluster);
+  await rename(cluster, clusterDir);
+  if (options.durable) await syncDirectory(dataDir);
+  await rm(building, { recursive: true, force: true });
+};
+
+const runInitdb = async ({ initdb, runAs, durable }: Options, cluster: string): Promise<void> => {
+  const directory = pathForPostgres(cluster);
+  const args = ['-D', directory, '-U', USER, '-A', 'scram-sha-256', `--pwfile=${directory}/../password`];
+  // The same order and case rules on every machine, whatever languages it has installed.
+  args.push('-E', 'UTF8', '--no-locale', '--locale-provider=builtin', '--builtin-locale=C.UTF-8');
+  if (!durable) args.push('--no-sync');
+  try {
+    await promisify(execFile)(initdb, args, { ...runAs, cwd: cluster, env: { PATH: '/usr/bin:/bin' } });
+  } catch (cause) {
+    const said = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim() : String(cause);
+    throw new Error(`initdb could not make a database cluster in ${cluster}:\n${said}`, { cause });
+  }
+};
+
+/** Without this a power cut could forget the rename, and the next start would begin from nothing. */
+const syncDirectory = async (path: string): Promise<void> => {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+};

@@ -1,0 +1,42 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+
+export type DirectoryLock = { release(): void };
+
+/**
+ * Makes this process the only owner of `dataDir`, or throws an error that names the process which is.
+ *
+ * The lock is SQLite's on an empty file: taken atomically, on every platform, and given back by the kernel
+ * when the process dies, however it dies. A pid file alone can do neither; here it only feeds the message.
+ */
+export const lockDirectory = (dataDir: string): DirectoryLock => {
+  const ownerPath = join(dataDir, 'owner.pid');
+  const lock = new DatabaseSync(join(dataDir, 'owner.lock'));
+  try {
+    lock.exec('begin exclusive');
+  } catch (error) {
+    lock.close();
+    if (!isBusy(error)) throw error;
+    throw new Error(
+      `The embedded PostgreSQL in ${dataDir} is already in use by process ${readOwner(ownerPath)}. ` +
+        'Stop that process first, or give this one a directory of its own by DATA_DIR.',
+    );
+  }
+  writeFileSync(ownerPath, `${process.pid}\n`, { mode: 0o600 });
+  return { release: () => lock.close() };
+};
+
+const SQLITE_BUSY = 5;
+
+const isBusy = (error: unknown): boolean =>
+  error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+
+/** The owner writes its pid just after taking the lock, so for an instant there may be none to read. */
+const readOwner = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8').trim() || 'unknown';
+  } catch {
+    return 'unknown';
+  }
+};
