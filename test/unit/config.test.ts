@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, readConfig } from '../../server/config.ts';
+
+const mistakesOf = (env: Record<string, string>): readonly string[] => {
+  try {
+    readConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.mistakes;
+    throw error;
+  }
+  return [];
+};
+
+const live = { STRIPE_SECRET_KEY: 'sk_live_1234567890', DATABASE_URL: 'postgres://u:p@db/billing' };
+
+describe('readConfig', () => {
+  it('starts everything of its own when nothing is given', () => {
+    const config = readConfig({});
+    expect(config.database).toEqual({ kind: 'embedded' });
+    expect(config.stripe).toEqual({ kind: 'local', port: { number: 12111, fixed: false } });
+    expect(config.email).toEqual({ kind: 'mailbox' });
+    expect([...config.roles]).toEqual(['api', 'webhooks', 'worker']);
+    expect(config.dataDir).toMatch(/\.data$/);
+  });
+
+  it('takes an empty variable for an absent one', () => {
+    expect(readConfig({ PORT: '', DATABASE_URL: ' ' }).database.kind).toBe('embedded');
+  });
+
+  it('starts nothing of the sandbox when database and Stripe are given', () => {
+    const config = readConfig({
+      DATABASE_URL: 'postgres://u:p@127.0.0.1/billing',
+      STRIPE_SECRET_KEY: 'sk_test_1234567890',
+      STRIPE_API_BASE: 'http://127.0.0.1:9',
+    });
+    expect([config.database.kind, config.stripe.kind, config.email.kind]).toEqual(['url', 'real', 'off']);
+  });
+
+  it('names every mistake at once, by variable, and repeats no value', () => {
+    const mistakes = mistakesOf({
+      PORT: '99999',
+      DATABASE_URL: 'mysql://secret',
+      STRIPE_SECRET_KEY: 'hunter2hunter2',
+      ROLES: 'api,cook',
+      LOG_LEVEL: 'loud',
+      INTERNAL_API_TOKEN: 'short',
+      EMAIL_FROM: 'nobody',
+    });
+    expect(mistakes.map((line) => line.split(' ')[0]).sort()).toEqual([
+      'DATABASE_URL',
+      'EMAIL_FROM',
+      'INTERNAL_API_TOKEN',
+      'LOG_LEVEL',
+      'PORT',
+      'ROLES',
+      'STRIPE_SECRET_KEY',
+    ]);
+    expect(mistakes.join()).not.toMatch(/secret\b(?! or)|hunter2|99999|cook|loud|short/);
+  });
+
+  it.each<[string, Record<string, string>, RegExp]>([
+    ['the embedded database', { STRIPE_SECRET_KEY: live.STRIPE_SECRET_KEY }, /^DATABASE_URL is missing/],
+    [
+      'an unencrypted Stripe',
+      { ...live, STRIPE_API_BASE: 'http://127.0.0.1:12111' },
+      /^STRIPE_API_BASE must be https/,
+    ],
+    [
+      'the local Stripe (live Resend key)',
+      { RESEND_API_KEY: 're_12345678' },
+      /^RESEND_API_KEY is set without/,
+    ],
+  ])('refuses %s next to a live key', (_part, env, expected) => {
+    expect(mistakesOf(env)).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it('refuses halves of pairs', () => {
+    expect(mistakesOf({ STRIPE_WEBHOOK_SECRETS: 'whsec_12345678' })).toHaveLength(1);
+    expect(mistakesOf({ STRIPE_API_BASE: 'http://127.0.0.1:1' })).toHaveLength(1);
+    expect(mistakesOf({ RESEND_BASE_URL: 'http://127.0.0.1:1' })).toHaveLength(1);
+  });
+
+  it('tells a port that was asked for from one that may move', () => {
+    expect(readConfig({ PORT: '8080' }).port).toEqual({ number: 8080, fixed: true });
+    expect(readConfig({}).port).toEqual({ number: 8080, fixed: false });
+  });
+});
