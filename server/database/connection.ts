@@ -1,0 +1,104 @@
+import { Migrator } from '@mikro-orm/migrations';
+import { type EntityManager, MikroORM, UnderscoreNamingStrategy } from '@mikro-orm/postgresql';
+import type { Pool, PoolConfig } from 'pg';
+import { MIGRATIONS } from '../../migrations/list.ts';
+import { ENTITIES } from './entities.ts';
+
+export type Tx = EntityManager;
+
+export type Database = {
+  readonly orm: MikroORM;
+  /** MikroORM's own pool, for prepared statements that need no entities. */
+  readonly pool: Pool;
+  readonly url: string;
+  /**
+   * Runs `fn` in one transaction on an entity manager of its own, commits what it returns and rolls back
+   * what it throws. Changed entities are flushed before the commit. Never nested.
+   */
+  transaction<T>(fn: (tx: Tx) => Promise<T>): Promise<T>;
+  /** Waits for open statements and closes every connection. */
+  close(): Promise<void>;
+};
+
+export type DatabaseOptions = {
+  url: string;
+  poolMax: number;
+  /** What the server's own views call our connections. */
+  applicationName: string;
+  /** How long a statement may run on the server, locks it waits for included; 0 for as long as it needs. */
+  statementTimeoutMs?: number;
+  /** How long to wait for a connection, be it a new one or one in use. */
+  connectionTimeoutMs?: number;
+  /** Told about connections that broke while nobody used them; the pool has already dropped them. */
+  onIdleError?: (error: Error) => void;
+};
+
+/** Longer than any transaction of ours stays silent while it reads from Stripe. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
+const KEEP_ALIVE_DELAY_MS = 10_000;
+/** On a dead connection the server's own timeout never arrives; ours comes this much later. */
+const QUERY_TIMEOUT_GRACE_MS = 2_000;
+
+/** Connects to PostgreSQL; throws what `isDatabaseUnavailable` recognises if nobody answers. */
+export async function connectDatabase(options: DatabaseOptions): Promise<Database> {
+  const orm = await MikroORM.init({
+    clientUrl: options.url,
+    entities: ENTITIES,
+    extensions: [Migrator],
+    namingStrategy: UnderscoreNamingStrategy,
+    // Values never go to a log, and neither do statements, because MikroORM writes the values into them.
+    debug: false,
+    logger: () => undefined,
+    forceUtcTimezone: true,
+    migrations: { migrationsList: MIGRATIONS, snapshot: false, snapshotOnMigrate: false, silent: true },
+    driverOptions: poolConfig(options),
+  });
+  const pool = await reach(orm);
+  watch(pool, options.onIdleError);
+  return {
+    orm,
+    pool,
+    url: options.url,
+    async transaction(fn) {
+      if (orm.em.isInTransaction()) throw new Error('A transaction must not be opened inside another');
+      return await orm.em.fork().transactional(fn);
+    },
+    close: () => orm.close(true),
+  };
+}
+
+function poolConfig(options: DatabaseOptions): PoolConfig {
+  const { statementTimeoutMs = 10_000, connectionTimeoutMs = 5_000 } = options;
+  return {
+    max: options.poolMax,
+    application_name: options.applicationName,
+    connectionTimeoutMillis: connectionTimeoutMs,
+    statement_timeout: statementTimeoutMs,
+    // A connection that is half open never answers, so the server's timeout alone would hang for ever.
+    ...(statementTimeoutMs > 0 && { query_timeout: statementTimeoutMs + QUERY_TIMEOUT_GRACE_MS }),
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
+  };
+}
+
+function watch(pool: Pool, onIdleError: (error: Error) => void = () => undefined): void {
+  pool.on('error', onIdleError);
+  pool.on('release', (_error, client) => {
+    // A statement that ran into query_timeout is still under way on its connection, and everything sent
+    // after it would wait behind it. pg has no public word for this state, hence the look inside.
+    if (Reflect.get(client, 'readyForQuery') === false) void client.end();
+  });
+}
+
+/** MikroORM connects at the first query; we want to know at the start. */
+async function reach(orm: MikroORM): Promise<Pool> {
+  try {
+    const pool = await orm.driver.getConnection().getNativeClient();
+    await pool.query('select 1');
+    return pool;
+  } catch (error) {
+    await orm.close(true);
+    throw error;
+  }
+}

@@ -1,0 +1,68 @@
+import { defineEntity, type InferEntity, p } from '@mikro-orm/postgresql';
+import type { Scope } from '../../../shared/scopes.ts';
+
+/** A customer. Its row is the lock behind which everything that belongs to the account is changed. */
+export const Account = defineEntity({
+  name: 'Account',
+  properties: {
+    id: p.uuid().primary(),
+    /** In lower case. */
+    email: p.text().unique(),
+    stripeCustomerId: p.text().nullable().unique(),
+    /** Counts the Stripe customers this account has had; part of the idempotency key that creates one. */
+    stripeCustomerGeneration: p.integer().default(0),
+    receiptEmails: p.boolean().default(true),
+    tierChangeEmails: p.boolean().default(true),
+    renewalEmails: p.boolean().default(true),
+    /** Position and hash of the newest audit entry; written by `append` alone. */
+    auditPosition: p.bigint('number').default(0),
+    auditHash: p.blob().nullable(),
+    createdAt: p.datetime(3),
+  },
+});
+export type Account = InferEntity<typeof Account>;
+
+/** A bearer key. Only the hash of its text is kept. */
+export const ApiKey = defineEntity({
+  name: 'ApiKey',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
+    /** SHA-256 of the whole text of the key. */
+    hash: p.blob().unique(),
+    /** The first characters of the key, to tell keys apart in a list. */
+    prefix: p.text(),
+    scopes: p.array().$type<Scope[]>(),
+    name: p.text(),
+    createdAt: p.datetime(3),
+    expiresAt: p.datetime(3).nullable(),
+    revokedAt: p.datetime(3).nullable(),
+  },
+  checks: [{ name: 'api_key_hash_is_sha256', expression: 'octet_length(hash) = 32' }],
+});
+export type ApiKey = InferEntity<typeof ApiKey>;
+
+/** The answer to a minting call, kept under the Idempotency-Key of the caller. */
+export const IdempotencyKey = defineEntity({
+  name: 'IdempotencyKey',
+  properties: {
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').primary(),
+    key: p.text().primary(),
+    route: p.text(),
+    /** SHA-256 of the request, to notice the same key on another one. */
+    requestHash: p.blob(),
+    state: p.enum(['running', 'done']),
+    status: p.integer().nullable(),
+    response: p.json<Record<string, unknown>>().nullable(),
+    /** After this a running call counts as dead and its key can be taken over. */
+    lockedUntil: p.datetime(3),
+    createdAt: p.datetime(3).index(),
+  },
+  checks: [
+    {
+      name: 'idempotency_key_done_has_answer',
+      expression: "state <> 'done' or (status is not null and response is not null)",
+    },
+  ],
+});
+export type IdempotencyKey = InferEntity<typeof IdempotencyKey>;

@@ -1,0 +1,104 @@
+import { defineEntity, type InferEntity, p } from '@mikro-orm/postgresql';
+import type { SubscriptionStatus } from '../../../shared/billing.ts';
+import type { BillingPeriod, Tier } from '../../../shared/catalog.ts';
+import { Account } from './account.ts';
+import { APPEND_ONLY } from './append-only.ts';
+
+/** What Stripe holds for the account, as last read: one row, kept after the subscription has ended. */
+export const Subscription = defineEntity({
+  name: 'Subscription',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').unique(),
+    stripeSubscriptionId: p.text().unique(),
+    tier: p.text().$type<Tier>(),
+    /** The tier a booked downgrade leads to. */
+    pendingTier: p.text().$type<Tier>().nullable(),
+    status: p.text().$type<SubscriptionStatus>(),
+    billingPeriod: p.text().$type<BillingPeriod>(),
+    currentPeriodStart: p.datetime(3),
+    currentPeriodEnd: p.datetime(3),
+    cancelAtPeriodEnd: p.boolean(),
+    /** Counts the changes of this row; part of the natural keys of what follows from one. */
+    version: p.integer(),
+    entitled: p.boolean(),
+    updatedAt: p.datetime(3),
+  },
+});
+export type Subscription = InferEntity<typeof Subscription>;
+
+/** The tier and period of a Stripe price, remembered since it was first seen: lookup keys move, this does not. */
+export const Price = defineEntity({
+  name: 'Price',
+  properties: {
+    stripePriceId: p.text().primary(),
+    tier: p.text().$type<Tier>(),
+    billingPeriod: p.text().$type<BillingPeriod>(),
+    firstSeenAt: p.datetime(3),
+  },
+});
+export type Price = InferEntity<typeof Price>;
+
+const OPEN_STATES = "state in ('creating', 'open', 'closing', 'awaiting_payment')";
+
+/** One intent to sell. Its id is the idempotency key at Stripe, so every step of it can be repeated by anyone. */
+export const CheckoutAttempt = defineEntity({
+  name: 'CheckoutAttempt',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
+    kind: p.enum(['subscription', 'trial_pack']),
+    state: p.enum(['creating', 'open', 'closing', 'awaiting_payment', 'completed', 'expired']),
+    /** What Stripe was or will be sent; parse it when reading. */
+    params: p.json<unknown>(),
+    paramsHash: p.blob(),
+    expiresAt: p.datetime(3),
+    stripeSessionId: p.text().nullable().unique(),
+    createdAt: p.datetime(3),
+    updatedAt: p.datetime(3),
+  },
+  uniques: [{ name: 'checkout_attempt_one_open', properties: ['accountId', 'kind'], where: OPEN_STATES }],
+});
+export type CheckoutAttempt = InferEntity<typeof CheckoutAttempt>;
+
+/** The one trial pack an account can ever have. */
+export const TrialPack = defineEntity({
+  name: 'TrialPack',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').unique(),
+    stripeSessionId: p.text().unique(),
+    paymentIntent: p.text().unique(),
+    state: p.enum(['active', 'suspended', 'revoked', 'expired']),
+    redeemedAt: p.datetime(3),
+    expiresAt: p.datetime(3),
+    /** Concurrent-seconds; 200 of them for each cent. */
+    grantedSeconds: p.integer(),
+    remainingSeconds: p.integer(),
+    version: p.integer(),
+  },
+  checks: [
+    {
+      name: 'trial_pack_balance',
+      expression: 'remaining_seconds >= 0 and remaining_seconds <= granted_seconds',
+    },
+  ],
+});
+export type TrialPack = InferEntity<typeof TrialPack>;
+
+/** The ledger of trial-pack credit: the sum of an account's entries is its balance, always. */
+export const CreditEntry = defineEntity({
+  name: 'CreditEntry',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
+    kind: p.enum(['grant', 'use', 'expire', 'revoke', 'reinstate']),
+    /** Concurrent-seconds, negative where credit goes. */
+    seconds: p.integer(),
+    /** Names the fact, so that it is entered once. */
+    reportKey: p.text().unique(),
+    createdAt: p.datetime(3),
+  },
+  triggers: [APPEND_ONLY],
+});
+export type CreditEntry = InferEntity<typeof CreditEntry>;

@@ -1,0 +1,89 @@
+import { defineEntity, type InferEntity, p } from '@mikro-orm/postgresql';
+import type { AuditAction, AuditActorType } from '../../../shared/audit.ts';
+import { Account } from './account.ts';
+import { APPEND_ONLY } from './append-only.ts';
+
+/**
+ * An event of Stripe, stored before it was acknowledged. No foreign key to the account: checking one would
+ * take a share of the account's lock and so make Stripe wait for whoever holds it.
+ */
+export const StripeEvent = defineEntity({
+  name: 'StripeEvent',
+  properties: {
+    /** Stripe's id, `evt_…`. */
+    id: p.text().primary(),
+    accountId: p.uuid().nullable(),
+    type: p.text(),
+    /** Null for the preview of an invoice, which has no id. */
+    objectId: p.text().nullable(),
+    customerId: p.text().nullable(),
+    livemode: p.boolean(),
+    apiVersion: p.text().nullable(),
+    /** When Stripe says it happened; to the second. */
+    createdAt: p.datetime(3),
+    /** The body exactly as it was signed. */
+    raw: p.blob(),
+    state: p.enum(['received', 'done', 'ignored', 'dead']),
+    attempts: p.integer().default(0),
+    error: p.text().nullable(),
+    receivedAt: p.datetime(3),
+    processedAt: p.datetime(3).nullable(),
+  },
+  indexes: [
+    { name: 'stripe_event_account', properties: ['accountId', 'receivedAt'] },
+    { name: 'stripe_event_pending_account', properties: ['accountId'], where: "state = 'received'" },
+    { name: 'stripe_event_pending_customer', properties: ['customerId'], where: "state = 'received'" },
+    { name: 'stripe_event_pending', properties: ['receivedAt'], where: "state = 'received'" },
+  ],
+});
+export type StripeEvent = InferEntity<typeof StripeEvent>;
+
+/** One fact in the audit log, chained to the one before by its hash. */
+export const AuditEntry = defineEntity({
+  name: 'AuditEntry',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id'),
+    /** 1, 2, 3 … within the account. */
+    position: p.bigint('number'),
+    /** Names the fact, so that it is written once. */
+    dedupeKey: p.text().unique(),
+    actorType: p.text().$type<AuditActorType>(),
+    actorAccountId: p.uuid().nullable(),
+    actorKeyId: p.uuid().nullable(),
+    action: p.text().$type<AuditAction>(),
+    targetResourceId: p.text().nullable(),
+    payload: p.json<Record<string, unknown>>(),
+    occurredAt: p.datetime(3),
+    prevHash: p.blob().nullable(),
+    hash: p.blob(),
+  },
+  uniques: [{ name: 'audit_entry_position', properties: ['accountId', 'position'] }],
+  indexes: [{ name: 'audit_entry_action', properties: ['accountId', 'action', 'position'] }],
+  triggers: [APPEND_ONLY],
+});
+export type AuditEntry = InferEntity<typeof AuditEntry>;
+
+/** A mail to send, once per natural key. */
+export const Email = defineEntity({
+  name: 'Email',
+  properties: {
+    id: p.uuid().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
+    naturalKey: p.text().unique(),
+    template: p.text(),
+    toAddress: p.text(),
+    data: p.json<unknown>(),
+    state: p.enum(['pending', 'sent', 'parked', 'not_configured']),
+    attempts: p.integer().default(0),
+    /** The provider's id of the mail. */
+    providerId: p.text().nullable(),
+    createdAt: p.datetime(3),
+    /** When the first attempt began: from here on the mail may have gone out. */
+    firstAttemptAt: p.datetime(3).nullable(),
+    sentAt: p.datetime(3).nullable(),
+    error: p.text().nullable(),
+  },
+  indexes: [{ name: 'email_unsent', properties: ['createdAt'], where: "state in ('pending', 'parked')" }],
+});
+export type Email = InferEntity<typeof Email>;
