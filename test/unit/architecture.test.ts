@@ -1,0 +1,146 @@
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { expect, it } from 'vitest';
+
+/** What each room may import. A room may always import itself, and `shared` is open to all. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  shared: [],
+  migrations: ['server/database'],
+  'server/sandbox': [],
+  'server/database': ['migrations'],
+  'server/audit': ['server/database'],
+  'server/notify': ['server/database'],
+  'server/credit': ['server/audit', 'server/notify', 'server/database'],
+  'server/stripe': ['server/credit', 'server/audit', 'server/notify', 'server/database'],
+  'server/billing': ['server/stripe', 'server/credit', 'server/audit', 'server/notify', 'server/database'],
+  'server/api': ['server/billing', 'server/audit', 'server/database'],
+  'server/http': ['server/api', 'server/billing', 'server/stripe', 'server/database'],
+  'server/operator': [
+    'server/billing',
+    'server/stripe',
+    'server/credit',
+    'server/audit',
+    'server/notify',
+    'server/database',
+  ],
+  'server/config.ts': [],
+  'server/app.ts': [
+    'server/config.ts',
+    'server/http',
+    'server/operator',
+    'server/api',
+    'server/billing',
+    'server/stripe',
+    'server/credit',
+    'server/audit',
+    'server/notify',
+    'server/database',
+  ],
+  'server/main.ts': [
+    'server/app.ts',
+    'server/config.ts',
+    'server/operator',
+    'server/database',
+    'server/stripe',
+    'server/sandbox',
+  ],
+  'server/cli.ts': [
+    'server/app.ts',
+    'server/config.ts',
+    'server/operator',
+    'server/api',
+    'server/database',
+    'server/stripe',
+  ],
+};
+
+const files = globSync(['shared/**/*.ts', 'server/**/*.ts', 'migrations/**/*.ts']).filter(
+  (file) => !file.includes('/assets/'),
+);
+
+/** A file's room: the folder under server/, a file directly in server/, or the top-level folder. */
+function roomOf(file: string): string {
+  const [top = '', second] = file.split('/');
+  return top === 'server' && second !== undefined ? `${top}/${second}` : top;
+}
+
+function importsOf(file: string): { specifier: string; typeOnly: boolean }[] {
+  const source = readFileSync(file, 'utf8');
+  const pattern =
+    /^\s*(?:import|export)\s+(type\s)?(?:[^'";]*?\sfrom\s)?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/gm;
+  return [...source.matchAll(pattern)].map(([, type, specifier, dynamic]) => ({
+    specifier: specifier ?? dynamic ?? '',
+    typeOnly: type !== undefined,
+  }));
+}
+
+const edges = files.flatMap((file) =>
+  importsOf(file)
+    .filter(({ specifier }) => specifier.startsWith('.'))
+    .map(({ specifier, typeOnly }) => ({
+      file,
+      target: normalize(join(dirname(file), specifier)),
+      typeOnly,
+    })),
+);
+
+it('sees the imports of the house', () => {
+  expect(files.length).toBeGreaterThan(20);
+  expect(edges.length).toBeGreaterThan(files.length);
+});
+
+it('lets imports point one way only', () => {
+  const wrong = edges
+    .filter(({ file, target, typeOnly }) => {
+      const [from, to] = [roomOf(file), roomOf(target)];
+      if (from === to || to === 'shared') return false;
+      // The typed client takes its types, and nothing else, from the routers.
+      if (file === 'shared/client.ts' && typeOnly && to === 'server/api') return false;
+      return !(MAY_IMPORT[from] ?? []).includes(to);
+    })
+    .map(({ file, target }) => `${file} -> ${target}`);
+  expect(wrong).toEqual([]);
+});
+
+it('knows the room of every file', () => {
+  expect(files.filter((file) => MAY_IMPORT[roomOf(file)] === undefined)).toEqual([]);
+});
+
+it('keeps the contract free of everything but zod, and the client of everything but the tRPC client', () => {
+  const packages = files
+    .filter((file) => file.startsWith('shared/'))
+    .flatMap((file) => importsOf(file).map(({ specifier }) => ({ file, specifier })))
+    .filter(({ specifier }) => !specifier.startsWith('.'))
+    .filter(
+      ({ file, specifier }) =>
+        specifier !== 'zod' && !(file === 'shared/client.ts' && specifier.startsWith('@trpc/')),
+    )
+    .map(({ file, specifier }) => `${file} -> ${specifier}`);
+  expect(packages).toEqual([]);
+});
+
+it('reads the environment in one file only', () => {
+  const readers = files.filter((file) => /\bprocess\.env\b/.test(readFileSync(file, 'utf8')));
+  expect(
+    readers.filter((file) => !['server/main.ts', 'server/cli.ts', 'server/sandbox/main.ts'].includes(file)),
+  ).toEqual([]);
+});
+
+it('has no cycle between files at run time', () => {
+  const next = new Map<string, string[]>();
+  for (const { file, target, typeOnly } of edges) {
+    if (!typeOnly) next.set(file, [...(next.get(file) ?? []), target]);
+  }
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): readonly string[] | null => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file];
+    if (done.has(file)) return null;
+    for (const target of next.get(file) ?? []) {
+      const cycle = visit(target, [...path, file]);
+      if (cycle) return cycle;
+    }
+    done.add(file);
+    return null;
+  };
+  expect(files.map((file) => visit(file, [])).find((cycle) => cycle !== null) ?? null).toBeNull();
+});
