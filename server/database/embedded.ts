@@ -40,6 +40,7 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
     const { user, password } = await openCluster({ dataDir, clusterDir, initdb, runAs, durable });
     const logPath = join(dataDir, 'postgres.log');
 
+    let current: Postmaster | undefined;
     const start = async (port?: number) => {
       await endPostgres(clusterDir, log);
       removeStaleLockFile(clusterDir);
@@ -59,6 +60,8 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
     const close = async () => {
       closing.abort();
       await end();
+      // If somebody removed the directory under it, it could not be found there.
+      current?.kill();
       await kept;
       lock.release();
     };

@@ -7,7 +7,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pathForPostgres } from './cluster.ts';
 import type { RunAs } from './user.ts';
 
-export type Postmaster = { port: number; ended: Promise<string> };
+export type Postmaster = {
+  port: number;
+  /** Resolves, with a word on how, when PostgreSQL has stopped for whatever reason. */
+  ended: Promise<string>;
+  /** Ends it at once, without order. */
+  kill(): void;
+};
 
 type Options = {
   postgres: string;
@@ -23,8 +29,8 @@ const START_TIMEOUT_MS = 60_000;
 const PORT_ATTEMPTS = 5;
 
 /**
- * Starts PostgreSQL on a port of 127.0.0.1 and returns once it accepts connections. `ended` resolves, with a
- * word on how, when it has stopped for whatever reason. Throws with PostgreSQL's own last lines.
+ * Starts PostgreSQL on a port of 127.0.0.1 and returns once it accepts connections. Throws with
+ * PostgreSQL's own last lines.
  */
 export const launch = async (options: Options): Promise<Postmaster> => {
   for (let attempt = 1; ; attempt += 1) {
@@ -36,7 +42,9 @@ export const launch = async (options: Options): Promise<Postmaster> => {
       watchdog?.kill('SIGKILL');
       return how;
     });
-    if (await becameReady(options.clusterDir, child, ended)) return { port, ended };
+    if (await becameReady(options.clusterDir, child, ended)) {
+      return { port, ended, kill: () => child.kill('SIGKILL') };
+    }
     const said = readFileSync(options.logPath, 'utf8').trim();
     // Another process may have taken the port between our look and PostgreSQL's start.
     if (attempt < PORT_ATTEMPTS && said.includes('Address already in use')) continue;
@@ -63,7 +71,8 @@ const spawnPostgres = (options: Options, port: number): ChildProcess => {
     'log_timezone=UTC',
     // Statements of ours that fail are reported by us; here their values would stay readable for long.
     'log_min_error_statement=panic',
-    ...(options.durable ? [] : ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off']),
+    // Commits stay synchronous, so that even then only a crash of the machine loses any, not one of PostgreSQL.
+    ...(options.durable ? [] : ['fsync=off', 'full_page_writes=off']),
   ];
   const log = openSync(options.logPath, 'w', 0o600);
   try {
