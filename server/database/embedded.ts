@@ -44,14 +44,9 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
     const start = async (port?: number) => {
       await endPostgres(clusterDir, log);
       removeStaleLockFile(clusterDir);
-      return launch({
-        postgres,
-        clusterDir,
-        logPath,
-        runAs,
-        durable,
-        ...(port === undefined ? {} : { port }),
-      });
+      const onPort = port === undefined ? {} : { port };
+      current = await launch({ postgres, clusterDir, logPath, runAs, durable, ...onPort });
+      return current;
     };
     const postmaster = await start();
     const closing = new AbortController();
