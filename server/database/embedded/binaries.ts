@@ -18,7 +18,7 @@ export const findBinaries = async (runAs: RunAs, log: Log): Promise<Binaries> =>
   const { version, nativeDir } = await findPackage();
   const inPlace = tryRun(nativeDir, runAs);
   if (inPlace.works) return programs(nativeDir);
-  if (!('uid' in runAs)) throw cannotRun(inPlace.reason);
+  if (!inPlace.denied || !('uid' in runAs)) throw cannotRun(inPlace.reason);
 
   const files = await listFiles(nativeDir);
   const name = `driftstack-postgres-${version}-${await contentHash(files)}`;
@@ -73,11 +73,15 @@ const programs = (nativeDir: string): Binaries => ({
   postgres: join(nativeDir, 'bin', 'postgres'),
 });
 
-const tryRun = (nativeDir: string, runAs: RunAs): { works: true } | { works: false; reason: string } => {
+type Attempt = { works: true } | { works: false; denied: boolean; reason: string };
+
+const tryRun = (nativeDir: string, runAs: RunAs): Attempt => {
   const { postgres } = programs(nativeDir);
   const result = spawnSync(postgres, ['--version'], { ...runAs, cwd: '/', env: {}, encoding: 'utf8' });
   if (result.status === 0) return { works: true };
-  return { works: false, reason: result.error?.message ?? `${postgres}: ${result.stderr.trim()}` };
+  if (result.error === undefined) return { works: false, denied: false, reason: result.stderr.trim() };
+  const denied = 'code' in result.error && result.error.code === 'EACCES';
+  return { works: false, denied, reason: result.error.message };
 };
 
 const cannotRun = (reason: string): Error =>
@@ -88,13 +92,11 @@ const cannotRun = (reason: string): Error =>
 
 type NativeFile = { path: string; relativePath: string; size: number };
 
-/** Everything a server needs; the rest (static libraries, build files) is a quarter of the package. */
 const listFiles = async (nativeDir: string): Promise<NativeFile[]> => {
   const entries = await readdir(nativeDir, { recursive: true, withFileTypes: true });
   const paths = entries
     .filter((entry) => !entry.isDirectory())
     .map((entry) => join(entry.parentPath, entry.name))
-    .filter((path) => !path.endsWith('.a') && !/\/(pgxs|pkgconfig)\//.test(path))
     .sort();
   return Promise.all(
     paths.map(async (path) => ({
@@ -115,14 +117,9 @@ const contentHash = async (files: readonly NativeFile[]): Promise<string> => {
 /** Copies aside, then renames: another process sees the whole copy or none, and the first to rename wins. */
 const stage = async (nativeDir: string, files: readonly NativeFile[], target: string): Promise<void> => {
   if (await isComplete(target, files)) return;
-  const wanted = new Set(files.map((file) => file.path));
   const copy = await mkdtemp(`${target}.`);
   try {
-    await cp(nativeDir, copy, {
-      recursive: true,
-      verbatimSymlinks: true,
-      filter: async (source) => wanted.has(source) || (await lstat(source)).isDirectory(),
-    });
+    await cp(nativeDir, copy, { recursive: true, verbatimSymlinks: true });
     await makeReadable(copy);
     // A cleaner of temporary directories may have left a part of an older copy.
     if ((await exists(target)) && !(await isComplete(target, files))) await rename(target, `${copy}.old`);
