@@ -1,0 +1,61 @@
+import { LockMode } from '@mikro-orm/postgresql';
+import type { Database, Tx } from '../database/connection.ts';
+import { Account } from '../database/entities/account.ts';
+import { TrialPack } from '../database/entities/billing.ts';
+import { enqueue } from '../database/jobs.ts';
+import { queueEmail } from '../notify/outbox.ts';
+import { recordChange } from './record.ts';
+import { creditCentsRemaining, noticeDueAt, spendableSeconds } from './rules.ts';
+
+/** Sets up the one job that looks after the end of a pack; it sets up its own next run. */
+export async function scheduleExpiry(tx: Tx, pack: TrialPack, now: Date): Promise<void> {
+  const { accountId, expiresAt } = pack;
+  const noticeAt = noticeDueAt(expiresAt);
+  await enqueue(
+    tx,
+    'trial-pack-expiry',
+    { accountId },
+    { startAfter: now < noticeAt ? noticeAt : expiresAt },
+  );
+}
+
+/**
+ * The `trial-pack-expiry` job: a day before the end it tells the customer of unspent credit, at the end it
+ * closes the ledger. Safe to run at any time and any number of times. Reading a balance never waits for it,
+ * because spending looks at the clock.
+ */
+export async function expireTrialPack(
+  { db, clock }: { db: Database; clock: { now(): Date } },
+  accountId: string,
+): Promise<'expired' | 'noticed' | 'waiting' | 'nothing_to_do'> {
+  return await db.transaction(async (tx) => {
+    const account = await tx.findOne(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
+    const pack = await tx.findOne(TrialPack, { accountId });
+    if (!account || !pack || pack.state === 'revoked' || pack.state === 'expired') return 'nothing_to_do';
+    const now = clock.now();
+    if (now >= pack.expiresAt) {
+      const after = { state: 'expired', remainingSeconds: 0 } as const;
+      await recordChange(tx, { pack, after, facts: null, cause: {} }, now);
+      return 'expired';
+    }
+    await scheduleExpiry(tx, pack, now);
+    if (now < noticeDueAt(pack.expiresAt)) return 'waiting';
+    return (await queueNotice(tx, account, pack, now)) ? 'noticed' : 'waiting';
+  });
+}
+
+async function queueNotice(tx: Tx, account: Account, pack: TrialPack, now: Date): Promise<boolean> {
+  const seconds = spendableSeconds(pack, now);
+  if (seconds === 0) return false;
+  return await queueEmail(
+    tx,
+    {
+      accountId: account.id,
+      to: account.email,
+      template: 'credit_expiring',
+      data: { creditCents: creditCentsRemaining(seconds), expiresAt: pack.expiresAt },
+      naturalKey: `trial_pack:${pack.id}:expiring`,
+    },
+    now,
+  );
+}

@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { BILLING_PERIODS, TIERS } from '../../shared/catalog.ts';
+
+/** Dates become text in jsonb; reading the text back gives the date again. */
+const moment = z.iso.datetime().transform((text) => new Date(text));
+/** The smallest unit of the currency, as Stripe counts it. */
+const amountCents = z.int();
+/** Stripe writes currencies in lower case. */
+const currency = z.string().regex(/^[A-Za-z]{3}$/);
+const creditCents = z.int().min(0);
+/** From Stripe or the operator. Whether it may stand in a mail is decided when the mail is written. */
+const url = z.string().nullable();
+const plan = z.object({ tier: z.enum(TIERS), billingPeriod: z.enum(BILLING_PERIODS) });
+
+/** What each mail needs to know. Read back from jsonb through these. */
+export const EMAIL_DATA = {
+  /** `trialEndsAt`: set while no payment is due yet. */
+  subscription_started: z.object({ plan, currentPeriodEnd: moment, trialEndsAt: moment.nullable() }),
+  plan_changed: z.object({ from: plan, to: plan, changedAt: moment }),
+  plan_change_scheduled: z.object({ from: plan, to: plan, changesAt: moment }),
+  plan_change_unscheduled: z.object({ plan }),
+  cancellation_scheduled: z.object({ plan, endsAt: moment }),
+  cancellation_undone: z.object({ plan, renewsAt: moment }),
+  subscription_paused: z.object({ plan, reason: z.enum(['unpaid', 'paused']), payUrl: url }),
+  subscription_resumed: z.object({ plan }),
+  subscription_ended: z.object({ plan, endedAt: moment }),
+  trial_ending: z.object({ plan, trialEndsAt: moment }),
+  renewal_upcoming: z.object({ plan, amountCents, currency, renewsAt: moment }),
+  /** `attempt` counts from 1. `nextAttemptAt` null: Stripe will not try again. */
+  payment_failed: z.object({
+    plan: plan.nullable(),
+    attempt: z.int().min(1),
+    amountCents,
+    currency,
+    nextAttemptAt: moment.nullable(),
+    planUntil: moment.nullable(),
+    payUrl: url,
+  }),
+  payment_action_required: z.object({ plan: plan.nullable(), amountCents, currency, payUrl: url }),
+  payment_receipt: z.object({
+    amountCents,
+    currency,
+    paidAt: moment,
+    invoiceNumber: z.string().nullable(),
+    lines: z.array(z.object({ description: z.string(), amountCents })),
+    /** What lies between the lines and the amount: tax, and credit already on the account. */
+    taxCents: amountCents,
+    hostedInvoiceUrl: url,
+  }),
+  trial_pack_ready: z.object({ creditCents, expiresAt: moment, amountCents, currency }),
+  trial_pack_payment_failed: z.object({ amountCents, currency }),
+  trial_pack_suspended: z.object({ creditCents, expiresAt: moment }),
+  trial_pack_reinstated: z.object({ creditCents, expiresAt: moment }),
+  /** `refundedCents` null: the money went back by a dispute. */
+  trial_pack_refunded: z.object({ refundedCents: amountCents.nullable(), currency, creditCents }),
+  trial_pack_expired: z.object({ unspentCents: creditCents, expiredAt: moment }),
+  credit_nearly_used: z.object({ creditCents, expiresAt: moment }),
+  credit_used_up: z.object({}),
+  credit_expiring: z.object({ creditCents, expiresAt: moment }),
+  /** `amountCents` null: a subscription that was cancelled before anything was paid. */
+  duplicate_purchase_refunded: z.object({
+    purchase: z.enum(['trial_pack', 'subscription']),
+    amountCents: amountCents.nullable(),
+    currency,
+  }),
+} satisfies Record<string, z.ZodType>;
+
+export type EmailTemplate = keyof typeof EMAIL_DATA;
+
+/** Template -> the data it is written from. */
+export type EmailTemplates = { [T in EmailTemplate]: z.output<(typeof EMAIL_DATA)[T]> };
+
+/** A plan as the mails name it. */
+export type Plan = z.output<typeof plan>;
+
+/** The notices an account can switch off, by the column that says so. Failures cannot be switched off. */
+export const SWITCHED_BY = {
+  payment_receipt: 'receiptEmails',
+  plan_changed: 'tierChangeEmails',
+  plan_change_scheduled: 'tierChangeEmails',
+  plan_change_unscheduled: 'tierChangeEmails',
+  renewal_upcoming: 'renewalEmails',
+} as const satisfies Partial<Record<EmailTemplate, string>>;
