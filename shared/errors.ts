@@ -37,6 +37,7 @@ export const CONFLICT_CODES = [
   'idempotency_key_reused',
   'idempotency_key_in_use',
   'concurrent_change',
+  'email_taken',
 ] as const;
 export type ConflictCode = (typeof CONFLICT_CODES)[number];
 

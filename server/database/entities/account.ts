@@ -16,7 +16,7 @@ export const Account = defineEntity({
     renewalEmails: p.boolean().default(true),
     /** Position and hash of the newest audit entry; written by `append` alone. */
     auditPosition: p.bigint('number').default(0),
-    auditHash: p.blob().nullable(),
+    auditHash: p.blob().$type<Buffer>().nullable(),
     createdAt: p.datetime(3),
   },
 });
@@ -29,7 +29,7 @@ export const ApiKey = defineEntity({
     id: p.uuid().primary(),
     accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
     /** SHA-256 of the whole text of the key. */
-    hash: p.blob().unique(),
+    hash: p.blob().$type<Buffer>().unique(),
     /** The first characters of the key, to tell keys apart in a list. */
     prefix: p.text(),
     scopes: p.array().$type<Scope[]>(),
@@ -50,7 +50,7 @@ export const IdempotencyKey = defineEntity({
     key: p.text().primary(),
     route: p.text(),
     /** SHA-256 of the request, to notice the same key on another one. */
-    requestHash: p.blob(),
+    requestHash: p.blob().$type<Buffer>(),
     state: p.enum(['running', 'done']),
     status: p.integer().nullable(),
     response: p.json<Record<string, unknown>>().nullable(),

@@ -51,7 +51,7 @@ export const CheckoutAttempt = defineEntity({
     state: p.enum(['creating', 'open', 'closing', 'awaiting_payment', 'completed', 'expired']),
     /** What Stripe was or will be sent; parse it when reading. */
     params: p.json<unknown>(),
-    paramsHash: p.blob(),
+    paramsHash: p.blob().$type<Buffer>(),
     expiresAt: p.datetime(3),
     stripeSessionId: p.text().nullable().unique(),
     createdAt: p.datetime(3),

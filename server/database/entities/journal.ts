@@ -1,5 +1,5 @@
 import { defineEntity, type InferEntity, p } from '@mikro-orm/postgresql';
-import type { AuditAction, AuditActorType } from '../../../shared/audit.ts';
+import type { AuditActorType } from '../../../shared/audit.ts';
 import { Account } from './account.ts';
 import { APPEND_ONLY } from './append-only.ts';
 
@@ -22,7 +22,7 @@ export const StripeEvent = defineEntity({
     /** When Stripe says it happened; to the second. */
     createdAt: p.datetime(3),
     /** The body exactly as it was signed. */
-    raw: p.blob(),
+    raw: p.blob().$type<Buffer>(),
     state: p.enum(['received', 'done', 'ignored', 'dead']),
     attempts: p.integer().default(0),
     error: p.text().nullable(),
@@ -51,12 +51,12 @@ export const AuditEntry = defineEntity({
     actorType: p.text().$type<AuditActorType>(),
     actorAccountId: p.uuid().nullable(),
     actorKeyId: p.uuid().nullable(),
-    action: p.text().$type<AuditAction>(),
+    action: p.text(),
     targetResourceId: p.text().nullable(),
     payload: p.json<Record<string, unknown>>(),
     occurredAt: p.datetime(3),
-    prevHash: p.blob().nullable(),
-    hash: p.blob(),
+    prevHash: p.blob().$type<Buffer>().nullable(),
+    hash: p.blob().$type<Buffer>(),
   },
   uniques: [{ name: 'audit_entry_position', properties: ['accountId', 'position'] }],
   indexes: [{ name: 'audit_entry_action', properties: ['accountId', 'action', 'position'] }],

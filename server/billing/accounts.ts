@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { ProblemError } from '../../shared/errors.ts';
+import { formatId } from '../../shared/ids.ts';
+import { type Actor, append } from '../audit/append.ts';
+import type { Tx } from '../database/connection.ts';
+import { Account } from '../database/entities/account.ts';
+import { uuidv7 } from '../database/uuid.ts';
+
+/** zod's pattern leaves no room for line breaks, NUL or commas, with which a mail could be sent elsewhere. */
+const emailSchema = z.string().trim().toLowerCase().max(254).pipe(z.email());
+
+/**
+ * Opens an account and returns its uuid. Throws `validation-failed` for an address that is none and `conflict`
+ * with code `email_taken` for one that is in use; case makes no difference.
+ */
+export async function createAccount(
+  tx: Tx,
+  { email, now, actor = { type: 'system' } }: { email: string; now: Date; actor?: Actor },
+): Promise<{ id: string; email: string }> {
+  const address = emailSchema.safeParse(email);
+  if (!address.success) {
+    const message = 'must be an e-mail address such as ada@example.com';
+    throw new ProblemError('validation-failed', `email ${message}.`, {
+      errors: [{ field: 'email', message }],
+    });
+  }
+  const id = uuidv7(now);
+  const inserted = await tx
+    .createQueryBuilder(Account)
+    .insert({ id, email: address.data, createdAt: now })
+    .onConflict('email')
+    .ignore()
+    .returning('id')
+    .execute('all');
+  if (inserted.length === 0) {
+    throw new ProblemError('conflict', 'There is already an account with this e-mail address.', {
+      code: 'email_taken',
+    });
+  }
+  await append(tx, {
+    accountId: id,
+    action: 'account.created',
+    targetResourceId: formatId('acc', id),
+    payload: {},
+    actor,
+    dedupeKey: `account_created:${id}`,
+    now,
+  });
+  return { id, email: address.data };
+}
