@@ -35,10 +35,10 @@ export function invalidRequest(message: string, rest: { code?: string; param?: s
   return new StripeError({ status: 400, type: 'invalid_request_error', message, ...rest });
 }
 
-/** 404 `resource_missing`, worded as Stripe words it: `No such customer: 'cus_1'`. */
+/** `resource_missing` in Stripe's words: 404 for the object the address names, 400 for one a parameter names. */
 export function resourceMissing(noun: string, id: string, param = 'id'): StripeError {
   return new StripeError({
-    status: 404,
+    status: param === 'id' ? 404 : 400,
     type: 'invalid_request_error',
     code: 'resource_missing',
     message: `No such ${noun}: '${id}'`,

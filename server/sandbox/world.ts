@@ -64,6 +64,8 @@ export interface World {
   ): Stripe.Event;
   /** Runs `reaction` in the same turn whenever an event of this type is told (how invoices follow payments). */
   react(type: Stripe.Event['type'], reaction: Reaction): void;
+  /** Calls `record` in the turn of every event, so that what it writes is on disk exactly when the event is. */
+  withEvent(record: (event: Stripe.Event) => void): void;
   /** Calls whoever registered `onEvent` after the turn's changes are on disk: deliveries hang here. */
   onEvent(listener: (event: Stripe.Event) => void): void;
   /** Asks for `topic`'s alarm at a time of the given clock (null: the sandbox's own). Survives restarts. */
@@ -96,6 +98,7 @@ export function openWorld(options: WorldOptions): World {
   const store = openStore(options.path, ownerOf);
   const reactions = new Map<string, Reaction[]>();
   const alarms = new Map<string, Alarm>();
+  const recorders: ((event: Stripe.Event) => void)[] = [];
   const listeners: ((event: Stripe.Event) => void)[] = [];
   let told: Stripe.Event[] = [];
   let depth = 0;
@@ -122,7 +125,7 @@ export function openWorld(options: WorldOptions): World {
     get(kind, id, param) {
       const found = world.find(kind, id);
       if (found === undefined)
-        throw resourceMissing(kind.replace(/^.*\./, '').replaceAll('_', ' '), id, param);
+        throw resourceMissing(kind === 'payment_method' ? 'PaymentMethod' : kind, id, param);
       return found;
     },
     findById(id) {
@@ -161,6 +164,7 @@ export function openWorld(options: WorldOptions): World {
         // caller's, and the recorded events are checked against the SDK's types in the tests.
       } as unknown as Stripe.Event;
       store.put('event', event);
+      for (const record of recorders) record(event);
       for (const reaction of reactions.get(type) ?? []) reaction(world, object);
       told.push(event);
       if (depth === 0) tellAll();
@@ -169,6 +173,7 @@ export function openWorld(options: WorldOptions): World {
     react(type, reaction) {
       reactions.set(type, [...(reactions.get(type) ?? []), reaction]);
     },
+    withEvent: (record) => void recorders.push(record),
     onEvent: (listener) => void listeners.push(listener),
     wake(topic, subject, at, testClock) {
       const id = `${topic} ${subject}`;
