@@ -6,11 +6,18 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { RunAs } from './user.ts';
 
-export type Cluster = { clusterDir: string; user: string; password: string };
+export type Cluster = { clusterDir: string; password: string };
 
 type Options = { dataDir: string; clusterDir: string; initdb: string; runAs: RunAs; durable: boolean };
 
 const USER = 'postgres';
+
+/** Where the password of the cluster in `dataDir` is kept, for its owner alone. */
+export const passwordPath = (dataDir: string): string => join(dataDir, 'password');
+
+/** The address of a cluster of ours: a secret. */
+export const urlOf = (password: string, port: number): string =>
+  `postgres://${USER}:${password}@127.0.0.1:${port}/postgres`;
 
 /**
  * How PostgreSQL is told its directory. On Linux by a link that leads to the working directory itself, so
@@ -25,23 +32,24 @@ export const pathForPostgres = (directory: string): string =>
  */
 export const openCluster = async (options: Options): Promise<Cluster> => {
   const { dataDir, clusterDir } = options;
-  const passwordPath = join(dataDir, 'password');
+  const passwordFile = passwordPath(dataDir);
   if (!existsSync(clusterDir)) {
     const password = randomBytes(24).toString('base64url');
-    await writeFile(passwordPath, password, { mode: 0o600, flush: true });
+    await writeFile(passwordFile, password, { mode: 0o600, flush: true });
     await createCluster(options, password);
   }
-  if (!existsSync(passwordPath)) {
-    throw new Error(`${passwordPath} is missing, and nobody else knows the password of ${clusterDir}.`);
+  if (!existsSync(passwordFile)) {
+    throw new Error(`${passwordFile} is missing, and nobody else knows the password of ${clusterDir}.`);
   }
-  return { clusterDir, user: USER, password: await readFile(passwordPath, 'utf8') };
+  return { clusterDir, password: await readFile(passwordFile, 'utf8') };
 };
 
 const createCluster = async (options: Options, password: string): Promise<void> => {
   const { dataDir, clusterDir, runAs } = options;
   const building = join(dataDir, 'building');
   const cluster = join(building, 'cluster');
-  await rm(building, { recursive: true, force: true });
+  // An initdb whose parent was killed may still be writing there for a moment.
+  await rm(building, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   await mkdir(cluster, { recursive: true, mode: 0o700 });
   // initdb reads the password from a file: on its command line everybody could.
   await writeFile(join(building, 'password'), password, { mode: 0o600 });

@@ -27,6 +27,20 @@ export const lockDirectory = (dataDir: string): DirectoryLock => {
   return { release: () => lock.close() };
 };
 
+/** Whether a living process owns `dataDir` right now. */
+export const isLocked = (dataDir: string): boolean => {
+  const lock = new DatabaseSync(join(dataDir, 'owner.lock'));
+  try {
+    lock.exec('begin exclusive');
+    return false;
+  } catch (error) {
+    if (isBusy(error)) return true;
+    throw error;
+  } finally {
+    lock.close();
+  }
+};
+
 const SQLITE_BUSY = 5;
 
 const isBusy = (error: unknown): boolean =>
