@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { type Actor, append } from '../audit/append.ts';
-import type { Tx } from '../database/connection.ts';
+import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { uuidv7 } from '../database/uuid.ts';
 
@@ -47,4 +47,9 @@ export async function createAccount(
     now,
   });
   return { id, email: address.data };
+}
+
+/** All accounts, newest first. */
+export async function listAccounts(db: Database): Promise<Account[]> {
+  return await db.orm.em.fork().find(Account, {}, { orderBy: { createdAt: 'desc', id: 'desc' } });
 }

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { findBinaries } from './embedded/binaries.ts';
-import { openCluster } from './embedded/cluster.ts';
+import { openCluster, urlOf } from './embedded/cluster.ts';
 import { lockDirectory } from './embedded/lock.ts';
 import { launch, type Postmaster } from './embedded/postmaster.ts';
 import { endPostgres, removeStaleLockFile } from './embedded/processes.ts';
@@ -37,7 +37,7 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
   try {
     const runAs = chooseUser(clusterDir);
     const { initdb, postgres } = await findBinaries(runAs, log);
-    const { user, password } = await openCluster({ dataDir, clusterDir, initdb, runAs, durable });
+    const { password } = await openCluster({ dataDir, clusterDir, initdb, runAs, durable });
     const logPath = join(dataDir, 'postgres.log');
 
     let current: Postmaster | undefined;
@@ -63,7 +63,7 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
     let closed: Promise<void> | undefined;
 
     return {
-      url: `postgres://${user}:${password}@127.0.0.1:${postmaster.port}/postgres`,
+      url: urlOf(password, postmaster.port),
       close: () => {
         closed ??= close();
         return closed;

@@ -1,0 +1,167 @@
+import { ProblemError } from '../../shared/errors.ts';
+import { formatId, parseId } from '../../shared/ids.ts';
+import { SCOPES, type Scope } from '../../shared/scopes.ts';
+import { toWireTime } from '../../shared/time.ts';
+import { createAccount, listAccounts } from '../billing/accounts.ts';
+import { issueKey, listKeys, revokeKey } from '../billing/keys.ts';
+import { type Command, type Given, UsageError } from './command.ts';
+import { withDatabase } from './database.ts';
+
+const STAFF = { type: 'staff' } as const;
+
+/** Accounts and their API keys. A key is shown once, when it is issued; only its hash is kept. */
+export const ACCOUNT_COMMANDS: readonly Command[] = [
+  {
+    name: 'accounts create',
+    usage: '--email ADDRESS [--scopes LIST] [--json]',
+    summary: 'Open an account and issue its first API key',
+    options: ['email', 'scopes'],
+    async run({ config, now, say, answer }, given) {
+      const scopes = scopesOf(given);
+      const created = await withDatabase(config, (db) =>
+        db.transaction(async (tx) => {
+          const at = now();
+          const account = await createAccount(tx, { email: given.required('email'), now: at, actor: STAFF });
+          const key = await issueKey(tx, {
+            accountId: account.id,
+            scopes,
+            name: 'first key',
+            now: at,
+            actor: STAFF,
+          });
+          return { account, key };
+        }),
+      );
+      const accountId = formatId('acc', created.account.id);
+      say(`Account ${accountId} for ${created.account.email}`);
+      say(`API key, shown this once: ${created.key.key}`);
+      answer({
+        account_id: accountId,
+        email: created.account.email,
+        api_key: created.key.key,
+        api_key_id: formatId('key', created.key.id),
+        scopes,
+      });
+    },
+  },
+  {
+    name: 'accounts list',
+    usage: '[--json]',
+    summary: 'List the accounts, newest first',
+    options: [],
+    async run({ config, say, answer }) {
+      const accounts = await withDatabase(config, listAccounts);
+      const rows = accounts.map((account) => ({
+        account_id: formatId('acc', account.id),
+        email: account.email,
+        stripe_customer_id: account.stripeCustomerId,
+        created_at: toWireTime(account.createdAt),
+      }));
+      for (const row of rows)
+        say(`${row.account_id}  ${row.created_at}  ${row.stripe_customer_id ?? '-'}  ${row.email}`);
+      if (rows.length === 0) say('There are no accounts yet: accounts create --email ADDRESS');
+      answer({ data: rows });
+    },
+  },
+  {
+    name: 'keys issue',
+    usage: 'ACCOUNT_ID [--scopes LIST] [--name NAME] [--expires-at TIME] [--json]',
+    summary: `Issue an API key; scopes are ${SCOPES.join(', ')} (default account_owner)`,
+    options: ['scopes', 'name', 'expires-at'],
+    words: ['ACCOUNT_ID'],
+    async run({ config, now, say, answer }, given) {
+      const accountId = idOf('acc', 'ACCOUNT_ID', given);
+      const scopes = scopesOf(given);
+      const at = now();
+      const expiresAt = expiryOf(given, at);
+      const key = await withDatabase(config, (db) =>
+        db.transaction((tx) =>
+          issueKey(tx, {
+            accountId,
+            scopes,
+            name: given.option('name') ?? 'issued by cli',
+            now: at,
+            expiresAt,
+            actor: STAFF,
+          }),
+        ),
+      );
+      say(`API key ${formatId('key', key.id)}, shown this once: ${key.key}`);
+      answer({
+        account_id: formatId('acc', accountId),
+        api_key: key.key,
+        api_key_id: formatId('key', key.id),
+        scopes,
+      });
+    },
+  },
+  {
+    name: 'keys list',
+    usage: 'ACCOUNT_ID [--json]',
+    summary: 'List the API keys of an account, newest first',
+    options: [],
+    words: ['ACCOUNT_ID'],
+    async run({ config, say, answer }, given) {
+      const accountId = idOf('acc', 'ACCOUNT_ID', given);
+      const rows = (await withDatabase(config, (db) => listKeys(db, accountId))).map((key) => ({
+        api_key_id: formatId('key', key.id),
+        prefix: key.prefix,
+        name: key.name,
+        scopes: key.scopes,
+        created_at: toWireTime(key.createdAt),
+        expires_at: key.expiresAt && toWireTime(key.expiresAt),
+        revoked_at: key.revokedAt && toWireTime(key.revokedAt),
+      }));
+      for (const row of rows) {
+        const end = row.revoked_at
+          ? `revoked ${row.revoked_at}`
+          : row.expires_at
+            ? `until ${row.expires_at}`
+            : 'active';
+        say(`${row.api_key_id}  ${row.prefix}…  ${end}  ${row.scopes.join(',')}  ${row.name}`);
+      }
+      if (rows.length === 0) say('This account has no API keys.');
+      answer({ data: rows });
+    },
+  },
+  {
+    name: 'keys revoke',
+    usage: 'KEY_ID [--json]',
+    summary: 'Revoke an API key for good, at once',
+    options: [],
+    words: ['KEY_ID'],
+    async run({ config, now, say, answer }, given) {
+      const keyId = idOf('key', 'KEY_ID', given);
+      const revoked = await withDatabase(config, (db) =>
+        db.transaction((tx) => revokeKey(tx, { keyId, now: now(), actor: STAFF })),
+      );
+      say(revoked ? 'Revoked.' : 'It had been revoked before.');
+      answer({ api_key_id: formatId('key', keyId), revoked_now: revoked });
+    },
+  },
+];
+
+function idOf(prefix: 'acc' | 'key', word: string, given: Given): string {
+  const id = parseId(prefix, given.word(word));
+  if (id === null) throw new UsageError(`${word} must be ${prefix}_ and a uuid`);
+  return id;
+}
+
+function scopesOf(given: Given): Scope[] {
+  const names = (given.option('scopes') ?? 'account_owner').split(',').map((name) => name.trim());
+  return names.map((name) => {
+    const scope = SCOPES.find((known) => known === name);
+    if (scope === undefined) throw new UsageError(`--scopes: ${name} is not one of ${SCOPES.join(', ')}`);
+    return scope;
+  });
+}
+
+function expiryOf(given: Given, now: Date): Date | null {
+  const text = given.option('expires-at');
+  if (text === undefined) return null;
+  const time = new Date(text);
+  if (Number.isNaN(time.getTime()))
+    throw new UsageError('--expires-at must be a time such as 2027-01-31T00:00:00Z');
+  if (time <= now) throw new ProblemError('validation-failed', '--expires-at is in the past.');
+  return time;
+}

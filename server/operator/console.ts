@@ -1,0 +1,88 @@
+import type { BillingState } from '../../shared/billing.ts';
+import { formatId } from '../../shared/ids.ts';
+import { toWireTime } from '../../shared/time.ts';
+import { listAudit } from '../audit/list.ts';
+import { readBilling } from '../billing/caller.ts';
+import { billingState } from '../billing/state.ts';
+import type { Database } from '../database/connection.ts';
+import { Account } from '../database/entities/account.ts';
+import { Email, StripeEvent } from '../database/entities/journal.ts';
+import { JOBS_SCHEMA } from '../database/queues.ts';
+
+const SHOWN = { accounts: 25, audit: 20, emails: 20, events: 50 } as const;
+
+/** What the console of the local Stripe shows of this service: newest first, a bounded part of each list. */
+export interface ConsoleView {
+  readonly accounts: readonly {
+    readonly account_id: string;
+    readonly email: string;
+    readonly stripe_customer_id: string | null;
+    readonly billing_state: BillingState;
+    readonly audit: readonly object[];
+    readonly emails: readonly object[];
+  }[];
+  readonly jobs: readonly { readonly queue: string; readonly state: string; readonly count: number }[];
+  readonly events: readonly object[];
+}
+
+/** Reads everything the console shows. For development: it costs four statements for each account. */
+export async function readConsole(db: Database, now: Date): Promise<ConsoleView> {
+  const em = db.orm.em.fork();
+  const accounts = await em.find(
+    Account,
+    {},
+    { orderBy: { createdAt: 'desc', id: 'desc' }, limit: SHOWN.accounts },
+  );
+  const events = await em.find(
+    StripeEvent,
+    {},
+    { orderBy: { receivedAt: 'desc', id: 'desc' }, limit: SHOWN.events, exclude: ['raw'] },
+  );
+  return {
+    accounts: await Promise.all(accounts.map((account) => readAccount(db, account, now))),
+    jobs: await countJobs(db),
+    events: events.map((event) => ({
+      id: event.id,
+      type: event.type,
+      account_id: event.accountId ? formatId('acc', event.accountId) : null,
+      state: event.state,
+      attempts: event.attempts,
+      error: event.error,
+      received_at: event.receivedAt.toISOString(),
+    })),
+  };
+}
+
+async function readAccount(
+  db: Database,
+  account: Account,
+  now: Date,
+): Promise<ConsoleView['accounts'][number]> {
+  const emails = await db.orm.em
+    .fork()
+    .find(
+      Email,
+      { accountId: account.id },
+      { orderBy: { createdAt: 'desc', id: 'desc' }, limit: SHOWN.emails },
+    );
+  return {
+    account_id: formatId('acc', account.id),
+    email: account.email,
+    stripe_customer_id: account.stripeCustomerId ?? null,
+    billing_state: billingState(await readBilling(db, account.id), now),
+    audit: (await listAudit(db, account.id, { limit: SHOWN.audit })).data,
+    emails: emails.map(({ template, state, createdAt, error }) => ({
+      template,
+      state,
+      error,
+      created_at: toWireTime(createdAt),
+    })),
+  };
+}
+
+async function countJobs({ pool }: Database): Promise<ConsoleView['jobs']> {
+  const { rows } = await pool.query<{ queue: string; state: string; count: number }>(
+    `select name as queue, state::text, count(*)::int as count from ${JOBS_SCHEMA}.job group by 1, 2 order by 1, 2`,
+  );
+  return rows;
+}
