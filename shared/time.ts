@@ -14,3 +14,6 @@ export const wireTimeSchema = z
 export function toWireTime(date: Date): string {
   return `${date.toISOString().slice(0, 'YYYY-MM-DDTHH:MM:SS'.length)}Z`;
 }
+
+/** Where the time comes from, so that tests can set it. */
+export type Clock = { now(): Date };

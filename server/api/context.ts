@@ -1,0 +1,39 @@
+import type { AuditListInput, AuditListResult } from '../../shared/audit.ts';
+import type {
+  BillingState,
+  CheckoutSessionInput,
+  CheckoutSessionResult,
+  GetStateInput,
+  PortalSessionInput,
+  PortalSessionResult,
+  TrialPackInput,
+} from '../../shared/billing.ts';
+import type { Caller } from '../billing/caller.ts';
+import type { Minted, MintingCall } from '../billing/deps.ts';
+
+/** The kinds of calls, each with a token bucket of its own for every account. */
+export const RATE_BUCKETS = ['global', 'minting'] as const;
+export type RateBucket = (typeof RATE_BUCKETS)[number];
+
+/** What the procedures call. Bound to their parts where the app is put together. */
+export type UseCases = {
+  readState(caller: Caller, input: GetStateInput): Promise<BillingState>;
+  startCheckout(call: MintingCall, input: CheckoutSessionInput): Promise<Minted<CheckoutSessionResult>>;
+  startTrialPack(call: MintingCall, input: TrialPackInput): Promise<Minted<CheckoutSessionResult>>;
+  startPortal(call: MintingCall, input: PortalSessionInput): Promise<Minted<PortalSessionResult>>;
+  listAudit(accountId: string, input: AuditListInput): Promise<AuditListResult>;
+};
+
+/** One request, however it came in. */
+export type Context = {
+  readonly requestId: string;
+  /** All values of the Idempotency-Key header. */
+  readonly idempotencyKeys: readonly string[];
+  readonly useCases: UseCases;
+  /** Looks the key up once for each request, however many calls it holds. Throws the kinds of 401. */
+  authenticate(): Promise<Caller>;
+  /** Takes a token from the account's bucket for each call; throws `rate-limited` when there is none. */
+  admit(caller: Caller, bucket: RateBucket): void;
+  /** Tells the caller that the answer is one already given. */
+  markReplayed(): void;
+};

@@ -1,0 +1,54 @@
+import { initTRPC } from '@trpc/server';
+import type { OpenApiMeta } from 'trpc-to-openapi';
+import { ProblemError } from '../../shared/errors.ts';
+import { type Scope, scopeAllows } from '../../shared/scopes.ts';
+import type { Minted, MintingCall } from '../billing/deps.ts';
+import type { Context, RateBucket } from './context.ts';
+import { idempotencyKey } from './idempotency-key.ts';
+import { problemOf, trpcErrorShape } from './problem.ts';
+
+/** What each procedure says about itself: what it needs, and how REST shows it. */
+export type Meta = {
+  scope: Scope;
+  bucket: RateBucket;
+  openapi: NonNullable<OpenApiMeta['openapi']> & { tags: string[]; summary: string; description: string };
+};
+
+const t = initTRPC
+  .context<Context>()
+  .meta<Meta>()
+  .create({
+    // Never a stack in an answer, whatever NODE_ENV says.
+    isDev: false,
+    errorFormatter: ({ error, ctx, path }) => trpcErrorShape(problemOf(error), ctx?.requestId ?? '', path),
+  });
+
+export const router = t.router;
+
+/** A call by a key that has the scope the procedure names, within the limits of its account. */
+export const procedure = t.procedure.use(async ({ ctx, meta, next }) => {
+  if (!meta) throw new Error('Every procedure names its scope and its bucket');
+  const caller = await ctx.authenticate();
+  ctx.admit(caller, meta.bucket);
+  if (!scopeAllows(caller.scopes, meta.scope)) {
+    throw new ProblemError('forbidden', `This call needs the scope ${meta.scope}, which this API key lacks.`);
+  }
+  return next({ ctx: { caller } });
+});
+
+/** A call that may create something at Stripe, and so may carry an Idempotency-Key. */
+export const mintingProcedure = procedure.use(({ ctx, next }) => {
+  const call: MintingCall = {
+    accountId: ctx.caller.accountId,
+    keyId: ctx.caller.keyId,
+    requestId: ctx.requestId,
+    idempotencyKey: idempotencyKey(ctx.idempotencyKeys),
+  };
+  return next({ ctx: { call } });
+});
+
+/** Unwraps what a minting call answered and marks the answer if it was given before. */
+export function answer<T>(ctx: Context, minted: Minted<T>): T {
+  if (minted.replayed) ctx.markReplayed();
+  return minted.value;
+}

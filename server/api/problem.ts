@@ -1,0 +1,108 @@
+import { TRPCError } from '@trpc/server';
+import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
+import { ZodError } from 'zod';
+import { type FieldError, PROBLEMS, type Problem, ProblemError } from '../../shared/errors.ts';
+import { isDatabaseUnavailable } from '../database/unavailable.ts';
+
+/**
+ * Turns whatever was thrown into something a caller may see. Messages that were not written for callers,
+ * tRPC's own included, are replaced, because they carry internals: statements, values, paths.
+ */
+export function problemOf(thrown: unknown): ProblemError {
+  const error = thrown instanceof TRPCError && thrown.cause instanceof ProblemError ? thrown.cause : thrown;
+  if (error instanceof ProblemError) return error;
+  if (isDatabaseUnavailable(error)) {
+    return new ProblemError('internal', 'The database does not answer just now. Please try again shortly.', {
+      status: 503,
+      retryAfterSeconds: 1,
+      cause: error,
+    });
+  }
+  if (error instanceof TRPCError) return ofTrpc(error);
+  return internal(error);
+}
+
+/** Whether an operator should hear of it: a fault of ours, not of the call. */
+export function isFault(problem: ProblemError): boolean {
+  return problem.status >= 500;
+}
+
+/** The error of a tRPC answer, in tRPC's shape, with the whole problem in `data.problem`. */
+export function trpcErrorShape(error: ProblemError, instance: string, path?: string) {
+  const problem: Problem = error.toProblem(instance);
+  const code = PROBLEMS[error.slug].trpc;
+  return {
+    message: problem.detail,
+    code: TRPC_ERROR_CODES_BY_KEY[code],
+    data: { code, httpStatus: problem.status, ...(path !== undefined && { path }), problem },
+  };
+}
+
+function ofTrpc(error: TRPCError): ProblemError {
+  switch (error.code) {
+    case 'BAD_REQUEST':
+    case 'PARSE_ERROR':
+      return error.cause instanceof ZodError
+        ? validationFailed(error.cause)
+        : new ProblemError('bad-request', 'The request is not a tRPC call that can be read.');
+    case 'NOT_FOUND':
+      return new ProblemError('not-found', 'There is no such procedure.');
+    case 'METHOD_NOT_SUPPORTED':
+      return new ProblemError('method-not-allowed', 'Send queries by GET and mutations by POST.');
+    case 'UNSUPPORTED_MEDIA_TYPE':
+      return new ProblemError('unsupported-media-type', 'Send the body as application/json.');
+    case 'PAYLOAD_TOO_LARGE':
+      return new ProblemError('payload-too-large', 'The body is too large.');
+    default:
+      return internal(error);
+  }
+}
+
+/** The refusal of an input, naming each field at fault. */
+export function validationFailed({ issues }: Pick<ZodError, 'issues'>): ProblemError {
+  const errors = issues.flatMap(fieldErrors);
+  const detail = errors.map(({ field, message }) => (field ? `${field} ${message}` : `The input ${message}`));
+  return new ProblemError('validation-failed', `${detail.join('; ')}.`, { errors });
+}
+
+function fieldErrors(issue: ZodError['issues'][number]): FieldError[] {
+  const at = (path: readonly PropertyKey[]) => path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      field: at([...issue.path, shorten(key)]),
+      message: 'is not a parameter of this call',
+    }));
+  }
+  return [{ field: at(issue.path), message: explain(issue) }];
+}
+
+/** zod speaks of types; whoever reads this thinks of fields. */
+function explain(issue: ZodError['issues'][number]): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined ? 'is required' : `must be ${article(issue.expected)}`;
+    case 'invalid_value':
+      return `must be one of ${issue.values.map(String).join(', ')}`;
+    case 'too_big':
+      return `must be at most ${issue.maximum}${issue.origin === 'string' ? ' characters' : ''}`;
+    case 'too_small':
+      return `must be at least ${issue.minimum}${issue.origin === 'string' ? ' characters' : ''}`;
+    default:
+      return issue.message.startsWith('must ') ? issue.message : 'is not valid';
+  }
+}
+
+function article(type: string): string {
+  const word = type === 'int' ? 'integer' : type;
+  return `${/^[aeiou]/.test(word) ? 'an' : 'a'} ${word}`;
+}
+
+const SHOWN_CHARACTERS = 64;
+
+function shorten(key: string): string {
+  return key.length > SHOWN_CHARACTERS ? `${key.slice(0, SHOWN_CHARACTERS)}…` : key;
+}
+
+function internal(cause: unknown): ProblemError {
+  return new ProblemError('internal', 'Something went wrong on our side. Please try again.', { cause });
+}
