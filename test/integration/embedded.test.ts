@@ -23,7 +23,8 @@ beforeEach(async () => {
 
 afterEach(async () => {
   for (const close of opened.splice(0).reverse()) await close();
-  await rm(home, { recursive: true, force: true });
+  // A PostgreSQL whose owner was killed is still writing its last there.
+  await rm(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 });
 });
 
 test('keeps its data when it is started again, and leaves nothing running when it is closed', async () => {

@@ -12,7 +12,8 @@ export type DirectoryLock = { release(): void };
  */
 export const lockDirectory = (dataDir: string): DirectoryLock => {
   const ownerPath = join(dataDir, 'owner.pid');
-  const lock = new DatabaseSync(join(dataDir, 'owner.lock'));
+  // Who only asks whether it is locked holds it for an instant, which is worth waiting out.
+  const lock = new DatabaseSync(join(dataDir, 'owner.lock'), { timeout: 200 });
   try {
     lock.exec('begin exclusive');
   } catch (error) {
