@@ -1,0 +1,90 @@
+import Fastify, { type FastifyBaseLogger, type FastifyPluginAsync } from 'fastify';
+import { answerEverything, badRequestOnSocket, refuse } from './answers.ts';
+import type { Includes } from './expand.ts';
+import { api } from './http.ts';
+import { forgetOldIdempotencyKeys } from './idempotency.ts';
+import { registerPayments } from './payments.ts';
+import { customerIncludes, customerRoutes } from './resources/customers.ts';
+import { priceRoutes } from './resources/prices.ts';
+import { productRoutes } from './resources/products.ts';
+import type { Route } from './route.ts';
+import { openWorld, type World } from './world.ts';
+
+/** The API's routes. Each resources file brings its own. */
+const ROUTES: readonly Route[] = [...customerRoutes, ...priceRoutes, ...productRoutes];
+
+/** What objects show only when asked (`expand`). */
+const INCLUDES: Includes = { ...customerIncludes };
+
+/** Who answers alarms and follows events. Called once, before the first request. */
+const REGISTER: readonly ((world: World) => void)[] = [registerPayments];
+
+/** Pages and other servers on the same port, outside /v1. */
+const PLUGINS: readonly FastifyPluginAsync<{ world: World }>[] = [];
+
+export interface SandboxOptions {
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Loopback only; anything else is refused. */
+  readonly host?: '127.0.0.1' | '::1' | 'localhost';
+  /** SQLite file, or ':memory:'. */
+  readonly dataPath: string;
+  /** Real time in milliseconds. */
+  readonly clock?: () => number;
+  readonly log?: FastifyBaseLogger;
+}
+
+export interface Sandbox {
+  readonly url: string;
+  readonly port: number;
+  readonly world: World;
+  close(): Promise<void>;
+}
+
+/** Starts the local Stripe on a loopback port; it answers when the promise resolves. */
+export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
+  const { port, host = '127.0.0.1', dataPath, clock = Date.now, log } = options;
+  if (!LOOPBACK.has(host)) throw new Error(`the local Stripe listens on loopback only, not on ${host}`);
+  const world = openWorld({ path: dataPath, clock });
+  for (const register of REGISTER) register(world);
+
+  const app = Fastify({
+    ...(log ? { loggerInstance: log } : {}),
+    bodyLimit: 1024 * 1024,
+    forceCloseConnections: true,
+    clientErrorHandler: badRequestOnSocket,
+    routerOptions: { maxParamLength: 500 },
+    frameworkErrors: refuse,
+  });
+  answerEverything(app);
+  await app.register(api, { world, routes: ROUTES, includes: INCLUDES });
+  for (const plugin of PLUGINS) await app.register(plugin, { world });
+
+  try {
+    await app.listen({ port, host });
+  } catch (error) {
+    await app.close();
+    world.close();
+    throw error;
+  }
+  const address = app.server.address();
+  const actual = typeof address === 'object' && address !== null ? address.port : port;
+  const url = `http://${host === '::1' ? '[::1]' : host}:${actual}`;
+  world.hidden.put('base_url', 'self', { url });
+
+  const second = setInterval(() => world.runUntil(world.now(), null), 1_000).unref();
+  const hour = setInterval(() => forgetOldIdempotencyKeys(world), 3_600_000).unref();
+  return {
+    url,
+    port: actual,
+    world,
+    async close() {
+      clearInterval(second);
+      clearInterval(hour);
+      await app.close();
+      world.close();
+    },
+  };
+}
+
+const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost']);
