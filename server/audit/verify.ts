@@ -1,4 +1,3 @@
-import { IsolationLevel } from '@mikro-orm/postgresql';
 import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { AuditEntry } from '../database/entities/journal.ts';
@@ -11,9 +10,7 @@ const PAGE = 500;
  * the first position at which an entry was changed, taken out or put in, or null if the log is whole.
  */
 export async function verifyChain(db: Database, accountId: string): Promise<number | null> {
-  return await db.orm.em
-    .fork()
-    .transactional((tx) => firstBroken(tx, accountId), { isolationLevel: IsolationLevel.REPEATABLE_READ });
+  return await db.transaction((tx) => firstBroken(tx, accountId), { isolation: 'repeatable read' });
 }
 
 async function firstBroken(tx: Tx, accountId: string): Promise<number | null> {

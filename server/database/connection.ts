@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { Migrator } from '@mikro-orm/migrations';
 import { type EntityManager, MikroORM, UnderscoreNamingStrategy } from '@mikro-orm/postgresql';
 import type { Pool, PoolConfig } from 'pg';
@@ -15,7 +16,7 @@ export type Database = {
    * Runs `fn` in one transaction on an entity manager of its own, commits what it returns and rolls back
    * what it throws. Changed entities are flushed before the commit. Never nested.
    */
-  transaction<T>(fn: (tx: Tx) => Promise<T>): Promise<T>;
+  transaction<T>(fn: (tx: Tx) => Promise<T>, options?: { isolation?: 'repeatable read' }): Promise<T>;
   /** Waits for open statements and closes every connection. */
   close(): Promise<void>;
 };
@@ -59,11 +60,42 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     orm,
     pool,
     url: options.url,
-    async transaction(fn) {
-      if (orm.em.isInTransaction()) throw new Error('A transaction must not be opened inside another');
-      return await orm.em.fork().transactional(fn);
-    },
+    transaction: transactions(orm),
     close: () => orm.close(true),
+  };
+}
+
+/**
+ * MikroORM's own transactions take a connection through Kysely that is given back only after a successful
+ * commit or rollback, so each connection that breaks inside one is lost to the pool for good. Kysely's
+ * callback form always gives it back; the entity manager is put on top of it here.
+ */
+function transactions(orm: MikroORM): Database['transaction'] {
+  const open = new AsyncLocalStorage<true>();
+  return async (fn, { isolation } = {}) => {
+    if (open.getStore()) throw new Error('A transaction must not be opened inside another');
+    const client = orm.driver.getConnection().getClient();
+    const builder = isolation ? client.transaction().setIsolationLevel(isolation) : client.transaction();
+    let thrown: { error: unknown } | undefined;
+    try {
+      return await builder.execute((transaction) =>
+        open.run(true, async () => {
+          const tx = orm.em.fork();
+          tx.setTransactionContext(transaction);
+          try {
+            const result = await fn(tx);
+            await tx.flush();
+            return result;
+          } catch (error) {
+            thrown = { error };
+            throw error;
+          }
+        }),
+      );
+    } catch (error) {
+      // If the rollback fails as well, what led to it says more.
+      throw thrown ? thrown.error : error;
+    }
   };
 }
 
