@@ -91,7 +91,7 @@ export const auditEntrySchema = z
   .meta({ id: 'AuditEntry', description: 'One fact in the life of an account. It is never changed.' });
 export type AuditEntry = z.infer<typeof auditEntrySchema>;
 
-/** The input of `auditLog.list`. */
+/** The input of `auditLog.list`. Descriptions stand inside `optional`, where query parameters are made from. */
 export const auditListInput = z
   .strictObject({
     limit: z
@@ -100,14 +100,17 @@ export const auditListInput = z
       .max(100)
       .default(50)
       .meta({ description: 'How many entries to return, 1 to 100.', examples: [50] }),
-    cursor: z.string().min(1).max(512).optional().meta({
-      description: 'The `next_cursor` of the page before. Its text means nothing to you.',
-    }),
+    cursor: z
+      .string()
+      .min(1)
+      .max(512)
+      .meta({ description: 'The `next_cursor` of the page before. Its text means nothing to you.' })
+      .optional(),
     action: z
       .string()
       .regex(/^[a-z_]{1,64}\.[a-z_]{1,64}$/, 'must look like subscription.tier_changed')
-      .optional()
-      .meta({ description: 'Only entries with this action.', examples: ['subscription.tier_changed'] }),
+      .meta({ description: 'Only entries with this action.', examples: ['subscription.tier_changed'] })
+      .optional(),
   })
   .prefault({})
   .meta({ description: 'Which part of the audit log to read.' });

@@ -114,19 +114,19 @@ const cancelUrl = redirectUrl.optional().meta({
   examples: ['https://your.app/billing/cancel'],
 });
 
-/** The input of `billing.getState`. */
+/** The input of `billing.getState`. The description stands inside `optional`, where query parameters are made from. */
 export const getStateInput = z
   .strictObject({
     checkout_session_id: z
       .string()
       .regex(/^cs_[A-Za-z0-9_]{1,250}$/, 'must be the id of a Checkout session, cs_…')
-      .optional()
       .meta({
         description:
           'The Checkout session a customer has just come back from. The account is brought up to date ' +
           'with Stripe before the answer, so there is no need to poll.',
         examples: ['cs_test_a1b2c3d4e5f6'],
-      }),
+      })
+      .optional(),
   })
   .default({})
   .meta({ description: 'Which purchase to wait for, if any.' });
