@@ -43,7 +43,6 @@ export const EMAIL_DATA = {
     paidAt: moment,
     invoiceNumber: z.string().nullable(),
     lines: z.array(z.object({ description: z.string(), amountCents })),
-    /** What lies between the lines and the amount: tax, and credit already on the account. */
     taxCents: amountCents,
     hostedInvoiceUrl: url,
   }),

@@ -1,0 +1,86 @@
+import type { EmailTemplate, EmailTemplates } from '../../server/notify/templates.ts';
+
+type Sample = {
+  [T in EmailTemplate]: readonly [name: string, template: T, data: EmailTemplates[T]];
+}[EmailTemplate];
+
+const builder = { tier: 'api_builder', billingPeriod: 'monthly' } as const;
+const starter = { tier: 'api_starter', billingPeriod: 'annual' } as const;
+const june = new Date('2026-06-01T00:00:00Z');
+const deadline = new Date('2026-05-15T14:05:09Z');
+const payUrl = 'https://invoice.stripe.com/i/acct_1/test_abc?s=ap';
+const pay = { amountCents: 9_900, currency: 'usd' } as const;
+
+/** Every mail at least once, with what it may have to say. */
+export const SAMPLES: readonly Sample[] = [
+  ['started', 'subscription_started', { plan: builder, currentPeriodEnd: june, trialEndsAt: null }],
+  ['started-trial', 'subscription_started', { plan: builder, currentPeriodEnd: june, trialEndsAt: june }],
+  ['plan-changed', 'plan_changed', { from: starter, to: builder, changedAt: june }],
+  [
+    'period-changed',
+    'plan_changed',
+    { from: starter, to: { ...starter, billingPeriod: 'monthly' }, changedAt: june },
+  ],
+  ['plan-scheduled', 'plan_change_scheduled', { from: builder, to: starter, changesAt: june }],
+  ['plan-unscheduled', 'plan_change_unscheduled', { plan: builder }],
+  ['cancel-scheduled', 'cancellation_scheduled', { plan: builder, endsAt: june }],
+  ['cancel-undone', 'cancellation_undone', { plan: builder, renewsAt: june }],
+  ['unpaid', 'subscription_paused', { plan: builder, reason: 'unpaid', payUrl }],
+  ['paused', 'subscription_paused', { plan: builder, reason: 'paused', payUrl: null }],
+  ['resumed', 'subscription_resumed', { plan: builder }],
+  ['ended', 'subscription_ended', { plan: builder, endedAt: june }],
+  ['trial-ending', 'trial_ending', { plan: builder, trialEndsAt: june }],
+  ['renewal', 'renewal_upcoming', { plan: builder, ...pay, renewsAt: june }],
+  [
+    'failed-first',
+    'payment_failed',
+    { plan: builder, attempt: 1, ...pay, nextAttemptAt: deadline, planUntil: june, payUrl },
+  ],
+  [
+    'failed-last',
+    'payment_failed',
+    { plan: null, attempt: 4, ...pay, nextAttemptAt: null, planUntil: null, payUrl },
+  ],
+  ['action-required', 'payment_action_required', { plan: builder, ...pay, payUrl }],
+  [
+    'receipt',
+    'payment_receipt',
+    {
+      amountCents: 11_781,
+      currency: 'eur',
+      paidAt: june,
+      invoiceNumber: 'DS-0001-0042',
+      lines: [
+        { description: 'Remaining time on API Builder after 1 Jun 2026', amountCents: 12_850 },
+        { description: 'Unused time on API Starter after 1 Jun 2026', amountCents: -2_950 },
+      ],
+      taxCents: 1_881,
+      hostedInvoiceUrl: payUrl,
+    },
+  ],
+  [
+    'pack-ready',
+    'trial_pack_ready',
+    { creditCents: 299, expiresAt: deadline, amountCents: 299, currency: 'usd' },
+  ],
+  ['pack-failed', 'trial_pack_payment_failed', { amountCents: 299, currency: 'usd' }],
+  ['pack-suspended', 'trial_pack_suspended', { creditCents: 250, expiresAt: deadline }],
+  ['pack-reinstated', 'trial_pack_reinstated', { creditCents: 250, expiresAt: deadline }],
+  ['pack-refunded', 'trial_pack_refunded', { refundedCents: 299, currency: 'usd', creditCents: 0 }],
+  ['pack-refunded-part', 'trial_pack_refunded', { refundedCents: 100, currency: 'usd', creditCents: 199 }],
+  ['pack-dispute-lost', 'trial_pack_refunded', { refundedCents: null, currency: 'usd', creditCents: 0 }],
+  ['pack-expired', 'trial_pack_expired', { unspentCents: 120, expiredAt: deadline }],
+  ['credit-low', 'credit_nearly_used', { creditCents: 29, expiresAt: deadline }],
+  ['credit-gone', 'credit_used_up', {}],
+  ['credit-expiring', 'credit_expiring', { creditCents: 120, expiresAt: deadline }],
+  [
+    'twice-pack',
+    'duplicate_purchase_refunded',
+    { purchase: 'trial_pack', amountCents: 299, currency: 'usd' },
+  ],
+  [
+    'twice-subscription',
+    'duplicate_purchase_refunded',
+    { purchase: 'subscription', amountCents: null, currency: 'usd' },
+  ],
+];
