@@ -140,7 +140,7 @@ const hangsUpAfter = new WeakSet<FastifyRequest>();
 /** Ends the connection without an answer, which is what a client's timeout looks like but sooner. */
 function hangUp(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   reply.hijack();
-  request.raw.destroy();
+  request.raw.socket.destroy();
   return reply;
 }
 

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { StripeError } from '../errors.ts';
 import { html } from './html.ts';
 import { problemPage } from './layout.ts';
@@ -39,7 +39,6 @@ export function pageDoor(app: FastifyInstance): void {
 
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(PAGE_HEADERS);
-    allowFormTargets(reply, []);
     if (request.method === 'GET' || request.method === 'HEAD') return;
     const site = request.headers['sec-fetch-site'];
     const origin = request.headers.origin;
@@ -74,7 +73,20 @@ export function pageDoor(app: FastifyInstance): void {
   });
 }
 
+const POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "frame-src 'self'",
+  "form-action 'self'",
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
 const PAGE_HEADERS = {
+  'content-security-policy': POLICY,
   'content-type': 'text/html; charset=utf-8',
   'cache-control': 'no-store',
   'referrer-policy': 'no-referrer',
@@ -82,28 +94,6 @@ const PAGE_HEADERS = {
   'x-frame-options': 'DENY',
   'cross-origin-opener-policy': 'same-origin-allow-popups',
 } as const;
-
-/**
- * Sets the page's policy. Browsers check the redirect that answers a form against `form-action` too, so a form
- * that ends at the customer's application must name that address.
- */
-export function allowFormTargets(reply: FastifyReply, urls: readonly (string | null)[]): void {
-  const origins = urls.flatMap((url) => (url !== null && URL.canParse(url) ? new URL(url).origin : []));
-  reply.header(
-    'content-security-policy',
-    [
-      "default-src 'none'",
-      "script-src 'self'",
-      "style-src 'self'",
-      "img-src 'self'",
-      "connect-src 'self'",
-      "frame-src 'self'",
-      "base-uri 'none'",
-      "frame-ancestors 'none'",
-      `form-action ${[...new Set(["'self'", ...origins])].join(' ')}`,
-    ].join('; '),
-  );
-}
 
 const titleOf = (error: StripeError): string =>
   error.fields.code === 'resource_missing' ? 'Nothing here' : 'That did not work';

@@ -1,4 +1,4 @@
-import { Html, html } from './html.ts';
+import { type Html, html } from './html.ts';
 
 export interface PageContent {
   readonly title: string;
@@ -7,18 +7,21 @@ export interface PageContent {
   readonly body: Html;
   /** Files in `assets/`, loaded as ES modules. Every page works without them. */
   readonly scripts?: readonly string[];
+  /** Leads on to this address at once. */
+  readonly leadsTo?: string | null;
   /** Where the page belongs to someone else's flow: one link back, beside the banner. */
   readonly back?: { readonly href: string; readonly label: string } | null;
 }
 
 /** A whole page. Nothing in it is inline script or style, so that the strict policy of `door.ts` holds. */
-export function page({ title, part, body, scripts = [], back = null }: PageContent): string {
+export function page({ title, part, body, scripts = [], back = null, leadsTo = null }: PageContent): string {
   const document = html`<html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="robots" content="noindex">
+${leadsTo === null ? null : html`<meta http-equiv="refresh" content="0; url=${leadsTo}">`}
 <title>${title} · Driftstack local Stripe</title>
 <link rel="icon" href="/_pages/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/_pages/style.css">
@@ -42,7 +45,7 @@ ${body}
 
 function navigation(current: 'console' | 'mailbox'): Html {
   const link = (part: 'console' | 'mailbox', label: string): Html =>
-    html`<a href="/${part}"${part === current ? new Html(' aria-current="page"') : null}>${label}</a>`;
+    html`<a href="/${part}"${part === current ? html` aria-current="page"` : null}>${label}</a>`;
   return html`<nav aria-label="Main">${link('console', 'Console')}${link('mailbox', 'Mailbox')}</nav>`;
 }
 

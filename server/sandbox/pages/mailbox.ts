@@ -11,7 +11,7 @@ import {
 } from '../mails.ts';
 import type { World } from '../world.ts';
 import { field, pageDoor } from './door.ts';
-import { type Html, html, Html as Markup } from './html.ts';
+import { type Html, html } from './html.ts';
 import { page, problemPage } from './layout.ts';
 import { mailSource } from './mail-source.ts';
 import { moment } from './words.ts';
@@ -130,7 +130,7 @@ function mailboxPage(world: World, mail: Mail | null, view: View, query: Record<
 }
 
 function row(mail: Mail, current: boolean): Html {
-  return html`<li><a id="mail-${mail.id}" href="/mailbox/${mail.id}"${current ? new Markup(' aria-current="true"') : null}>
+  return html`<li><a id="mail-${mail.id}" href="/mailbox/${mail.id}"${current ? html` aria-current="true"` : null}>
 <b>${mail.subject}</b><br><span class="small muted">to ${mail.to.join(', ')}<br><time datetime="${moment(mail.createdAt)}Z">${moment(mail.createdAt)}</time></span></a></li>`;
 }
 
@@ -152,7 +152,7 @@ function opened(mail: Mail, view: View): Html {
 <dl class="facts small">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
 <nav class="tabs" aria-label="Ways to see this mail">${VIEWS.map(
     (name) =>
-      html`<a href="/mailbox/${mail.id}?view=${name}"${name === view ? new Markup(' aria-current="page"') : null}>${VIEW_NAMES[name]}</a>`,
+      html`<a href="/mailbox/${mail.id}?view=${name}"${name === view ? html` aria-current="page"` : null}>${VIEW_NAMES[name]}</a>`,
   )}</nav>
 ${shown(mail, view)}`;
 }

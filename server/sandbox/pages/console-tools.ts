@@ -1,0 +1,96 @@
+import { boundary, type Recurrence } from '../billing/periods.ts';
+import { MAIL_FAULTS, pendingMailFault } from '../mails.ts';
+import type { World } from '../world.ts';
+import { type Html, html } from './html.ts';
+import { MAIL_FAULT_NAMES } from './mailbox.ts';
+import { count, moment } from './words.ts';
+
+const STEPS = {
+  hour: { label: '1 hour', hours: 1 },
+  day: { label: '1 day', recurrence: { interval: 'day', count: 1 } },
+  week: { label: '7 days', recurrence: { interval: 'week', count: 1 } },
+  month: { label: '1 month', recurrence: { interval: 'month', count: 1 } },
+  year: { label: '1 year', recurrence: { interval: 'year', count: 1 } },
+} as const satisfies Record<string, { label: string; hours?: number; recurrence?: Recurrence }>;
+type Step = keyof typeof STEPS;
+
+export const isStep = (name: string): name is Step => Object.hasOwn(STEPS, name);
+
+/** Moves the local Stripe's clock ahead; everything that falls due on the way happens, in order. */
+export function advanceClock(world: World, step: Step): void {
+  const chosen = STEPS[step];
+  const now = world.now();
+  const to = 'hours' in chosen ? now + chosen.hours * 3600 : boundary(now, chosen.recurrence, 1);
+  world.skip(to - now);
+  world.runUntil(world.now(), null);
+}
+
+/** Panel with the clock and the buttons that move it. */
+export function clockPanel(world: World, offsetSeconds: number): Html {
+  const clocks = [...world.newestFirst('test_helpers.test_clock')].slice(0, 5);
+  return html`<section class="panel" aria-labelledby="clock-title">
+<h2 id="clock-title">Clock</h2>
+<div id="clock" data-live>
+<p class="clock">${moment(world.now())} UTC</p>
+<p class="muted">${offsetSeconds === 0 ? 'Runs with real time.' : `${ahead(offsetSeconds)} ahead of real time.`} It only moves forward.</p>
+${clocks.map((clock) => html`<p>${clock.name ?? 'Test clock'} <span class="id">${clock.id}</span><br>${moment(clock.frozen_time)} UTC</p>`)}
+</div>
+<form method="post" action="/console/clock" data-quiet class="row" aria-label="Move the clock ahead">
+${Object.entries(STEPS).map(([name, { label }]) => html`<button name="by" value="${name}" id="by-${name}">+ ${label}</button>`)}
+</form>
+<p class="muted">Renewals, retries, reminders and ends of trials happen on the way. The product keeps real time.</p>
+</section>`;
+}
+
+/** Panel with a newcomer's first calls, ready to copy. */
+export function tryPanel(url: string, productUrl: string | null): Html {
+  const lines: [string, string, string][] = [
+    ...(productUrl === null
+      ? []
+      : [
+          [
+            'try-state',
+            'Billing state',
+            `curl -s ${productUrl}/v1/billing -H "Authorization: Bearer $API_KEY"`,
+          ] satisfies [string, string, string],
+          [
+            'try-checkout',
+            'Start a subscription',
+            `curl -s ${productUrl}/v1/billing/checkout-session -H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" -d '{"tier":"api_builder","billing_period":"monthly","success_url":"${url}/app/success?session_id={CHECKOUT_SESSION_ID}","cancel_url":"${url}/app/cancel"}'`,
+          ] satisfies [string, string, string],
+          [
+            'try-portal',
+            'Open the portal',
+            `curl -s -X POST ${productUrl}/v1/billing/portal-session -H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" -d '{}'`,
+          ] satisfies [string, string, string],
+        ]),
+    ['try-customers', 'Customers in Stripe', `curl -s ${url}/v1/customers -u sk_test_local_stripe:`],
+    ['try-events', 'Events in Stripe', `curl -s "${url}/v1/events?limit=5" -u sk_test_local_stripe:`],
+  ];
+  return html`<section class="panel" aria-labelledby="try-title">
+<h2 id="try-title">Try it</h2>
+${productUrl === null ? html`<p class="muted">Point the stripe package at this server: host <code>127.0.0.1</code>, protocol <code>http</code>, any key like <code>sk_test_local_stripe</code>.</p>` : html`<p class="muted">Put the API key that the start printed into <code>API_KEY</code>, then:</p>`}
+${lines.map(
+  ([id, title, line]) =>
+    html`<div><div class="row spread"><h3>${title}</h3><button type="button" class="plain" data-copy="${id}">Copy<span class="hidden"> the line: ${title}</span></button></div><pre id="${id}" tabindex="0">${line}</pre></div>`,
+)}
+</section>`;
+}
+
+/** Form that makes the next mails fail. */
+export function mailFaultForm(world: World): Html {
+  const pending = pendingMailFault(world);
+  return html`<form method="post" action="/mailbox/faults" data-quiet>
+<h3>Mails</h3>
+<div class="row end">
+<div class="field"><label for="mail-count">Next</label><input id="mail-count" name="count" type="number" min="0" max="1000" value="1" required></div>
+<div class="field"><label for="mail-kind">shall</label><select id="mail-kind" name="kind">${MAIL_FAULTS.map((kind) => html`<option value="${kind}">${MAIL_FAULT_NAMES[kind]}</option>`)}</select></div>
+<button id="mail-set">Set</button></div>
+<div id="mail-faults" data-live>${pending ? html`<p class="hint">${count(pending.left, 'request')}: ${MAIL_FAULT_NAMES[pending.kind]}</p>` : null}</div>
+</form>`;
+}
+
+function ahead(seconds: number): string {
+  const days = Math.floor(seconds / 86_400);
+  return days > 0 ? count(days, 'day') : count(Math.round(seconds / 3600), 'hour');
+}

@@ -1,0 +1,66 @@
+import type { FastifyInstance } from 'fastify';
+import { baseUrl } from '../billing/customers.ts';
+import { declineNextPayments } from '../payments.ts';
+import type { World } from '../world.ts';
+import { eventsPanel } from './console-events.ts';
+import { productPanels } from './console-product.ts';
+import { customersPanel, mailsPanel } from './console-stripe.ts';
+import { advanceClock, clockPanel, isStep, tryPanel } from './console-tools.ts';
+import { field, pageDoor } from './door.ts';
+import { html } from './html.ts';
+import { page, problemPage } from './layout.ts';
+import { sendIfChanged } from './mailbox.ts';
+import { type Product, type ProductView, readProduct } from './product.ts';
+
+export interface ConsoleOptions {
+  readonly world: World;
+  /** The product whose accounts are shown beside Stripe's side; null when the local Stripe runs alone. */
+  readonly product: Product | null;
+}
+
+/** Fastify plugin: the developer's console, what happened on both sides, live, and the levers to make it happen. */
+export async function consolePages(app: FastifyInstance, { world, product }: ConsoleOptions): Promise<void> {
+  pageDoor(app);
+
+  app.get('/', (_request, reply) => reply.redirect('/console', 302));
+
+  app.get('/console', async (_request, reply) =>
+    sendIfChanged(reply, consolePage(world, product, await readProduct(product))),
+  );
+
+  app.post('/console/clock', (request, reply) => {
+    const by = field(request.body, 'by');
+    if (!isStep(by))
+      return reply.code(400).send(problemPage('That did not work', 'Choose one of the steps.'));
+    advanceClock(world, by);
+    return reply.redirect('/console', 303);
+  });
+
+  app.post('/console/fail-next-payment', (request, reply) => {
+    const customer = world.get('customer', field(request.body, 'customer'));
+    declineNextPayments(world, customer.id, 'generic_decline', 1);
+    return reply.redirect('/console', 303);
+  });
+}
+
+function consolePage(world: World, product: Product | null, view: ProductView): string {
+  const offset = world.hidden.get<{ seconds: number }>('clock', 'offset')?.seconds ?? 0;
+  return page({
+    title: 'Console',
+    part: 'console',
+    scripts: ['live.js'],
+    body: html`
+<div class="bar">
+<h1>Console</h1>
+<p class="small muted">What happened, on both sides.</p>
+<p class="live small end" data-live-state="idle">Reload to see what is new</p>
+<button type="button" class="plain" data-pause aria-pressed="false">Pause</button>
+<p class="notice" role="status" data-said></p>
+</div>
+<div class="panels">
+<div class="panel-column">${productPanels(view)}${tryPanel(baseUrl(world), product?.baseUrl ?? null)}</div>
+<div class="panel-column">${customersPanel(world)}${mailsPanel(world)}</div>
+<div class="panel-column">${clockPanel(world, offset)}${eventsPanel(world)}</div>
+</div>`,
+  });
+}

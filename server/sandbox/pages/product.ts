@@ -1,0 +1,84 @@
+import { z } from 'zod';
+
+/** Where the product's own view of its accounts is read, when the local Stripe runs beside it. */
+export interface Product {
+  readonly baseUrl: string;
+  readonly token: string;
+}
+
+const subscription = z.object({
+  id: z.string(),
+  tier: z.string().nullable(),
+  status: z.string(),
+  billing_period: z.string().nullable(),
+  current_period_end: z.string().nullable(),
+  cancel_at_period_end: z.boolean(),
+});
+
+const trialPack = z.object({
+  active: z.boolean(),
+  credit_cents_remaining: z.number(),
+  expires_at: z.string().nullable(),
+  redeemed: z.boolean(),
+});
+
+const job = z.object({ queue: z.string(), state: z.string(), count: z.number().optional() });
+
+const account = z.object({
+  account_id: z.string(),
+  email: z.string().nullable(),
+  stripe_customer_id: z.string().nullable(),
+  billing_state: z.object({ subscription: subscription.nullable(), trial_pack: trialPack }).nullable(),
+  audit: z.array(
+    z.object({
+      action: z.string(),
+      timestamp: z.string(),
+      payload: z.unknown(),
+      actor_type: z.string().optional(),
+    }),
+  ),
+  emails: z.array(z.object({ template: z.string(), state: z.string(), created_at: z.string() })),
+  jobs: z.array(job),
+});
+
+const overview = z.object({
+  accounts: z.array(account),
+  jobs: z.array(job),
+  events: z.array(
+    z.object({
+      id: z.string(),
+      type: z.string(),
+      state: z.string(),
+      error: z.string().nullable(),
+      received_at: z.string(),
+    }),
+  ),
+});
+
+export type ProductOverview = z.output<typeof overview>;
+export type ProductAccount = z.output<typeof account>;
+export type ProductJob = z.output<typeof job>;
+
+export type ProductView =
+  | { readonly state: 'none' }
+  | { readonly state: 'unreachable'; readonly why: string }
+  | { readonly state: 'ok'; readonly overview: ProductOverview };
+
+/** Asks the product for its accounts, audit log, jobs and events. Never throws: the console shows what is wrong. */
+export async function readProduct(product: Product | null, timeoutMs = 2000): Promise<ProductView> {
+  if (!product) return { state: 'none' };
+  try {
+    const answer = await fetch(`${product.baseUrl}/internal/console/accounts`, {
+      headers: { authorization: `Bearer ${product.token}`, accept: 'application/json' },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    if (!answer.ok) return { state: 'unreachable', why: `It answered ${answer.status}.` };
+    const parsed = overview.safeParse(await answer.json());
+    if (!parsed.success)
+      return { state: 'unreachable', why: `Its answer was not understood: ${z.prettifyError(parsed.error)}` };
+    return { state: 'ok', overview: parsed.data };
+  } catch (error) {
+    // A product that is starting, stopping or being debugged is normal here; the page says so and tries again.
+    return { state: 'unreachable', why: error instanceof Error ? error.message : 'It did not answer.' };
+  }
+}
