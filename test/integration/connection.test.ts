@@ -116,6 +116,8 @@ test('waiting for a connection, a slow statement and an absent server end within
     const noSlot = await failure(own.pool.query('select 1'));
     expect(noSlot).toMatchObject({ message: 'timeout exceeded when trying to connect' });
     expect(isDatabaseUnavailable(noSlot)).toBe(true);
+    // Ended by the server, so that it does not go on working for nobody.
+    expect(await slow).toMatchObject({ code: '57014' });
     expect(isDatabaseUnavailable(await slow)).toBe(true);
     expect((await own.pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
   } finally {

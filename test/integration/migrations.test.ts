@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { Account } from '../../server/database/entities/account.ts';
+import { CheckoutAttempt, TrialPack } from '../../server/database/entities/billing.ts';
 import { migrate, pendingMigrations } from '../../server/database/migrate.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 
 let empty: TestDatabase;
@@ -62,4 +65,67 @@ test('a job queue whose policy is not the one in the code is named as pending, a
     await behind.close();
     await other.drop();
   }
+});
+
+const now = new Date('2026-05-01T00:00:00Z');
+
+async function account(): Promise<string> {
+  const id = uuidv7(now);
+  await db.transaction(async (tx) => {
+    tx.create(Account, { id, email: `${id}@example.com`, createdAt: now });
+  });
+  return id;
+}
+
+test('an account has at most one attempt of a kind that can still be paid', async () => {
+  await migrate(db);
+  const accountId = await account();
+  const attempt = (kind: CheckoutAttempt['kind'], state: CheckoutAttempt['state']) =>
+    db.transaction(async (tx) => {
+      tx.create(CheckoutAttempt, {
+        id: uuidv7(now),
+        accountId,
+        kind,
+        state,
+        params: { a: 1 },
+        paramsHash: Buffer.from('hash'),
+        expiresAt: now,
+        createdAt: now,
+        updatedAt: now,
+      });
+    });
+  await attempt('subscription', 'expired');
+  await attempt('subscription', 'completed');
+  await attempt('subscription', 'creating');
+  await attempt('trial_pack', 'awaiting_payment');
+  for (const state of ['creating', 'open', 'closing', 'awaiting_payment'] as const) {
+    await expect(attempt('subscription', state), state).rejects.toThrow('checkout_attempt_one_open');
+    await expect(attempt('trial_pack', state), state).rejects.toThrow('checkout_attempt_one_open');
+  }
+  await attempt('subscription', 'expired');
+});
+
+test('an account has one trial pack for ever, whose balance stays between nothing and what was granted', async () => {
+  await migrate(db);
+  const accountId = await account();
+  const pack = (remainingSeconds: number) =>
+    db.transaction(async (tx) => {
+      const id = uuidv7(now);
+      tx.create(TrialPack, {
+        id,
+        accountId,
+        stripeSessionId: `cs_${id}`,
+        paymentIntent: `pi_${id}`,
+        state: 'revoked',
+        redeemedAt: now,
+        expiresAt: now,
+        grantedSeconds: 59_800,
+        remainingSeconds,
+        version: 1,
+      });
+    });
+  await expect(pack(-1)).rejects.toThrow('trial_pack_balance');
+  await expect(pack(59_801)).rejects.toThrow('trial_pack_balance');
+  await pack(0);
+  await expect(pack(0)).rejects.toThrow('trial_pack_account_id_unique');
 });
