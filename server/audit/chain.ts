@@ -24,7 +24,7 @@ export function linkHash(link: Link): Buffer {
 }
 
 /** JSON with sorted keys and no white space: jsonb keeps neither the order of keys nor their spacing. */
-export function canonicalJson(value: unknown): string {
+function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) => {
     if (typeof inner !== 'object' || inner === null || Array.isArray(inner)) return inner;
     return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)));
