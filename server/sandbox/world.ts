@@ -165,8 +165,9 @@ export function openWorld(options: WorldOptions): World {
       } as unknown as Stripe.Event;
       store.put('event', event);
       for (const record of recorders) record(event);
-      for (const reaction of reactions.get(type) ?? []) reaction(world, object);
+      // Before the reactions, so that what they tell goes out after its cause.
       told.push(event);
+      for (const reaction of reactions.get(type) ?? []) reaction(world, object);
       if (depth === 0) tellAll();
       return event;
     },
