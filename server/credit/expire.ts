@@ -11,13 +11,14 @@ import { creditCentsRemaining, noticeDueAt, spendableSeconds } from './rules.ts'
 export async function scheduleExpiry(tx: Tx, pack: TrialPack, now: Date): Promise<void> {
   const { accountId, expiresAt } = pack;
   const noticeAt = noticeDueAt(expiresAt);
-  await enqueue(
-    tx,
-    'trial-pack-expiry',
-    { accountId },
-    { startAfter: now < noticeAt ? noticeAt : expiresAt },
-  );
+  const dueAt = now < noticeAt ? noticeAt : expiresAt;
+  // A job that came a little early by another machine's clock must not chase itself until its time comes.
+  const soonest = new Date(now.getTime() + MINUTE_MS);
+  const startAfter = dueAt < soonest ? soonest : dueAt;
+  await enqueue(tx, 'trial-pack-expiry', { accountId }, { startAfter });
 }
+
+const MINUTE_MS = 60_000;
 
 /**
  * The `trial-pack-expiry` job: a day before the end it tells the customer of unspent credit, at the end it

@@ -67,10 +67,10 @@ function BlockElement({ block }: { block: Block }): ReactNode {
   }
 }
 
-function factRow([label, value]: readonly [string, string]): ReactNode {
+function factRow([label, value]: readonly [string, string], index: number): ReactNode {
   return createElement(
     'tr',
-    { key: label },
+    { key: index },
     createElement('th', { scope: 'row', className: 'quiet rule', style: LABEL }, label),
     createElement('td', { className: 'ink rule', style: VALUE }, value),
   );

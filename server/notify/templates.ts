@@ -43,6 +43,7 @@ export const EMAIL_DATA = {
     paidAt: moment,
     invoiceNumber: z.string().nullable(),
     lines: z.array(z.object({ description: z.string(), amountCents })),
+    /** On top of the lines; tax that they include is not repeated. */
     taxCents: amountCents,
     hostedInvoiceUrl: url,
   }),

@@ -64,12 +64,20 @@ export function paymentReceipt(data: EmailTemplates['payment_receipt'], context:
         ...data.lines.map(
           (line) => [oneLine(line.description), money(line.amountCents, data.currency)] as const,
         ),
+        rest(data),
         data.taxCents === 0 ? null : ['Tax', money(data.taxCents, data.currency)],
         ['Paid', amount],
       ),
       ...linkTo(context, 'View invoice', data.hostedInvoiceUrl),
     ],
   };
+}
+
+/** What an invoice takes off or carries over, so that the rows add up to what was paid. */
+function rest({ amountCents, taxCents, lines, currency }: EmailTemplates['payment_receipt']) {
+  const restCents = amountCents - taxCents - lines.reduce((sum, line) => sum + line.amountCents, 0);
+  if (restCents === 0) return null;
+  return [restCents < 0 ? 'Discounts and credit' : 'Carried over', money(restCents, currency)] as const;
 }
 
 /** The page where the invoice is paid; the customer portal leads there too. */
