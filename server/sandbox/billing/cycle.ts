@@ -5,7 +5,7 @@ import { pauseSubscription } from './change.ts';
 import { customerPaymentMethod } from './collect.ts';
 import { idOf } from './customers.ts';
 import { lineOfItem, pendingItems } from './invoice-items.ts';
-import { createInvoice, markUncollectible, finalizeInvoice, voidInvoice } from './invoices.ts';
+import { createInvoice, finalizeInvoice, markUncollectible, voidInvoice } from './invoices.ts';
 import { type DraftLine, periodLine } from './lines.ts';
 import { periodAt } from './periods.ts';
 import { priceAmount, recurrenceOf } from './prices.ts';
@@ -101,7 +101,8 @@ function billCycle(
     currency: subscription.currency,
     period: { start: periodStart(before), end: at },
     autoAdvance: collects,
-    collectionMethod: subscription.collection_method === 'send_invoice' ? 'send_invoice' : 'charge_automatically',
+    collectionMethod:
+      subscription.collection_method === 'send_invoice' ? 'send_invoice' : 'charge_automatically',
     daysUntilDue: subscription.days_until_due,
     description: subscription.invoice_settings.description,
     footer: subscription.invoice_settings.footer,

@@ -1,5 +1,5 @@
-import { registerCheckout } from '../checkout/pay.ts';
 import { expireCheckoutSession } from '../checkout/complete.ts';
+import { registerCheckout } from '../checkout/pay.ts';
 import type { World } from '../world.ts';
 import { endSubscription, expireIncomplete } from './cancel.ts';
 import { registerCollection } from './collect.ts';
@@ -37,6 +37,7 @@ export function registerBilling(world: World): void {
   world.react('customer.deleted', (_, { id }) => {
     if (id === undefined) return;
     for (const subscription of world.ofCustomer('subscription', id))
-      if (!isOver(subscription)) endSubscription(world, subscription.id, { reason: 'cancellation_requested' });
+      if (!isOver(subscription))
+        endSubscription(world, subscription.id, { reason: 'cancellation_requested' });
   });
 }

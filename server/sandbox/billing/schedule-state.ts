@@ -3,7 +3,10 @@ import type { World } from '../world.ts';
 import { idOf } from './customers.ts';
 
 /** The schedule that governs a subscription, or null. */
-export function scheduleOf(world: World, subscription: Stripe.Subscription): Stripe.SubscriptionSchedule | null {
+export function scheduleOf(
+  world: World,
+  subscription: Stripe.Subscription,
+): Stripe.SubscriptionSchedule | null {
   const id = idOf(subscription.schedule);
   return id === null ? null : (world.find('subscription_schedule', id) ?? null);
 }

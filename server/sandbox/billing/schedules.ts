@@ -1,8 +1,8 @@
 import type Stripe from 'stripe';
 import { invalidRequest } from '../errors.ts';
 import type { World } from '../world.ts';
-import { changeSubscription, NO_CHANGE } from './change.ts';
 import { endSubscription } from './cancel.ts';
+import { changeSubscription, NO_CHANGE } from './change.ts';
 import { customerPaymentMethod } from './collect.ts';
 import { clockOfCustomer, idOf } from './customers.ts';
 import type { ItemChange } from './plan-change.ts';
@@ -16,10 +16,9 @@ import { PRORATIONS, wordOf } from './words.ts';
 /** Puts a running subscription under a schedule whose one phase is its present period. */
 export function scheduleFrom(world: World, subscription: Stripe.Subscription): Stripe.SubscriptionSchedule {
   if (idOf(subscription.schedule) !== null)
-    throw invalidRequest(
-      'You cannot migrate a subscription that is already attached to a schedule.',
-      { param: 'from_subscription' },
-    );
+    throw invalidRequest('You cannot migrate a subscription that is already attached to a schedule.', {
+      param: 'from_subscription',
+    });
   const phase = phaseObject({
     items: subscription.items.data.map((item) => ({
       price: item.price.id,
@@ -202,13 +201,15 @@ export function itemChanges(
   phase: Stripe.SubscriptionSchedule.Phase,
 ): readonly ItemChange[] {
   const existing = subscription.items.data;
-  const kept = phase.items.map((wanted, at): ItemChange => ({
-    id: existing[at]?.id ?? null,
-    price: world.get('price', idOf(wanted.price) ?? ''),
-    quantity: wanted.quantity ?? 1,
-    metadata: wanted.metadata ?? {},
-    deleted: false,
-  }));
+  const kept = phase.items.map(
+    (wanted, at): ItemChange => ({
+      id: existing[at]?.id ?? null,
+      price: world.get('price', idOf(wanted.price) ?? ''),
+      quantity: wanted.quantity ?? 1,
+      metadata: wanted.metadata ?? {},
+      deleted: false,
+    }),
+  );
   const dropped = existing
     .slice(phase.items.length)
     .map((item): ItemChange => ({ id: item.id, price: null, quantity: null, metadata: null, deleted: true }));

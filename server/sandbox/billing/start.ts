@@ -55,7 +55,9 @@ export function startSubscription(world: World, given: NewSubscription): Stripe.
   );
   // What Checkout has charged was agreed on its page; other pending items wait for the next invoice.
   const pending = given.paidBy === null ? pendingItems(world, given.customer, null) : [];
-  const once = given.once.map((wanted) => addInvoiceItem(world, given.customer, onceLine(world, id, wanted, now)));
+  const once = given.once.map((wanted) =>
+    addInvoiceItem(world, given.customer, onceLine(world, id, wanted, now)),
+  );
   const lines = [
     ...items.map((item) => firstLine(world, item, anchor, now, trialing, given.prorate)),
     ...[...once, ...pending].map((item) => lineOfItem(world, item)),

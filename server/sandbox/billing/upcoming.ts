@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import type { World } from '../world.ts';
-import { renewalLines } from './cycle.ts';
 import { idOf } from './customers.ts';
+import { renewalLines } from './cycle.ts';
 import { lineOfItem, pendingItems } from './invoice-items.ts';
 import { draftInvoice } from './invoice-object.ts';
 import type { DraftLine } from './lines.ts';
@@ -33,7 +33,11 @@ export function upcomingInvoice(
       customer,
       subscription: { ...subscription, items: itemList(subscription.id, items) },
       reason: 'upcoming',
-      lines: [...pending.map((item) => lineOfItem(world, item)), ...extra, ...renewalLines(world, items, due)],
+      lines: [
+        ...pending.map((item) => lineOfItem(world, item)),
+        ...extra,
+        ...renewalLines(world, items, due),
+      ],
       currency: subscription.currency,
       period: { start: periodStart(subscription), end: at },
     },

@@ -91,7 +91,8 @@ function paymentStatus(
   intent: Stripe.PaymentIntent | null,
   session: Stripe.Checkout.Session,
 ): 'paid' | 'unpaid' | 'no_payment_required' {
-  if (intent === null) return session.mode === 'payment' && session.amount_total !== 0 ? 'unpaid' : 'no_payment_required';
+  if (intent === null)
+    return session.mode === 'payment' && session.amount_total !== 0 ? 'unpaid' : 'no_payment_required';
   return intent.status === 'succeeded' ? 'paid' : 'unpaid';
 }
 
@@ -102,7 +103,8 @@ function customerDetails(
   email: string | null,
 ): Stripe.Checkout.Session.CustomerDetails {
   const customer = customerId === null ? null : customerIfAlive(world, customerId);
-  const billing = paymentMethod === null ? undefined : world.find('payment_method', paymentMethod)?.billing_details;
+  const billing =
+    paymentMethod === null ? undefined : world.find('payment_method', paymentMethod)?.billing_details;
   return {
     address: billing?.address ?? null,
     business_name: null,

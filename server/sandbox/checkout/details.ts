@@ -37,7 +37,11 @@ export function checkoutDetails(world: World, session: string): CheckoutDetails 
 }
 
 /** Remembers more about a session. */
-export function noteCheckout(world: World, session: string, change: Partial<CheckoutDetails>): CheckoutDetails {
+export function noteCheckout(
+  world: World,
+  session: string,
+  change: Partial<CheckoutDetails>,
+): CheckoutDetails {
   const details = { ...checkoutDetails(world, session), ...change };
   world.hidden.put('checkout', session, details);
   return details;

@@ -2,7 +2,7 @@ import type Stripe from 'stripe';
 import { customerIfAlive, idOf } from '../billing/customers.ts';
 import { following, isFollowed } from '../billing/in-flight.ts';
 import { firstAmount } from '../billing/start.ts';
-import { StripeError, invalidRequest } from '../errors.ts';
+import { invalidRequest, StripeError } from '../errors.ts';
 import { adopt, resolvePaymentMethod } from '../payment-methods.ts';
 import { completeAuthentication, confirmPaymentIntent, createPaymentIntent } from '../payments.ts';
 import { createCustomer } from '../resources/customers.ts';
@@ -63,7 +63,8 @@ export function finishAuthentication(
   const session = openSession(world, sessionId);
   if (session.status === 'complete') return { outcome: 'complete', session, message: null };
   const intentId = checkoutDetails(world, sessionId).paymentIntent;
-  if (intentId === null) throw invalidRequest('This Checkout Session has no payment waiting for authentication.');
+  if (intentId === null)
+    throw invalidRequest('This Checkout Session has no payment waiting for authentication.');
   const intent = following(world, intentId, () => completeAuthentication(world, intentId, outcome));
   return outcomeOf(world, sessionId, intent);
 }
@@ -125,7 +126,8 @@ function customerFor(
 ): string | null {
   const known = idOf(session.customer) ?? details.customer;
   if (known !== null) {
-    if (!customerIfAlive(world, known)) throw invalidRequest(`No such customer: '${known}'`, { code: 'resource_missing' });
+    if (!customerIfAlive(world, known))
+      throw invalidRequest(`No such customer: '${known}'`, { code: 'resource_missing' });
     return known;
   }
   if (session.mode === 'payment' && session.customer_creation !== 'always') return null;

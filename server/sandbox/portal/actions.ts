@@ -4,8 +4,8 @@ import { changeSubscription, NO_CHANGE } from '../billing/change.ts';
 import { collectInvoice } from '../billing/collect.ts';
 import { idOf } from '../billing/customers.ts';
 import { paymentIntentOf } from '../billing/invoice-payments.ts';
-import { planChange, type WantedChange } from '../billing/plan-change.ts';
 import { boundary } from '../billing/periods.ts';
+import { planChange, type WantedChange } from '../billing/plan-change.ts';
 import { recurrenceOf, usablePrice } from '../billing/prices.ts';
 import { releaseSchedule, scheduleAtPeriodEnd } from '../billing/schedules.ts';
 import { periodEnd } from '../billing/subscription-object.ts';
@@ -114,7 +114,11 @@ export function portalKeep(world: World, visit: string): PortalResult {
 }
 
 /** Attaches a payment method and makes it the default of the customer and of the subscription. */
-export function portalSetDefaultPaymentMethod(world: World, visit: string, paymentMethod: string): PortalResult {
+export function portalSetDefaultPaymentMethod(
+  world: World,
+  visit: string,
+  paymentMethod: string,
+): PortalResult {
   const { customer: id } = visitedSession(world, visit);
   const method = attachPaymentMethod(world, paymentMethod, id);
   const customer = world.get('customer', id);
@@ -146,7 +150,8 @@ export function portalPayInvoice(
 ): PortalResult {
   const { customer } = visitedSession(world, visit);
   const invoice = world.get('invoice', invoiceId);
-  if (idOf(invoice.customer) !== customer) throw invalidRequest(`No such invoice: '${invoiceId}'`, { code: 'resource_missing' });
+  if (idOf(invoice.customer) !== customer)
+    throw invalidRequest(`No such invoice: '${invoiceId}'`, { code: 'resource_missing' });
   const subscription = liveSubscription(world, customer);
   if (invoice.status === 'paid') return done(subscription);
   if (invoice.status !== 'open') throw invalidRequest('This invoice can no longer be paid.');
@@ -187,7 +192,8 @@ function intended(world: World, visit: string, priceId: string): Intended {
   const from = subscription.items.data[0]?.price;
   if (!from) throw invalidRequest('This subscription has no plan to change.');
   const offered = plansOnOffer(world, configuration, subscription).some((plan) => plan.price.id === price.id);
-  if (!offered && price.id !== from.id) throw invalidRequest('This plan is not on offer.', { param: 'price' });
+  if (!offered && price.id !== from.id)
+    throw invalidRequest('This plan is not on offer.', { param: 'price' });
   return { session, configuration, subscription, price, from };
 }
 
@@ -196,10 +202,13 @@ function wantedChange(
   subscription: Stripe.Subscription,
   price: Stripe.Price,
 ): WantedChange {
-  const { proration_behavior: behavior, trial_update_behavior: trial } = configuration.features.subscription_update;
+  const { proration_behavior: behavior, trial_update_behavior: trial } =
+    configuration.features.subscription_update;
   const id = subscription.items.data[0]?.id ?? null;
   return {
-    items: [{ id, price, quantity: subscription.items.data[0]?.quantity ?? 1, metadata: null, deleted: false }],
+    items: [
+      { id, price, quantity: subscription.items.data[0]?.quantity ?? 1, metadata: null, deleted: false },
+    ],
     prorationBehavior: wordOf(PRORATIONS, behavior) ?? 'always_invoice',
     prorationDate: null,
     anchorNow: configuration.features.subscription_update.billing_cycle_anchor === 'now',

@@ -57,7 +57,8 @@ export function redeemPortalLink(
   secret: string,
 ): { visit: string; session: Stripe.BillingPortal.Session } {
   const link = world.hidden.get<Link>('portal_link', secret);
-  if (!link || link.expiresAt <= world.now()) throw expired('This link to the customer portal has expired or was already used.');
+  if (!link || link.expiresAt <= world.now())
+    throw expired('This link to the customer portal has expired or was already used.');
   world.hidden.remove('portal_link', secret);
   const visit = `visit_${randomBytes(24).toString('base64url')}`;
   const opened: Link = { session: link.session, expiresAt: world.now() + VISIT_SECONDS };
@@ -68,7 +69,8 @@ export function redeemPortalLink(
 /** The session behind a visit, or a refusal once its hour is over. */
 export function visitedSession(world: World, visit: string): Stripe.BillingPortal.Session {
   const opened = world.hidden.get<Link>('portal_visit', visit);
-  if (!opened || opened.expiresAt <= world.now()) throw expired('Your visit to the customer portal has ended.');
+  if (!opened || opened.expiresAt <= world.now())
+    throw expired('Your visit to the customer portal has ended.');
   return world.get('billing_portal.session', opened.session);
 }
 

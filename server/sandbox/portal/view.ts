@@ -43,7 +43,10 @@ export function portalView(world: World, visit: string): PortalView {
     paymentMethods: world.ofCustomer('payment_method', customer.id),
     defaultPaymentMethod:
       idOf(subscription?.default_payment_method) ?? idOf(customer.invoice_settings.default_payment_method),
-    invoices: world.ofCustomer('invoice', customer.id).filter(({ status }) => status !== 'draft').toReversed(),
+    invoices: world
+      .ofCustomer('invoice', customer.id)
+      .filter(({ status }) => status !== 'draft')
+      .toReversed(),
   };
 }
 
