@@ -172,11 +172,22 @@ interface Disk {
 
 function openDisk(path: string): Disk {
   const db = new DatabaseSync(path);
-  // NORMAL in WAL mode survives a killed process; only a power cut can lose the last moments, which is fine here.
-  db.exec('pragma journal_mode = wal; pragma synchronous = normal');
-  db.exec(
-    'create table if not exists object (seq integer primary key, kind text not null, id text not null, value text not null, unique (kind, id))',
-  );
+  try {
+    // EXCLUSIVE because the memory of one process is the truth: a second one would not see its changes.
+    // NORMAL in WAL mode survives a killed process; only a power cut can lose the last moments, which is fine here.
+    db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal');
+    db.exec(
+      'create table if not exists object (seq integer primary key, kind text not null, id text not null, value text not null, unique (kind, id))',
+    );
+  } catch (error) {
+    db.close();
+    throw new Error(
+      `The state of the local Stripe in ${path} cannot be opened; is it in use by another process?`,
+      {
+        cause: error,
+      },
+    );
+  }
   const upsert = db.prepare(
     'insert into object (kind, id, value) values (?, ?, ?) on conflict (kind, id) do update set value = excluded.value',
   );
