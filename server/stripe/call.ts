@@ -1,0 +1,131 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import Stripe from 'stripe';
+import { ProblemError } from '../../shared/errors.ts';
+
+/** How long Stripe may keep us waiting: one try, and all tries of a budget together (`performance.now()`). */
+export type Patience = { readonly tryMs: number; readonly endsAtMs: number };
+
+const MOST_TRIES = 4;
+const SHORTEST_TRY_MS = 50;
+const FIRST_BACK_OFF_MS = 500;
+
+/**
+ * Makes one call to Stripe within the patience given. The SDK repeats what the network lost; a plain 429 and a
+ * key still in use, which it does not repeat, are tried again here. Throws a `ProblemError` that a caller may
+ * see, with Stripe's own error as its cause.
+ */
+export async function callStripe<T extends { object: string }>(
+  patience: Patience,
+  expected: T['object'],
+  attempt: (options: { timeout: number }) => Promise<T>,
+): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    const leftMs = patience.endsAtMs - performance.now();
+    if (leftMs < SHORTEST_TRY_MS) throw tooSlow();
+    try {
+      const timeout = Math.ceil(Math.min(patience.tryMs, leftMs));
+      const answer = await inTime(attempt({ timeout }), leftMs);
+      // stripe-node hands over any JSON without an `error` member as if it were the object asked for, whatever
+      // its status: a proxy's error page in JSON would otherwise pass for a customer.
+      if (answer.object !== expected) throw notUnderstood();
+      return answer;
+    } catch (error) {
+      const waitMs = backOffMs(error, tries);
+      if (waitMs === null || performance.now() + waitMs >= patience.endsAtMs) throw translate(error);
+      await delay(waitMs);
+    }
+  }
+}
+
+/** Whether Stripe has definitely refused the request itself, so that sending it again cannot help. */
+export function isRefused(error: unknown): boolean {
+  return stripeErrorIn(error) instanceof Stripe.errors.StripeInvalidRequestError;
+}
+
+/** Whether Stripe says that the object asked for does not exist. */
+export function isMissing(error: unknown): boolean {
+  const cause = stripeErrorIn(error);
+  return cause !== null && (cause.code === 'resource_missing' || cause.statusCode === 404);
+}
+
+/** Stripe's own code for what went wrong, such as `charge_already_refunded`; null where it gave none. */
+export function stripeCode(error: unknown): string | null {
+  return stripeErrorIn(error)?.code ?? null;
+}
+
+function stripeErrorIn(error: unknown) {
+  const cause = error instanceof ProblemError ? error.cause : error;
+  return cause instanceof Stripe.errors.StripeError ? cause : null;
+}
+
+/** The SDK's timeout restarts with every byte and every retry; this bound holds whatever the network does. */
+async function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
+  const timer = new AbortController();
+  const tooLong = delay(ms, undefined, { signal: timer.signal }).then(() => {
+    throw tooSlow();
+  });
+  try {
+    return await Promise.race([work, tooLong]);
+  } finally {
+    // The loser of the race must not surface as an unhandled rejection.
+    tooLong.catch(() => {});
+    timer.abort();
+  }
+}
+
+function backOffMs(error: unknown, tries: number): number | null {
+  if (!(error instanceof Stripe.errors.StripeError) || tries >= MOST_TRIES) return null;
+  const busy =
+    error.statusCode === 429 || (error.statusCode === 409 && error.code === 'idempotency_key_in_use');
+  if (!busy) return null;
+  const asked = Number(error.headers?.['retry-after']);
+  return asked > 0 ? asked * 1000 : FIRST_BACK_OFF_MS * 2 ** (tries - 1);
+}
+
+function translate(error: unknown): ProblemError {
+  if (error instanceof ProblemError) return error;
+  if (!(error instanceof Stripe.errors.StripeError)) {
+    return new ProblemError('internal', 'Stripe could not be called.', { status: 502, cause: error });
+  }
+  if (
+    error instanceof Stripe.errors.StripeAuthenticationError ||
+    error instanceof Stripe.errors.StripePermissionError
+  ) {
+    return new ProblemError(
+      'feature-unavailable',
+      'Stripe does not accept the secret key of this deployment. Its operator has to check STRIPE_SECRET_KEY.',
+      { cause: error },
+    );
+  }
+  if (error.statusCode === 429) {
+    return new ProblemError('internal', 'Stripe is receiving too many requests. Please try again shortly.', {
+      status: 503,
+      retryAfterSeconds: Math.ceil(Number(error.headers?.['retry-after'])) || 5,
+      cause: error,
+    });
+  }
+  if (error instanceof Stripe.errors.StripeConnectionError) {
+    return new ProblemError('internal', 'Stripe could not be reached. Please try again shortly.', {
+      status: error.message.includes('timeout') ? 504 : 503,
+      retryAfterSeconds: 5,
+      cause: error,
+    });
+  }
+  return new ProblemError('internal', 'Stripe could not carry out the request. Please try again shortly.', {
+    status: 502,
+    retryAfterSeconds: 5,
+    cause: error,
+  });
+}
+
+const tooSlow = () =>
+  new ProblemError('internal', 'Stripe did not answer in time. Please try again shortly.', {
+    status: 504,
+    retryAfterSeconds: 5,
+  });
+
+const notUnderstood = () =>
+  new ProblemError('internal', 'Stripe sent an answer that is not its own. Please try again shortly.', {
+    status: 502,
+    retryAfterSeconds: 5,
+  });

@@ -1,0 +1,82 @@
+import { z } from 'zod';
+
+/**
+ * The events we ask Stripe for, and nothing else: `invoice.created` would let a failing endpoint delay
+ * charging, `invoice.payment_succeeded` doubles `invoice.paid`. Twenty fit into one `events.list`.
+ */
+export const EVENT_TYPES = [
+  'checkout.session.completed',
+  'checkout.session.async_payment_succeeded',
+  'checkout.session.async_payment_failed',
+  'checkout.session.expired',
+  'customer.subscription.created',
+  'customer.subscription.updated',
+  'customer.subscription.deleted',
+  'customer.subscription.paused',
+  'customer.subscription.resumed',
+  'customer.subscription.trial_will_end',
+  'invoice.paid',
+  'invoice.upcoming',
+  'invoice.payment_failed',
+  'invoice.payment_action_required',
+  'invoice.finalization_failed',
+  'refund.failed',
+  'charge.refunded',
+  'charge.dispute.created',
+  'charge.dispute.closed',
+  'customer.deleted',
+] as const;
+export type EventType = (typeof EVENT_TYPES)[number];
+
+/** Narrows a type that Stripe or our table wrote to the ones we handle. */
+export function isHandled(type: string): type is EventType {
+  return EVENT_TYPES.some((known) => known === type);
+}
+
+// Printable ASCII only: PostgreSQL refuses NUL in text, and ids of Stripe never hold anything else.
+const text = z.string().regex(/^[\x21-\x7e]{1,255}$/);
+const reference = z.union([text, z.looseObject({ id: text }).transform(({ id }) => id)]);
+
+/** All we ever read of an event's body: it is stable across API versions. State is fetched afresh. */
+const eventSchema = z.looseObject({
+  id: text.regex(/^evt_/),
+  object: z.literal('event'),
+  type: text,
+  created: z.int().min(0).max(253_402_300_799),
+  livemode: z.boolean(),
+  account: text.nullish(),
+  api_version: text.nullish(),
+  data: z.looseObject({
+    object: z.looseObject({
+      id: text.optional(),
+      object: text,
+      customer: reference.nullish(),
+      client_reference_id: z.string().nullish(),
+      metadata: z.record(z.string(), z.string()).nullish(),
+    }),
+  }),
+});
+export type StripeEventBody = z.infer<typeof eventSchema>;
+
+/** Reads a body that is signed but not yet understood; null if it is no event. */
+export function parseEvent(rawBody: Uint8Array): StripeEventBody | null {
+  try {
+    const decoded = new TextDecoder('utf-8', { fatal: true }).decode(rawBody);
+    return eventSchema.parse(JSON.parse(decoded));
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof TypeError || error instanceof z.ZodError)
+      return null;
+    throw error;
+  }
+}
+
+/** The customer an event is about, for a customer's own events as well; null where the object has none. */
+export function customerOf({ data: { object } }: StripeEventBody): string | null {
+  if (object.object === 'customer') return object.id ?? null;
+  return object.customer ?? null;
+}
+
+/** The account that we once wrote onto the object, by whichever of the two ways. */
+export function accountNamedBy({ data: { object } }: StripeEventBody): string | null {
+  return object.client_reference_id ?? object.metadata?.['driftstack_account_id'] ?? null;
+}

@@ -1,0 +1,77 @@
+import type Stripe from 'stripe';
+import type { EventType } from './events.ts';
+import type { StripeCalls } from './gateway.ts';
+import type { InvoiceNews } from './invoice.ts';
+import { idOf, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
+
+/** What Stripe holds now about the thing an event named. */
+export type Fact =
+  /** The subscriptions, which are read every time, say it all. */
+  | { kind: 'nothing' }
+  | { kind: 'session'; facts: SessionFacts }
+  | { kind: 'invoice'; news: InvoiceNews; invoice: Stripe.Invoice }
+  | { kind: 'renewal'; preview: Stripe.Invoice }
+  | { kind: 'trial_ending' }
+  | { kind: 'alarm'; what: 'refund_failed' | 'invoice_finalization_failed'; facts: SessionFacts | null };
+
+export type Told = { type: EventType; objectId: string | null };
+
+/** Reads from Stripe what an event is about. Its own payload is not looked at. */
+export async function readFact(
+  stripe: StripeCalls,
+  { type, objectId }: Told,
+  subscriptionId: string | null,
+): Promise<Fact> {
+  switch (type) {
+    case 'checkout.session.completed':
+    case 'checkout.session.async_payment_succeeded':
+    case 'checkout.session.async_payment_failed':
+    case 'checkout.session.expired':
+      return fromSession(objectId === null ? null : await readSessionFacts(stripe, objectId));
+    case 'invoice.paid':
+      return await fromInvoice(stripe, objectId, 'paid');
+    case 'invoice.payment_failed':
+      return await fromInvoice(stripe, objectId, 'payment_failed');
+    case 'invoice.payment_action_required':
+      return await fromInvoice(stripe, objectId, 'payment_action_required');
+    case 'invoice.upcoming': {
+      const preview = subscriptionId === null ? null : await stripe.previewRenewal(subscriptionId);
+      return preview ? { kind: 'renewal', preview } : { kind: 'nothing' };
+    }
+    case 'customer.subscription.trial_will_end':
+      return { kind: 'trial_ending' };
+    case 'charge.refunded':
+      return fromSession(await ofPayment(stripe, objectId && (await stripe.readCharge(objectId))));
+    case 'charge.dispute.created':
+    case 'charge.dispute.closed':
+      return fromSession(await ofPayment(stripe, objectId && (await stripe.readDispute(objectId))));
+    case 'refund.failed': {
+      const facts = await ofPayment(stripe, objectId && (await stripe.readRefund(objectId)));
+      return { kind: 'alarm', what: 'refund_failed', facts };
+    }
+    case 'invoice.finalization_failed':
+      return { kind: 'alarm', what: 'invoice_finalization_failed', facts: null };
+    case 'customer.subscription.created':
+    case 'customer.subscription.updated':
+    case 'customer.subscription.deleted':
+    case 'customer.subscription.paused':
+    case 'customer.subscription.resumed':
+    case 'customer.deleted':
+      return { kind: 'nothing' };
+  }
+}
+
+const fromSession = (facts: SessionFacts | null): Fact =>
+  facts ? { kind: 'session', facts } : { kind: 'nothing' };
+
+async function fromInvoice(stripe: StripeCalls, id: string | null, news: InvoiceNews): Promise<Fact> {
+  const invoice = id === null ? null : await stripe.readInvoice(id);
+  return invoice ? { kind: 'invoice', news, invoice } : { kind: 'nothing' };
+}
+
+type Paid = { payment_intent: string | { id: string } | null };
+
+async function ofPayment(stripe: StripeCalls, object: Paid | '' | null): Promise<SessionFacts | null> {
+  const paymentIntent = object ? idOf(object.payment_intent) : null;
+  return paymentIntent === null ? null : await readPaymentFacts(stripe, paymentIntent);
+}

@@ -1,0 +1,34 @@
+import { DriverException, raw } from '@mikro-orm/postgresql';
+import { ProblemError } from '../../shared/errors.ts';
+import type { Tx } from '../database/connection.ts';
+import { StripeEvent } from '../database/entities/journal.ts';
+import { isDatabaseUnavailable } from '../database/unavailable.ts';
+import { Contradiction } from './record-fact.ts';
+
+const LONGEST_REASON = 500;
+
+/** Whether Stripe or the database is away as a whole, which is no fault of the event at hand. */
+export function isOutage(error: unknown): boolean {
+  return isDatabaseUnavailable(error) || (error instanceof ProblemError && error.status >= 500);
+}
+
+/** Why an event could not be carried out, in one line and without values. */
+export function reasonOf(error: unknown): string {
+  // The driver's message holds the whole statement with its values; its code says enough.
+  if (error instanceof DriverException) return `The database refused it: ${error.code ?? error.name}`;
+  const message = error instanceof Error ? error.message : String(error);
+  return (message.split('\n')[0] ?? '').slice(0, LONGEST_REASON);
+}
+
+/** Counts a failed attempt of an event. A contradiction stays one, so its event is set aside at once. */
+export async function countFailure(tx: Tx, eventId: string, error: unknown): Promise<void> {
+  await tx
+    .createQueryBuilder(StripeEvent)
+    .update({
+      state: error instanceof Contradiction ? 'dead' : 'received',
+      error: reasonOf(error),
+      attempts: raw('attempts + 1'),
+    })
+    .where({ id: eventId })
+    .execute();
+}

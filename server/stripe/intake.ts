@@ -1,0 +1,70 @@
+import { ProblemError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/time.ts';
+import type { Database } from '../database/connection.ts';
+import { StripeEvent } from '../database/entities/journal.ts';
+import { enqueue } from '../database/jobs.ts';
+import { customerOf, isHandled, parseEvent, type StripeEventBody } from './events.ts';
+import { verifySignature } from './signature.ts';
+
+export type IntakeDeps = {
+  db: Database;
+  clock: Clock;
+  /** Every secret that may sign: more than one while one is being replaced. */
+  secrets: readonly string[];
+  /** Whether this deployment uses a live key. */
+  livemode: boolean;
+};
+
+/** The body as it came over the wire, and the one Stripe-Signature header it came with. */
+export type Delivery = { rawBody: Buffer; signature: string | undefined };
+
+/**
+ * Stores an event so that acknowledging it is safe: the row and the job that processes it commit together, and
+ * Stripe is not called. `ignored` events are stored and never processed; `duplicate` ones were here before.
+ * Throws 400 and stores nothing for whatever is not a verified event.
+ */
+export async function takeIn(
+  { db, clock, secrets, livemode }: IntakeDeps,
+  { rawBody, signature }: Delivery,
+): Promise<'stored' | 'duplicate' | 'ignored'> {
+  const now = clock.now();
+  verifySignature(secrets, rawBody, signature, now);
+  const event = parseEvent(rawBody);
+  if (!event) throw new ProblemError('bad-request', 'The signed body is not a Stripe event.');
+  const reason = whyIgnored(event, livemode);
+
+  return await db.transaction(async (tx) => {
+    const inserted = await tx
+      .createQueryBuilder(StripeEvent)
+      .insert({
+        id: event.id,
+        type: event.type,
+        objectId: event.data.object.id ?? null,
+        customerId: customerOf(event),
+        livemode: event.livemode,
+        apiVersion: event.api_version ?? null,
+        createdAt: new Date(event.created * 1000),
+        raw: rawBody,
+        state: reason === null ? 'received' : 'ignored',
+        attempts: 0,
+        error: reason,
+        receivedAt: now,
+        processedAt: reason === null ? null : now,
+      })
+      .onConflict('id')
+      .ignore()
+      .returning('id')
+      .execute('all');
+    if (inserted.length === 0) return 'duplicate';
+    if (reason !== null) return 'ignored';
+    await enqueue(tx, 'stripe-event', { eventId: event.id });
+    return 'stored';
+  });
+}
+
+function whyIgnored(event: StripeEventBody, livemode: boolean): string | null {
+  if (event.livemode !== livemode) return `livemode is ${event.livemode}, ours is ${livemode}`;
+  if (event.account) return 'belongs to a connected account';
+  if (!isHandled(event.type)) return 'a type we do not handle';
+  return null;
+}

@@ -1,0 +1,191 @@
+import type Stripe from 'stripe';
+import type { SubscriptionStatus } from '../../shared/billing.ts';
+import { SUBSCRIPTION_STATUSES } from '../../shared/billing.ts';
+import type { BillingPeriod, Tier } from '../../shared/catalog.ts';
+import { TIERS } from '../../shared/catalog.ts';
+
+/** What our subscription row says about an account: a projection of what Stripe holds. */
+export type SubscriptionRow = {
+  stripeSubscriptionId: string;
+  tier: Tier;
+  /** The tier a booked downgrade leads to. */
+  pendingTier: Tier | null;
+  status: SubscriptionStatus;
+  billingPeriod: BillingPeriod;
+  currentPeriodStart: Date;
+  currentPeriodEnd: Date;
+  cancelAtPeriodEnd: boolean;
+  entitled: boolean;
+};
+
+export type PriceMeaning = { tier: Tier; billingPeriod: BillingPeriod };
+/** What each price of our catalogue stands for, by Stripe's price id. */
+export type PriceMap = ReadonlyMap<string, PriceMeaning>;
+
+export type Projection = {
+  /** Null when Stripe holds nothing for this account that we could understand. */
+  row: SubscriptionRow | null;
+  /** Live subscriptions of our catalogue beside the chosen one: each of them bills a second time. */
+  duplicates: readonly string[];
+  /** Something Stripe said that we do not know: what we knew before was kept, and a person has to look. */
+  alerts: readonly Alert[];
+};
+export type Alert =
+  | { kind: 'unknown_price'; stripeSubscriptionId: string; priceIds: readonly string[] }
+  | { kind: 'unknown_status'; stripeSubscriptionId: string; status: string };
+
+const ENTITLED = {
+  incomplete: false,
+  incomplete_expired: false,
+  trialing: true,
+  active: true,
+  // Grace: Stripe is still trying to collect, and moves it to unpaid or canceled when it gives up.
+  past_due: true,
+  unpaid: false,
+  paused: false,
+  canceled: false,
+} satisfies Record<SubscriptionStatus, boolean>;
+
+/** The order of choice between several subscriptions; those of equal rank are told apart by `compare`. */
+const RANK = {
+  active: 0,
+  trialing: 0,
+  past_due: 1,
+  unpaid: 2,
+  paused: 2,
+  incomplete: 3,
+  canceled: 4,
+  incomplete_expired: 5,
+} satisfies Record<SubscriptionStatus, number>;
+
+const LAST_LIVE_RANK = 2;
+
+/** Whether a subscription of this status bills, or will again once repaired: a second one would bill twice. */
+export const isLive = (status: SubscriptionStatus): boolean => RANK[status] <= LAST_LIVE_RANK;
+
+/**
+ * The row that follows from what Stripe holds, whatever event led here and in whatever order. A price or a
+ * status that we do not know keeps what `previous` says and raises an alert; it never moves anybody.
+ */
+export function project(
+  subscriptions: readonly Stripe.Subscription[],
+  prices: PriceMap,
+  previous: SubscriptionRow | null,
+): Projection {
+  const alerts: Alert[] = [];
+  const candidates = subscriptions
+    .flatMap((subscription) => readSubscription(subscription, prices, previous, alerts) ?? [])
+    .sort(compare);
+  const chosen = candidates[0];
+  return {
+    row: chosen ? chosen.row : null,
+    duplicates: candidates
+      .slice(1)
+      .filter(({ row, inCatalogue }) => inCatalogue && isLive(row.status))
+      .map(({ row }) => row.stripeSubscriptionId),
+    alerts,
+  };
+}
+
+type Candidate = { row: SubscriptionRow; created: number; inCatalogue: boolean };
+
+function readSubscription(
+  subscription: Stripe.Subscription,
+  prices: PriceMap,
+  previous: SubscriptionRow | null,
+  alerts: Alert[],
+): Candidate | null {
+  const before = previous?.stripeSubscriptionId === subscription.id ? previous : null;
+  const item = itemInCatalogue(subscription, prices);
+  const meaning = item?.meaning ?? before;
+  if (!item) {
+    // Somebody else's subscription on the same customer is none of our business; one that we sold is.
+    const ours = before !== null || subscription.metadata['driftstack_account_id'] !== undefined;
+    if (ours) {
+      const priceIds = subscription.items.data.map(({ price }) => price.id);
+      alerts.push({ kind: 'unknown_price', stripeSubscriptionId: subscription.id, priceIds });
+    }
+  }
+  const status = knownStatus(subscription.status);
+  if (status === null) {
+    alerts.push({
+      kind: 'unknown_status',
+      stripeSubscriptionId: subscription.id,
+      status: subscription.status,
+    });
+  }
+  const held = status ?? before?.status;
+  const period = item?.item ?? latestPeriod(subscription) ?? periodOf(before);
+  if (!meaning || !held || !period) return null;
+  return {
+    created: subscription.created,
+    inCatalogue: item !== null,
+    row: {
+      stripeSubscriptionId: subscription.id,
+      tier: meaning.tier,
+      pendingTier: isLive(held) ? tierBooked(subscription, prices, meaning.tier) : null,
+      status: held,
+      billingPeriod: meaning.billingPeriod,
+      currentPeriodStart: new Date(period.current_period_start * 1000),
+      currentPeriodEnd: new Date(period.current_period_end * 1000),
+      // In flexible billing mode the portal sets `cancel_at` and leaves the flag alone.
+      cancelAtPeriodEnd:
+        isLive(held) && (subscription.cancel_at_period_end || subscription.cancel_at !== null),
+      entitled: status === null && before ? before.entitled : ENTITLED[held],
+    },
+  };
+}
+
+function itemInCatalogue(subscription: Stripe.Subscription, prices: PriceMap) {
+  const known = subscription.items.data.flatMap((item) => {
+    const meaning = prices.get(item.price.id);
+    return meaning ? [{ item, meaning }] : [];
+  });
+  return known.sort((a, b) => tierRank(b.meaning.tier) - tierRank(a.meaning.tier))[0] ?? null;
+}
+
+type Period = { current_period_start: number; current_period_end: number };
+
+function latestPeriod(subscription: Stripe.Subscription): Period | undefined {
+  return [...subscription.items.data].sort((a, b) => b.current_period_end - a.current_period_end)[0];
+}
+
+function periodOf(row: SubscriptionRow | null): Period | null {
+  if (!row) return null;
+  return {
+    current_period_start: row.currentPeriodStart.getTime() / 1000,
+    current_period_end: row.currentPeriodEnd.getTime() / 1000,
+  };
+}
+
+function knownStatus(status: string): SubscriptionStatus | null {
+  return SUBSCRIPTION_STATUSES.find((known) => known === status) ?? null;
+}
+
+/** The tier of the phase after the current one, where it is another: a downgrade booked in the portal. */
+function tierBooked(subscription: Stripe.Subscription, prices: PriceMap, tier: Tier): Tier | null {
+  const { schedule } = subscription;
+  if (schedule === null || typeof schedule === 'string' || !schedule.current_phase) return null;
+  const { end_date: endOfCurrent } = schedule.current_phase;
+  const next = schedule.phases
+    .filter(({ start_date }) => start_date >= endOfCurrent)
+    .sort((a, b) => a.start_date - b.start_date)[0];
+  const booked = next?.items.flatMap(
+    ({ price }) => prices.get(typeof price === 'string' ? price : price.id)?.tier ?? [],
+  )[0];
+  return booked === undefined || booked === tier ? null : booked;
+}
+
+/** Of those still running the higher tier wins, then the newer; of those that ended simply the newer. */
+function compare(a: Candidate, b: Candidate): number {
+  const byRank = RANK[a.row.status] - RANK[b.row.status];
+  const byTier = RANK[a.row.status] <= LAST_LIVE_RANK ? tierRank(b.row.tier) - tierRank(a.row.tier) : 0;
+  return (
+    byRank ||
+    byTier ||
+    b.created - a.created ||
+    (a.row.stripeSubscriptionId < b.row.stripeSubscriptionId ? -1 : 1)
+  );
+}
+
+const tierRank = (tier: Tier): number => TIERS.indexOf(tier);

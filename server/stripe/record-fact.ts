@@ -1,0 +1,166 @@
+import type Stripe from 'stripe';
+import { formatId, parseUuid } from '../../shared/ids.ts';
+import { applyTrialPack } from '../credit/apply.ts';
+import type { TrialPackFacts } from '../credit/project.ts';
+import type { Tx } from '../database/connection.ts';
+import type { Account } from '../database/entities/account.ts';
+import { CheckoutAttempt } from '../database/entities/billing.ts';
+import type { Effect, Source } from './effects.ts';
+import type { Fact } from './facts.ts';
+import type { StripeCalls } from './gateway.ts';
+import { effectsOfInvoice } from './invoice.ts';
+import { isLive, type SubscriptionRow } from './project.ts';
+import { idOf, type SessionFacts } from './purchase.ts';
+
+/** Something that a person has to look at; each is logged and counted once the transaction has committed. */
+export type Alarm = {
+  kind:
+    | 'unknown_price'
+    | 'unknown_status'
+    | 'duplicate_subscription'
+    | 'duplicate_trial_pack'
+    | 'refund_failed'
+    | 'invoice_finalization_failed'
+    | 'contradiction';
+  details: Readonly<Record<string, unknown>>;
+};
+
+/** Two things Stripe holds name two different accounts. The event is set aside: no number of tries helps. */
+export class Contradiction extends Error {
+  override readonly name = 'Contradiction';
+}
+
+export type Recording = {
+  tx: Tx;
+  stripe: StripeCalls;
+  account: Account;
+  /** The row as it is after this pass, and the subscription it was projected from. */
+  row: SubscriptionRow | null;
+  chosen: Stripe.Subscription | null;
+  subscriptions: readonly Stripe.Subscription[];
+  now: Date;
+  alarms: Alarm[];
+};
+
+/** Carries out what a fact means for the account, and returns what is to be written down about it. */
+export async function recordFact(context: Recording, fact: Fact, source: Source): Promise<Effect[]> {
+  const { row } = context;
+  const plan = row && { tier: row.tier, billingPeriod: row.billingPeriod };
+  switch (fact.kind) {
+    case 'nothing':
+      return [];
+    case 'session':
+      return await recordSession(context, fact.facts, source);
+    case 'invoice':
+      return effectsOfInvoice(fact.invoice, fact.news, { plan, source });
+    case 'renewal':
+      return renewalNotice(row, fact.preview);
+    case 'trial_ending':
+      return trialNotice(row, context.chosen);
+    case 'alarm':
+      context.alarms.push({ kind: fact.what, details: source });
+      return fact.facts ? await recordSession(context, fact.facts, source) : [];
+  }
+}
+
+async function recordSession(context: Recording, facts: SessionFacts, source: Source): Promise<Effect[]> {
+  const { session, pack } = facts;
+  requireOwn(context.account, session);
+  await moveAttempt(context, facts);
+  return [...(pack ? await recordPack(context, pack, source) : []), ...notesOfSession(facts, source)];
+}
+
+/** Our mapping of customers is the authority; what was written onto the session has to agree with it. */
+function requireOwn({ id, stripeCustomerId }: Account, session: Stripe.Checkout.Session): void {
+  const named = session.client_reference_id;
+  if (idOf(session.customer) === stripeCustomerId && (named === null || named === formatId('acc', id)))
+    return;
+  throw new Contradiction(
+    `Checkout session ${session.id} names customer ${idOf(session.customer)} and account ${named}`,
+  );
+}
+
+async function moveAttempt(context: Recording, { session, payment }: SessionFacts): Promise<void> {
+  const { tx, account, subscriptions, now } = context;
+  const attemptId = parseUuid(session.metadata?.['driftstack_attempt_id'] ?? '');
+  if (attemptId === null || payment === 'open') return;
+  const subscription = subscriptions.find(({ id }) => id === idOf(session.subscription));
+  // A subscription paid by a delayed method is usable at once; only an incomplete one still waits.
+  const waits = payment === 'pending' && (!subscription || subscription.status === 'incomplete');
+  const state = waits
+    ? 'awaiting_payment'
+    : payment === 'done' || payment === 'pending'
+      ? 'completed'
+      : 'expired';
+  await tx.nativeUpdate(
+    CheckoutAttempt,
+    { id: attemptId, accountId: account.id, state: { $nin: ['completed', 'expired', state] } },
+    { state, stripeSessionId: session.id, updatedAt: now },
+  );
+}
+
+/** The one place where a second paid trial pack is given back. */
+async function recordPack(context: Recording, facts: TrialPackFacts, source: Source): Promise<Effect[]> {
+  const { tx, stripe, account, now, alarms } = context;
+  const outcome = await applyTrialPack(tx, { accountId: account.id, facts, cause: source }, now);
+  if (outcome !== 'second_purchase' && outcome !== 'second_purchase_refunded') return [];
+  const { paymentIntentId, amountCents, currency, sessionId } = facts;
+  if (outcome === 'second_purchase' && paymentIntentId !== null) {
+    await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
+    alarms.push({ kind: 'duplicate_trial_pack', details: { checkout_session_id: sessionId } });
+  }
+  const key = `duplicate:${sessionId}`;
+  return [
+    {
+      kind: 'audit',
+      key,
+      action: 'trial_pack.duplicate_refunded',
+      target: sessionId,
+      payload: { refunded_cents: amountCents, currency, payment_intent: paymentIntentId, ...source },
+    },
+    {
+      kind: 'mail',
+      key,
+      template: 'duplicate_purchase_refunded',
+      data: { purchase: 'trial_pack', amountCents, currency },
+    },
+  ];
+}
+
+function notesOfSession({ session, payment, pack }: SessionFacts, source: Source): Effect[] {
+  const target = session.id;
+  if (payment === 'expired') {
+    const action = 'checkout_session.expired';
+    return [{ kind: 'audit', key: `session_expired:${target}`, action, target, payload: source }];
+  }
+  if (payment !== 'failed') return [];
+  const key = `session_failed:${target}`;
+  const action = 'checkout_session.payment_failed';
+  const audit: Effect = { kind: 'audit', key, action, target, payload: source };
+  if (!pack) return [audit];
+  const { amountCents, currency } = pack;
+  return [
+    audit,
+    { kind: 'mail', key, template: 'trial_pack_payment_failed', data: { amountCents, currency } },
+  ];
+}
+
+/** Once per period, and only of a subscription that will go on. */
+function renewalNotice(row: SubscriptionRow | null, preview: Stripe.Invoice): Effect[] {
+  if (!row || !isLive(row.status) || row.cancelAtPeriodEnd) return [];
+  const { stripeSubscriptionId, currentPeriodEnd: renewsAt, billingPeriod } = row;
+  const plan = { tier: row.pendingTier ?? row.tier, billingPeriod };
+  const { amount_due: amountCents, currency } = preview;
+  const key = `renewal:${stripeSubscriptionId}:${renewsAt.getTime() / 1000}`;
+  return [
+    { kind: 'mail', key, template: 'renewal_upcoming', data: { plan, amountCents, currency, renewsAt } },
+  ];
+}
+
+function trialNotice(row: SubscriptionRow | null, chosen: Stripe.Subscription | null): Effect[] {
+  if (row?.status !== 'trialing' || !chosen || chosen.trial_end === null) return [];
+  const { tier, billingPeriod } = row;
+  const key = `trial_ending:${chosen.id}:${chosen.trial_end}`;
+  const data = { plan: { tier, billingPeriod }, trialEndsAt: new Date(chosen.trial_end * 1000) };
+  return [{ kind: 'mail', key, template: 'trial_ending', data }];
+}

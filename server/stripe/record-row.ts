@@ -1,0 +1,81 @@
+import { isDeepStrictEqual } from 'node:util';
+import type Stripe from 'stripe';
+import type { Tx } from '../database/connection.ts';
+import { Account } from '../database/entities/account.ts';
+import { Subscription } from '../database/entities/billing.ts';
+import { uuidv7 } from '../database/uuid.ts';
+import { effectsOfChange } from './changes.ts';
+import type { Effect, Source } from './effects.ts';
+import type { Alert, SubscriptionRow } from './project.ts';
+import type { Alarm } from './record-fact.ts';
+
+export type RowWrite = {
+  accountId: string;
+  held: Subscription | null;
+  /** Null where Stripe holds nothing that we understand: then the row stays as it is. */
+  after: SubscriptionRow | null;
+  /** What `after` was projected from. */
+  chosen: Stripe.Subscription | null;
+  source: Source;
+  now: Date;
+};
+
+/** Writes the row if anything in it changed, as its next version, and returns what follows from the change. */
+export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
+  const { accountId, held, after, chosen, source, now } = write;
+  const before = held && projected(held);
+  if (after === null || (before !== null && isDeepStrictEqual(before, after))) return [];
+  const version = (held?.version ?? 0) + 1;
+  const subscriptionId = held?.id ?? uuidv7(now);
+  const trialEnd = after.status === 'trialing' ? (chosen?.trial_end ?? null) : null;
+  const trialEndsAt = trialEnd === null ? null : new Date(trialEnd * 1000);
+  const change = { accountId, subscriptionId, version, before, after, trialEndsAt, source, now };
+  const effects = effectsOfChange(change);
+  if (held) await tx.nativeUpdate(Subscription, { id: held.id }, { ...after, version, updatedAt: now });
+  else await tx.insert(Subscription, { ...after, id: subscriptionId, accountId, version, updatedAt: now });
+  return effects;
+}
+
+/** The part of the stored row that is a projection. */
+export function projected(held: Subscription): SubscriptionRow {
+  const { stripeSubscriptionId, tier, pendingTier = null, status, billingPeriod, entitled } = held;
+  const { currentPeriodStart, currentPeriodEnd, cancelAtPeriodEnd } = held;
+  const period = { billingPeriod, currentPeriodStart, currentPeriodEnd };
+  return { stripeSubscriptionId, tier, pendingTier, status, ...period, cancelAtPeriodEnd, entitled };
+}
+
+/** Raises an alarm for each thing we did not understand, and writes an unknown price down once. */
+export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: Alarm[]): Effect[] {
+  return alerts.flatMap((alert): Effect[] => {
+    const { kind, ...details } = alert;
+    alarms.push({ kind, details });
+    if (alert.kind === 'unknown_status') return [];
+    const priceIds = [...alert.priceIds].sort();
+    return [
+      {
+        kind: 'audit',
+        key: `price_unknown:${alert.stripeSubscriptionId}:${priceIds.join(',')}`,
+        action: 'subscription.price_unknown',
+        target: alert.stripeSubscriptionId,
+        payload: { price_ids: priceIds, ...source },
+      },
+    ];
+  });
+}
+
+/** Lets go of a customer that Stripe has deleted: the next purchase gets a new one, under a new key. */
+export async function forgetCustomer(tx: Tx, account: Account, source: Source): Promise<Effect[]> {
+  const { id, stripeCustomerId, stripeCustomerGeneration } = account;
+  if (!stripeCustomerId) return [];
+  const next = { stripeCustomerId: null, stripeCustomerGeneration: stripeCustomerGeneration + 1 };
+  await tx.nativeUpdate(Account, { id }, next);
+  return [
+    {
+      kind: 'audit',
+      key: `customer_deleted:${stripeCustomerId}`,
+      action: 'stripe_customer.deleted',
+      target: stripeCustomerId,
+      payload: source,
+    },
+  ];
+}
