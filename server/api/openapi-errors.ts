@@ -1,0 +1,229 @@
+import { type ConflictCode, ProblemError } from '../../shared/errors.ts';
+import type { Meta } from './init.ts';
+
+const REQUEST_ID = 'req_01890a5d-ac96-774b-bcce-b302099a8057';
+
+export type ErrorExample = { name: string; summary: string; error: ProblemError };
+export type ErrorResponse = { description: string; examples: ErrorExample[]; retryAfter?: true };
+
+/** Everything that a call with this meta can be refused with, by status. */
+export function errorResponses(
+  { scope, bucket, openapi }: Meta,
+  operationId: string,
+): Map<number, ErrorResponse> {
+  const minting = bucket === 'minting';
+  const callsStripe = minting || operationId === 'getBillingState';
+  return new Map([
+    [400, invalid(operationId, minting)],
+    [401, UNAUTHORIZED],
+    [
+      403,
+      {
+        description: `The API key lacks the scope \`${scope}\`.`,
+        examples: [
+          example(
+            'forbidden',
+            new ProblemError('forbidden', `This call needs the scope ${scope}, which this API key lacks.`),
+          ),
+        ],
+      },
+    ],
+    ...(operationId === 'getBillingState' ? [[404, NOT_FOUND] as const] : []),
+    ...(minting ? [[409, conflicts(operationId)] as const] : []),
+    ...(openapi.method === 'POST'
+      ? ([
+          [413, TOO_LARGE],
+          [415, NOT_JSON],
+        ] as const)
+      : []),
+    [429, RATE_LIMITED],
+    [500, FAULT],
+    ...(callsStripe
+      ? [[502, stripe('Stripe did not carry out the call.', 'could not carry out the request', 502)] as const]
+      : []),
+    [503, minting ? UNAVAILABLE_OR_NOT_CONFIGURED : UNAVAILABLE],
+    ...(callsStripe
+      ? [[504, stripe('Stripe did not answer in time.', 'did not answer in time', 504)] as const]
+      : []),
+  ]);
+}
+
+/** The document of an example, as it goes over the wire. */
+export function exampleValue({ error }: ErrorExample) {
+  return error.toProblem(REQUEST_ID);
+}
+
+function example(summary: string, error: ProblemError): ErrorExample {
+  return { name: error.code, summary, error };
+}
+
+function invalid(operationId: string, minting: boolean): ErrorResponse {
+  const field =
+    { getBillingState: 'checkout_session_id', startPortalSession: 'return_url' }[operationId] ??
+    'success_url';
+  const message = 'is not on the allowlist of redirect addresses of this deployment';
+  const wrong =
+    operationId === 'listAuditLog'
+      ? { field: 'limit', message: 'must be at most 100' }
+      : { field, message: 'must be a string' };
+  return {
+    description: 'The call is malformed; `errors` names the fields at fault.',
+    examples: [
+      example(
+        'A field is not as it must be',
+        new ProblemError('validation-failed', `${wrong.field} ${wrong.message}.`, { errors: [wrong] }),
+      ),
+      ...(minting
+        ? [
+            example(
+              'An address is not on the allowlist of the deployment',
+              new ProblemError('validation-failed', `${field} ${message}.`, {
+                code: 'redirect_url_not_allowed',
+                errors: [{ field, message }],
+              }),
+            ),
+            example('The body cannot be read', new ProblemError('bad-request', 'The body is not JSON.')),
+          ]
+        : []),
+    ],
+  };
+}
+
+const UNAUTHORIZED: ErrorResponse = {
+  description: 'There is no API key, or it cannot be used.',
+  examples: [
+    example(
+      'No key',
+      new ProblemError('unauthorized', 'Send your API key as "Authorization: Bearer ds_live_…".'),
+    ),
+    example(
+      'Unknown key',
+      new ProblemError('invalid-key', 'This API key does not exist. Check that it is complete.'),
+    ),
+    example('Revoked key', new ProblemError('revoked-key', 'This API key was revoked. Use another one.')),
+    example('Expired key', new ProblemError('expired-key', 'This API key has expired. Use another one.')),
+  ],
+};
+
+const NOT_FOUND: ErrorResponse = {
+  description: 'The account has no such Checkout session.',
+  examples: [
+    example(
+      'Not a session of this account',
+      new ProblemError('not-found', 'This account has no such Checkout session.'),
+    ),
+  ],
+};
+
+const CONFLICTS: Readonly<Record<string, readonly [ConflictCode, string][]>> = {
+  startCheckoutSession: [
+    ['already_subscribed', 'This account already has a subscription. Change it in the customer portal.'],
+  ],
+  startTrialPack: [
+    ['trial_pack_already_redeemed', 'This account has already bought its trial pack.'],
+    ['trial_pack_payment_pending', 'The payment for the trial pack is still being processed.'],
+  ],
+  startPortalSession: [
+    ['no_billing_customer', 'This account has not bought anything yet, so there is nothing to manage.'],
+  ],
+};
+
+function conflicts(operationId: string): ErrorResponse {
+  const own = (CONFLICTS[operationId] ?? []).map(([code, detail]) =>
+    example(code.replaceAll('_', ' '), new ProblemError('conflict', detail, { code })),
+  );
+  return {
+    description: 'The state of the account or the Idempotency-Key does not allow it; `code` says which.',
+    examples: [
+      ...own,
+      example(
+        'The Idempotency-Key belongs to another request',
+        new ProblemError('conflict', 'This Idempotency-Key was used for another request.', {
+          code: 'idempotency_key_reused',
+          idempotency_status: 'mismatch',
+        }),
+      ),
+      example(
+        'The first request with this Idempotency-Key is still running',
+        new ProblemError('conflict', 'A request with this Idempotency-Key is still running.', {
+          code: 'idempotency_key_in_use',
+          idempotency_status: 'in_progress',
+        }),
+      ),
+    ],
+  };
+}
+
+const TOO_LARGE: ErrorResponse = {
+  description: 'The body is larger than 100 kB. The connection is closed.',
+  examples: [example('Too large', new ProblemError('payload-too-large', 'The body is too large.'))],
+};
+
+const NOT_JSON: ErrorResponse = {
+  description: 'The body is not `application/json` in UTF-8, or it is compressed.',
+  examples: [
+    example('Not JSON', new ProblemError('unsupported-media-type', 'Send the body as application/json.')),
+  ],
+};
+
+const RATE_LIMITED: ErrorResponse = {
+  description: 'Too many calls. Wait as long as `Retry-After` says.',
+  retryAfter: true,
+  examples: [
+    example(
+      'Too many calls',
+      new ProblemError('rate-limited', 'This account has made too many calls. Please wait 2 seconds.', {
+        retryAfterSeconds: 2,
+      }),
+    ),
+  ],
+};
+
+const FAULT: ErrorResponse = {
+  description: 'A fault of ours. The call can be repeated.',
+  examples: [
+    example('Fault', new ProblemError('internal', 'Something went wrong on our side. Please try again.')),
+  ],
+};
+
+const UNAVAILABLE: ErrorResponse = {
+  description: 'Something we depend on is away, or there is too much to do. The call can be repeated.',
+  retryAfter: true,
+  examples: [
+    example(
+      'Not now',
+      new ProblemError('internal', 'The database does not answer just now. Please try again shortly.', {
+        status: 503,
+        retryAfterSeconds: 1,
+      }),
+    ),
+  ],
+};
+
+const UNAVAILABLE_OR_NOT_CONFIGURED: ErrorResponse = {
+  ...UNAVAILABLE,
+  description: `${UNAVAILABLE.description} With \`feature-unavailable\` it is not configured, and repeating does not help.`,
+  examples: [
+    ...UNAVAILABLE.examples,
+    example(
+      'Not configured',
+      new ProblemError('feature-unavailable', 'Stripe does not accept the secret key of this deployment.'),
+    ),
+  ],
+};
+
+function stripe(description: string, what: string, status: 502 | 504): ErrorResponse {
+  return {
+    description: `${description} The call can be repeated, best with the same Idempotency-Key.`,
+    retryAfter: true,
+    examples: [
+      example(
+        description,
+        new ProblemError('internal', `Stripe ${what}. Please try again shortly.`, {
+          status,
+          retryAfterSeconds: 5,
+        }),
+      ),
+    ],
+  };
+}

@@ -1,0 +1,54 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ProblemError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/time.ts';
+import type { Context, UseCases } from '../api/context.ts';
+import { authenticate, type Caller } from '../billing/caller.ts';
+import type { Database } from '../database/connection.ts';
+import type { Limiter } from './limits.ts';
+
+/** What the API needs to answer. */
+export type ApiParts = {
+  readonly db: Pick<Database, 'pool'>;
+  readonly clock: Clock;
+  readonly limiter: Limiter;
+  readonly useCases: UseCases;
+};
+
+/** The context of one HTTP request, for REST and tRPC alike. X-Driftstack-Account is not looked at. */
+export function openContext(request: FastifyRequest, reply: FastifyReply, parts: ApiParts): Context {
+  let caller: Promise<Caller> | undefined;
+  return {
+    requestId: request.id,
+    idempotencyKeys: headerValues(request, 'idempotency-key'),
+    useCases: parts.useCases,
+    authenticate() {
+      caller ??= identify(request, parts);
+      return caller;
+    },
+    admit: (who, bucket) => parts.limiter.admit(reply, who, bucket, parts.clock.now().getTime()),
+    markReplayed: () => void reply.header('idempotent-replayed', '1'),
+  };
+}
+
+/** Every value of a header that was sent; Node joins or drops all but the first. */
+export function headerValues({ raw }: FastifyRequest, name: string): string[] {
+  const { rawHeaders } = raw;
+  const values: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const [header = '', value = ''] = [rawHeaders[i], rawHeaders[i + 1]];
+    if (header.length === name.length && header.toLowerCase() === name) values.push(value);
+  }
+  return values;
+}
+
+async function identify(request: FastifyRequest, { db, clock, limiter }: ApiParts): Promise<Caller> {
+  const now = clock.now();
+  try {
+    return await authenticate(db, headerValues(request, 'authorization'), now);
+  } catch (error) {
+    if (error instanceof ProblemError && error.status === 401) {
+      limiter.countFailure(request.ip, now.getTime());
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,81 @@
+import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import {
+  acceptsRequestBody,
+  forEachOpenApiProcedure,
+  getInputOutputParsers,
+  instanceofZodTypeKind,
+  type OpenApiProcedure,
+  unwrapZodType,
+} from 'trpc-to-openapi';
+import { ProblemError } from '../../shared/errors.ts';
+import { appRouter } from '../api/root.ts';
+import { isPlainText, parseJsonBody } from './json.ts';
+import { type ApiParts, openContext } from './request-context.ts';
+
+type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
+
+export type RestRoute = { method: HTTPMethods; url: string; minting: boolean; handler: Handler };
+
+/**
+ * The REST routes of every procedure that declares one, at exactly the path it declares. The library's own
+ * handler is not used: it switches the shared schemas to coercing, for tRPC too, and sends raw messages.
+ */
+export function restRoutes(parts: ApiParts): RestRoute[] {
+  const routes: RestRoute[] = [];
+  forEachOpenApiProcedure(appRouter._def.procedures, ({ path, procedure, meta: { openapi } }) => {
+    routes.push({
+      method: openapi.method,
+      url: openapi.path,
+      minting: procedure._def.type === 'mutation',
+      handler: dispatch(path, procedure, acceptsRequestBody(openapi.method), parts),
+    });
+  });
+  return routes;
+}
+
+/** Calls the procedure, which reads its input only after it has let the caller in. */
+function dispatch(path: string, procedure: OpenApiProcedure, hasBody: boolean, parts: ApiParts): Handler {
+  const readQuery = queryReader(procedure);
+  return async (request, reply) =>
+    await procedure({
+      ctx: openContext(request, reply, parts),
+      path,
+      type: procedure._def.type,
+      signal: undefined,
+      batchIndex: 0,
+      getRawInput: async () =>
+        hasBody
+          ? Buffer.isBuffer(request.body)
+            ? parseJsonBody(request.body)
+            : undefined
+          : readQuery(request.query),
+    });
+}
+
+const INTEGER = /^-?\d{1,15}$/;
+
+/** Reads parameters as text, and as numbers where the schema asks for them; never guesses otherwise. */
+function queryReader(procedure: OpenApiProcedure): (query: unknown) => Record<string, unknown> | undefined {
+  const { inputParser } = getInputOutputParsers(procedure);
+  const shape = Reflect.get(unwrapZodType(inputParser, true), 'shape');
+  const numeric = new Set(
+    Object.entries<Parameters<typeof unwrapZodType>[0]>(shape)
+      .filter(([, schema]) => instanceofZodTypeKind(unwrapZodType(schema, true), 'number'))
+      .map(([name]) => name),
+  );
+  return (query) => {
+    const entries = Object.entries(query ?? {});
+    if (entries.length === 0) return undefined;
+    return Object.fromEntries(
+      entries.map(([name, value]) => {
+        if (typeof value !== 'string') throw refusal(name, 'must be given once');
+        if (!isPlainText(name) || !isPlainText(value)) throw refusal(name, 'is not text');
+        return [name, numeric.has(name) && INTEGER.test(value) ? Number(value) : value];
+      }),
+    );
+  };
+}
+
+function refusal(field: string, message: string): ProblemError {
+  return new ProblemError('validation-failed', `${field} ${message}.`, { errors: [{ field, message }] });
+}

@@ -1,0 +1,280 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ProblemError } from '../../shared/errors.ts';
+import { startHttp, type TestHttp } from '../support/http.ts';
+
+let http: TestHttp;
+let key: string;
+let received: unknown[];
+
+beforeAll(async () => {
+  received = [];
+  const session = {
+    checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1',
+    checkout_session_id: 'cs_test_1',
+  };
+  http = await startHttp({
+    useCases: {
+      startCheckout: async (call, input) => {
+        received.push({ call, input });
+        if (call.idempotencyKey === 'again') return { value: session, replayed: true };
+        if (call.idempotencyKey === 'secret-fault') throw new Error('select secret_value from somewhere');
+        if (call.idempotencyKey === 'conflict') {
+          throw new ProblemError('conflict', 'There is one already.', { code: 'already_subscribed' });
+        }
+        return { value: session, replayed: false };
+      },
+    },
+    limits: {
+      global: { free: { capacity: 100_000, refillPerSecond: 1 } },
+      minting: { capacity: 100_000, refillPerSecond: 1 },
+      failures: { capacity: 100_000, refillPerSecond: 1 },
+    },
+  });
+  ({ key } = await http.openAccount());
+});
+afterAll(() => http.close());
+
+const CHECKOUT = '/v1/billing/checkout-session';
+const PARAMS = {
+  tier: 'api_builder',
+  billing_period: 'monthly',
+  success_url: 'https://a.b/',
+  cancel_url: 'https://a.b/',
+};
+
+const send = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
+  http.call(CHECKOUT, {
+    key,
+    method: 'POST',
+    body,
+    headers: { 'content-type': 'application/json', ...headers },
+  });
+
+describe('the documented paths', () => {
+  it('answer the state of an account that never bought anything, exactly as documented', async () => {
+    const response = await http.call('/v1/billing', { key });
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toMatch(/^application\/json/);
+    expect(await response.json()).toEqual({
+      subscription: null,
+      trial_pack: { active: false, credit_cents_remaining: 0, expires_at: null, redeemed: false },
+    });
+  });
+
+  it('start a checkout with exactly the two documented fields', async () => {
+    const response = await http.call(CHECKOUT, { key, json: PARAMS });
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({
+      checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1',
+      checkout_session_id: 'cs_test_1',
+    });
+  });
+
+  it.each(['/v1/billing/trial-pack', '/v1/billing/portal-session'])('%s needs no body', async (path) => {
+    expect((await http.call(path, { key, method: 'POST' })).status).toBe(200);
+    const empty = { key, method: 'POST', headers: { 'content-type': 'application/json' } };
+    expect((await http.call(path, empty)).status).toBe(200);
+  });
+
+  it('list the audit log as { data, next_cursor }', async () => {
+    const body: unknown = await (await http.call('/v1/account/audit-log?limit=1', { key })).json();
+    expect(body).toMatchObject({ data: [{ action: 'api_key.minted' }], next_cursor: expect.any(String) });
+  });
+});
+
+describe('the body', () => {
+  it('may declare its charset', async () => {
+    const response = await send(JSON.stringify(PARAMS), {
+      'content-type': 'application/json; charset=utf-8',
+    });
+    expect(response.status).toBe(200);
+    expect(received.at(-1)).toMatchObject({ input: PARAMS });
+  });
+
+  it.each([
+    ['text/plain', {}],
+    ['application/x-www-form-urlencoded', {}],
+    ['multipart/form-data; boundary=x', {}],
+    ['application/octet-stream', {}],
+    ['application/json; charset=latin1', {}],
+    ['application/json', { 'content-encoding': 'gzip' }],
+  ])('of type %s %j is refused with 415', async (type, headers) => {
+    const response = await send(JSON.stringify(PARAMS), { 'content-type': type, ...headers });
+    expect(response.status).toBe(415);
+    expect(await response.json()).toMatchObject({ code: 'unsupported_media_type', status: 415 });
+  });
+
+  it('above 100 kB is refused with 413 and the connection closed', async () => {
+    const response = await send(JSON.stringify({ ...PARAMS, success_url: 'x'.repeat(100_000) }));
+    expect(response.status).toBe(413);
+    expect(response.headers.get('connection')).toBe('close');
+    expect(await response.json()).toMatchObject({ code: 'payload_too_large' });
+  });
+
+  it.each([
+    ['no JSON', '{"tier":'],
+    ['two names in one object', '{"tier":"api_builder","tier":"api_scale"}'],
+    ['one name spelt in two ways', '{"tier":"api_builder","\\u0074ier":"api_scale"}'],
+    ['an escaped NUL', JSON.stringify({ ...PARAMS, success_url: 'https://a.b/\0' })],
+    ['half a surrogate pair', '{"tier":"\\ud800"}'],
+    ['more than 32 levels', `{"tier":${'['.repeat(32)}${']'.repeat(32)}}`],
+    ['fifty thousand levels', '['.repeat(49_999) + ']'.repeat(49_999)],
+  ])('with %s is refused as bad-request', async (_what, body) => {
+    const response = await send(body);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ type: 'https://errors.driftstack.dev/bad-request' });
+  });
+
+  it('that is not UTF-8 is refused', async () => {
+    const response = await send(new Uint8Array([0x22, 0xff, 0x22]));
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ detail: 'The body is not well-formed UTF-8.' });
+  });
+
+  it.each([
+    ['{}', 'tier'],
+    [JSON.stringify({ ...PARAMS, tier: 'free' }), 'tier'],
+    [JSON.stringify({ ...PARAMS, extra: 1 }), 'extra'],
+    [JSON.stringify({ ...PARAMS, success_url: null }), 'success_url'],
+    [JSON.stringify({ ...PARAMS, success_url: ['x'] }), 'success_url'],
+    ['[]', ''],
+    ['null', ''],
+    ['"x"', ''],
+    ['{"__proto__":{},"tier":"api_builder","billing_period":"monthly"}', '__proto__'],
+  ])('%s is refused naming the field "%s"', async (body, field) => {
+    const response = await send(body);
+    expect(response.status).toBe(400);
+    const problem: unknown = await response.json();
+    expect(problem).toMatchObject({ code: 'validation_failed' });
+    expect(problem).toMatchObject({ errors: expect.arrayContaining([expect.objectContaining({ field })]) });
+  });
+});
+
+describe('the parameters', () => {
+  it.each([
+    ['limit=0', 'limit'],
+    ['limit=101', 'limit'],
+    ['limit=', 'limit'],
+    ['limit=1e1', 'limit'],
+    ['limit=ten', 'limit'],
+    ['limit=1&limit=2', 'limit'],
+    ['cursor=', 'cursor'],
+    [`cursor=${'a'.repeat(513)}`, 'cursor'],
+    ['toString=1', 'toString'],
+    ['__proto__=1', '__proto__'],
+    ['constructor=1', 'constructor'],
+    ['action=%00', 'action'],
+  ])('?%s is refused naming %s', async (query, field) => {
+    const response = await http.call(`/v1/account/audit-log?${query}`, { key });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ code: 'validation_failed', errors: [{ field }] });
+  });
+
+  it('a cursor of nobody is a bad request', async () => {
+    const response = await http.call('/v1/account/audit-log?cursor=abc', { key });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ code: 'bad_request' });
+  });
+
+  it('reading numbers from a query leaves the schemas strict for bodies', async () => {
+    await http.call('/v1/account/audit-log?limit=5', { key });
+    const input = encodeURIComponent(JSON.stringify({ limit: '5' }));
+    const response = await http.call(`/trpc/auditLog.list?input=${input}`, { key });
+    expect(response.status).toBe(400);
+  });
+
+  it('X-Driftstack-Account changes nothing', async () => {
+    const other = await http.openAccount();
+    const headers = { 'x-driftstack-account': `acc_${other.accountId}` };
+    const page: unknown = await (await http.call('/v1/account/audit-log', { key, headers })).json();
+    expect(JSON.stringify(page)).not.toContain(other.accountId);
+  });
+});
+
+describe('the path', () => {
+  it.each(['/v1/billing/', '/V1/billing', '/v1/Billing', '/v1', '/nothing', '/v1/billing/x'])(
+    '%s is nothing',
+    async (path) => {
+      const response = await http.call(path, { key });
+      expect(response.status).toBe(404);
+      expect(response.headers.get('content-type')).toBe('application/problem+json');
+      expect(await response.json()).toMatchObject({
+        code: 'not_found',
+        instance: expect.stringMatching(/^req_/),
+      });
+    },
+  );
+
+  it.each([
+    ['POST', '/v1/billing', 'GET, HEAD, OPTIONS'],
+    ['DELETE', '/v1/billing?x=1', 'GET, HEAD, OPTIONS'],
+    ['GET', CHECKOUT, 'OPTIONS, POST'],
+    ['PATCH', '/v1/account/audit-log', 'GET, HEAD, OPTIONS'],
+  ])('%s %s is 405 and says what is allowed', async (method, path, allow) => {
+    const response = await http.call(path, { key, method });
+    expect(response.status).toBe(405);
+    expect(response.headers.get('allow')).toBe(allow);
+    expect(await response.json()).toMatchObject({ code: 'method_not_allowed' });
+  });
+
+  it('that cannot be decoded is a bad request', async () => {
+    const response = await http.call('/v1/%zz', { key });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ code: 'bad_request' });
+  });
+});
+
+describe('Idempotency-Key', () => {
+  const withKey = (idempotencyKey: string) =>
+    send(JSON.stringify(PARAMS), { 'idempotency-key': idempotencyKey });
+
+  it('reaches the use case, together with who calls', async () => {
+    await withKey('order-1');
+    expect(received.at(-1)).toMatchObject({
+      call: { idempotencyKey: 'order-1', requestId: expect.stringMatching(/^req_/) },
+    });
+  });
+
+  it('counts as absent when it is empty', async () => {
+    await withKey('');
+    expect(received.at(-1)).toMatchObject({ call: { idempotencyKey: null } });
+  });
+
+  it.each(['has space', 'a'.repeat(256), 'é'])('refuses %j', async (value) => {
+    const response = await withKey(value);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      code: 'bad_request',
+      errors: [{ field: 'Idempotency-Key' }],
+    });
+  });
+
+  it('marks an answer that was given before, and only that', async () => {
+    expect((await withKey('again')).headers.get('idempotent-replayed')).toBe('1');
+    expect((await withKey('fresh')).headers.get('idempotent-replayed')).toBeNull();
+  });
+});
+
+describe('what goes wrong', () => {
+  it('carries a problem of ours to the caller', async () => {
+    const response = await send(JSON.stringify(PARAMS), { 'idempotency-key': 'conflict' });
+    expect(response.status).toBe(409);
+    expect(await response.json()).toEqual({
+      type: 'https://errors.driftstack.dev/conflict',
+      title: 'Conflict',
+      status: 409,
+      detail: 'There is one already.',
+      instance: response.headers.get('x-request-id'),
+      code: 'already_subscribed',
+    });
+  });
+
+  it('carries nothing else, but logs it under the same request id', async () => {
+    const response = await send(JSON.stringify(PARAMS), { 'idempotency-key': 'secret-fault' });
+    expect(response.status).toBe(500);
+    const text = await response.text();
+    expect(text).not.toContain('secret_value');
+    const id = response.headers.get('x-request-id') ?? 'none';
+    expect(http.lines.filter((line) => line.includes(id)).join('')).toContain('secret_value');
+  });
+});

@@ -1,0 +1,96 @@
+import type { FastifyInstance } from 'fastify';
+import type { UseCases } from '../../server/api/context.ts';
+import { listAudit } from '../../server/audit/list.ts';
+import { createAccount } from '../../server/billing/accounts.ts';
+import { issueKey } from '../../server/billing/keys.ts';
+import { billingState } from '../../server/billing/state.ts';
+import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { buildHttp, type HttpDeps } from '../../server/http/app.ts';
+import { createLog } from '../../server/http/log.ts';
+import type { Scope } from '../../shared/scopes.ts';
+import type { Clock } from '../../shared/time.ts';
+import { createTestDatabase } from './database.ts';
+
+export type TestHttp = {
+  readonly app: FastifyInstance;
+  readonly url: string;
+  readonly db: Database;
+  /** Every line the app logged. */
+  readonly lines: string[];
+  openAccount(scopes?: readonly Scope[]): Promise<{ accountId: string; keyId: string; key: string }>;
+  /** Calls a path; `key` becomes the bearer, `json` the body. */
+  call(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<Response>;
+  close(): Promise<void>;
+};
+
+export type TestHttpOptions = Partial<Omit<HttpDeps, 'db' | 'log' | 'api'>> & {
+  useCases?: Partial<UseCases>;
+  limits?: NonNullable<HttpDeps['api']>['limits'];
+  logLevel?: string;
+  poolMax?: number;
+};
+
+const systemClock: Clock = { now: () => new Date() };
+
+/** Starts the whole HTTP room on a database of its own; minting is answered by fakes unless given. */
+export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp> {
+  const { useCases, limits, logLevel = 'debug', poolMax = 10, clock = systemClock, ...rest } = options;
+  const database = await createTestDatabase();
+  const db = await connectDatabase({ url: database.url, poolMax, applicationName: 'test-http' });
+  const lines: string[] = [];
+  const app = buildHttp({
+    ...rest,
+    db,
+    clock,
+    log: createLog({ level: logLevel, stream: { write: (line) => void lines.push(line) } }),
+    api: { useCases: { ...fakeUseCases(db, clock), ...useCases }, ...(limits && { limits }) },
+  });
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  let accounts = 0;
+  return {
+    app,
+    url,
+    db,
+    lines,
+    openAccount: (scopes = ['account_owner']) =>
+      db.transaction(async (tx) => {
+        const now = new Date();
+        const account = await createAccount(tx, { email: `caller-${++accounts}@example.com`, now });
+        const issued = await issueKey(tx, { accountId: account.id, scopes, name: 'test', now });
+        return { accountId: account.id, keyId: issued.id, key: issued.key };
+      }),
+    call: (path, { key, json, ...init } = {}) => {
+      const headers = new Headers(init.headers);
+      if (key !== undefined) headers.set('authorization', `Bearer ${key}`);
+      if (json !== undefined) headers.set('content-type', 'application/json');
+      return fetch(`${url}${path}`, {
+        ...init,
+        headers,
+        ...(json !== undefined && { method: 'POST', body: JSON.stringify(json) }),
+      });
+    },
+    close: async () => {
+      await app.close();
+      await db.close();
+      await database.drop();
+    },
+  };
+}
+
+/** Real reading; what would call Stripe answers with what it was given. */
+function fakeUseCases(db: Database, clock: Clock): UseCases {
+  const session = {
+    value: { checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1', checkout_session_id: 'cs_test_1' },
+    replayed: false,
+  };
+  return {
+    readState: async (caller) => billingState(caller.row, clock.now()),
+    startCheckout: async () => session,
+    startTrialPack: async () => session,
+    startPortal: async () => ({
+      value: { portal_url: 'https://billing.stripe.com/p/session/1' },
+      replayed: false,
+    }),
+    listAudit: (accountId, input) => listAudit(db, accountId, input),
+  };
+}
