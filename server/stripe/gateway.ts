@@ -13,7 +13,7 @@ export type StripeConnection = {
 const TIMEOUT_MS = 8_000;
 /** Room for one try and its retry; a use case with several calls sets a budget for all of them by `within`. */
 const CALL_MS = 18_000;
-const PRICE_REMEMBERED_MS = 5 * 60_000;
+const REMEMBERED_MS = 5 * 60_000;
 const PAGE = 100;
 
 export type StripeCalls = ReturnType<typeof callsTo>;
@@ -44,7 +44,7 @@ export function connectStripe({
     maxNetworkRetries: 1,
     telemetry: false,
   });
-  const terms: Terms = { timeoutMs, endsAtMs: null, prices: new Map() };
+  const terms: Terms = { timeoutMs, endsAtMs: null, prices: new Map(), portal: { readAtMs: 0 } };
   return {
     ...callsTo(stripe, terms),
     within: (ms) => callsTo(stripe, { ...terms, endsAtMs: performance.now() + ms }),
@@ -57,6 +57,7 @@ type Terms = {
   /** When all calls together have to be over, or null for a budget of its own for each. */
   endsAtMs: number | null;
   prices: Map<string, { id: string; readAtMs: number }>;
+  portal: { id?: string | null; readAtMs: number };
 };
 
 function callsTo(stripe: Stripe, terms: Terms) {
@@ -95,7 +96,7 @@ function callsTo(stripe: Stripe, terms: Terms) {
     /** The id of the active price under a lookup key, remembered for five minutes. */
     priceId: async (lookupKey: string): Promise<string> => {
       const known = terms.prices.get(lookupKey);
-      if (known && performance.now() - known.readAtMs < PRICE_REMEMBERED_MS) return known.id;
+      if (known && performance.now() - known.readAtMs < REMEMBERED_MS) return known.id;
       const list = await call<Stripe.ApiList<Stripe.Price>>('list', (options) =>
         stripe.prices.list({ lookup_keys: [lookupKey], active: true, limit: 1 }, options),
       );
@@ -110,7 +111,7 @@ function callsTo(stripe: Stripe, terms: Terms) {
       return price.id;
     },
 
-    /** Makes the next `priceId` ask Stripe again. */
+    /** Makes the next `priceId` ask Stripe again, for everybody. */
     forgetPrices: () => terms.prices.clear(),
 
     /** With its product in place of the product's id. */
@@ -138,6 +139,18 @@ function callsTo(stripe: Stripe, terms: Terms) {
       call<Stripe.Checkout.Session>('checkout.session', (options) =>
         stripe.checkout.sessions.expire(id, {}, options),
       ),
+
+    /** The id of the portal configuration that `setUpStripe` made, or null for the one of the Stripe account. */
+    portalConfiguration: async (): Promise<string | null> => {
+      const { portal } = terms;
+      if (portal.id !== undefined && performance.now() - portal.readAtMs < REMEMBERED_MS) return portal.id;
+      const list = await call<Stripe.ApiList<Stripe.BillingPortal.Configuration>>('list', (options) =>
+        stripe.billingPortal.configurations.list({ active: true, limit: PAGE }, options),
+      );
+      portal.id = list.data.find(({ metadata }) => metadata?.['driftstack'] === 'portal')?.id ?? null;
+      portal.readAtMs = performance.now();
+      return portal.id;
+    },
 
     createPortalSession: (params: Stripe.BillingPortal.SessionCreateParams, idempotencyKey: string) =>
       call<Stripe.BillingPortal.Session>('billing_portal.session', (options) =>

@@ -1,0 +1,37 @@
+import { formatId } from '../../shared/ids.ts';
+import { append } from '../audit/append.ts';
+import { Account } from '../database/entities/account.ts';
+import type { StripeCalls } from '../stripe/gateway.ts';
+import type { BillingDeps, MintingCall } from './deps.ts';
+
+/**
+ * Gives the account its Stripe customer and commits the mapping, before anything is sold to it. However many
+ * do it at once, there is one customer: the account and its generation are the idempotency key.
+ */
+export async function createCustomer(
+  { db, clock }: Pick<BillingDeps, 'db' | 'clock'>,
+  stripe: Pick<StripeCalls, 'createCustomer'>,
+  call: MintingCall,
+  { email, stripeCustomerGeneration: generation }: Account,
+): Promise<void> {
+  const { accountId, keyId, requestId } = call;
+  const metadata = { driftstack_account_id: formatId('acc', accountId) };
+  const customer = await stripe.createCustomer({ email, metadata }, `customer:${accountId}:${generation}`);
+  await db.transaction(async (tx) => {
+    const mapped = await tx.nativeUpdate(
+      Account,
+      { id: accountId, stripeCustomerId: null, stripeCustomerGeneration: generation },
+      { stripeCustomerId: customer.id },
+    );
+    if (mapped === 0) return;
+    await append(tx, {
+      accountId,
+      action: 'stripe_customer.created',
+      targetResourceId: customer.id,
+      payload: { request_id: requestId },
+      actor: { type: 'customer', accountId, keyId },
+      dedupeKey: `customer_created:${customer.id}`,
+      now: clock.now(),
+    });
+  });
+}

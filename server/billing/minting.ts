@@ -1,0 +1,260 @@
+import { createHash } from 'node:crypto';
+import { LockMode } from '@mikro-orm/postgresql';
+import type Stripe from 'stripe';
+import { type CheckoutSessionResult, checkoutSessionResult } from '../../shared/billing.ts';
+import { ProblemError } from '../../shared/errors.ts';
+import { append } from '../audit/append.ts';
+import type { Tx } from '../database/connection.ts';
+import { Account } from '../database/entities/account.ts';
+import { CheckoutAttempt } from '../database/entities/billing.ts';
+import { uuidv7 } from '../database/uuid.ts';
+import { isRefused } from '../stripe/call.ts';
+import type { StripeCalls } from '../stripe/gateway.ts';
+import { synchronise } from '../stripe/synchronise.ts';
+import { createCustomer } from './customer.ts';
+import { decide, type Step } from './decide.ts';
+import type { BillingDeps, Minted, MintingCall } from './deps.ts';
+import { answered, type Claim, claim, claimOf, giveBack, whileClaimed } from './idempotency.ts';
+import { oneAtATime } from './one-at-a-time.ts';
+import { buildSessionParams, sessionParams } from './session-params.ts';
+
+/** What is to be sold, and where the customer goes afterwards. */
+export type Order = {
+  kind: 'subscription' | 'trial_pack';
+  lookupKey: string;
+  successUrl: string;
+  cancelUrl: string;
+  /** Throws 409 when the account may not buy this now. The account's row is locked. */
+  refuse: (tx: Tx) => Promise<void>;
+  /** The refusal while a delayed payment for the same thing is under way. */
+  pending: () => ProblemError;
+};
+
+/** The caller is answered within this, whatever Stripe does. */
+const PATIENCE_MS = 22_000;
+/** Stripe allows 24 hours by its own clock. */
+const SESSION_LIFE_MS = 23 * 3_600_000;
+const MOST_ROUNDS = 5;
+const OPEN_STATES = ['creating', 'open', 'closing', 'awaiting_payment'] as const;
+
+/**
+ * Gives the account its one open Checkout session for this order: the open one when it is for the same thing,
+ * else a new one after the old one was closed. No lock is held over a call to Stripe; the attempt's row
+ * excludes others and its id is Stripe's idempotency key, so whoever comes next, here or in another process,
+ * before or after a crash, goes on where the last one stopped.
+ *
+ * A fresh session costs one transaction before Stripe (lock, key, refusal, attempt, insert) and one after it.
+ */
+export async function mintSession(
+  deps: BillingDeps,
+  call: MintingCall,
+  order: Order,
+): Promise<Minted<CheckoutSessionResult>> {
+  const { kind, lookupKey, successUrl, cancelUrl } = order;
+  const paramsHash = hashOf([kind, lookupKey, successUrl, cancelUrl]);
+  const claimed = claimOf(call, kind, [lookupKey, successUrl, cancelUrl]);
+  const stripe = deps.gateway.within(PATIENCE_MS);
+  return await whileClaimed(claimed, () =>
+    oneAtATime(deps.db, call.accountId, PATIENCE_MS, () =>
+      rounds({ deps, stripe, call, order, paramsHash, claimed }),
+    ),
+  );
+}
+
+type Minting = {
+  deps: BillingDeps;
+  stripe: StripeCalls;
+  call: MintingCall;
+  order: Order;
+  paramsHash: Buffer;
+  claimed: Claim;
+};
+
+async function rounds(minting: Minting): Promise<Minted<CheckoutSessionResult>> {
+  const { deps, stripe, call, order, claimed } = minting;
+  let holdsKey = false;
+  let refreshed = false;
+  try {
+    for (let round = 1; round <= MOST_ROUNDS; round++) {
+      const price = await stripe.priceId(order.lookupKey);
+      const turn = await takeTurn(minting, price, holdsKey);
+      if (turn.do === 'replay') return { value: turn.value, replayed: true };
+      holdsKey = true;
+      switch (turn.do) {
+        case 'customer':
+          await createCustomer(deps, stripe, call, turn.account);
+          break;
+        case 'create': {
+          const session = await create(minting, turn);
+          if (session && (await opened(minting, turn.attempt, session))) return answerOf(session);
+          break;
+        }
+        case 'reuse': {
+          const session = await stripe.readCheckoutSession(turn.sessionId);
+          if (session?.status === 'open') return await reused(minting, session);
+          await settle(minting, turn.attempt, session);
+          break;
+        }
+        case 'close':
+          await settle(minting, turn.attempt, await expire(stripe, turn.sessionId));
+          break;
+        case 'forget':
+          await moveTo(minting, turn.attempt, 'expired');
+          break;
+        case 'refresh':
+          if (refreshed) throw order.pending();
+          refreshed = true;
+          await settle(minting, turn.attempt, await stripe.readCheckoutSession(turn.sessionId));
+          break;
+      }
+    }
+    throw new ProblemError(
+      'conflict',
+      'Other calls keep changing what this account has open. Please try again.',
+      { code: 'concurrent_change', retryAfterSeconds: 2 },
+    );
+  } catch (error) {
+    if (holdsKey) await giveBack(deps.db, claimed);
+    throw error;
+  }
+}
+
+type Turn =
+  | Exclude<Step, { do: 'begin' | 'create' }>
+  /** `begun`: by this call, so that its session cannot be older than it. */
+  | { do: 'create'; attempt: CheckoutAttempt; begun: boolean }
+  | { do: 'replay'; value: CheckoutSessionResult }
+  | { do: 'customer'; account: Account };
+
+/** The transaction before Stripe: claims the key, refuses, and decides what to do with what is open. */
+async function takeTurn(minting: Minting, price: string, holdsKey: boolean): Promise<Turn> {
+  const { deps, call, order, paramsHash, claimed } = minting;
+  const { accountId } = call;
+  const now = deps.clock.now();
+  return await deps.db.transaction(async (tx) => {
+    const account = await tx.findOneOrFail(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
+    const earlier = holdsKey ? null : await claim(tx, claimed, now);
+    if (earlier) return { do: 'replay', value: checkoutSessionResult.parse(earlier) };
+    await order.refuse(tx);
+    if (!account.stripeCustomerId) return { do: 'customer', account };
+    const open = await tx.findOne(CheckoutAttempt, {
+      accountId,
+      kind: order.kind,
+      state: { $in: [...OPEN_STATES] },
+    });
+    const step = decide(open, paramsHash, now);
+    if (step.do === 'close') {
+      await tx.nativeUpdate(CheckoutAttempt, step.attempt.id, { state: 'closing', updatedAt: now });
+    }
+    if (step.do === 'create') return { ...step, begun: false };
+    if (step.do !== 'begin') return step;
+    const attempt = begin(order, { accountId, customer: account.stripeCustomerId, price, paramsHash, now });
+    await tx.insert(CheckoutAttempt, attempt);
+    return { do: 'create', attempt, begun: true };
+  });
+}
+
+type Beginning = { accountId: string; customer: string; price: string; paramsHash: Buffer; now: Date };
+
+function begin(
+  { kind, successUrl, cancelUrl }: Order,
+  { accountId, customer, price, paramsHash, now }: Beginning,
+): CheckoutAttempt {
+  const id = uuidv7(now);
+  const expiresAt = new Date(now.getTime() + SESSION_LIFE_MS);
+  const order = { kind, accountId, attemptId: id, customer, price, successUrl, cancelUrl, expiresAt };
+  const params = buildSessionParams(order);
+  const state = 'creating' as const;
+  const times = { expiresAt, createdAt: now, updatedAt: now };
+  return { id, accountId, kind, state, params, paramsHash, stripeSessionId: null, ...times };
+}
+
+/** The session of the attempt, new or from before; null when Stripe refuses it for good. */
+async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 'create' }>) {
+  const { stripe } = minting;
+  try {
+    const session = await stripe.createCheckoutSession(sessionParams.parse(attempt.params), attempt.id);
+    // What Stripe repeats is the session as it was at its creation; it may have been paid for since.
+    return begun ? session : await stripe.readCheckoutSession(session.id);
+  } catch (error) {
+    if (!isRefused(error)) throw error;
+    // Nothing was created, and nothing would be by asking again: the next call begins anew, with fresh prices.
+    stripe.forgetPrices();
+    await moveTo(minting, attempt, 'expired');
+    throw error;
+  }
+}
+
+/** The transaction after Stripe; false when others have moved the attempt on in the meantime. */
+async function opened(
+  { deps, call, order, paramsHash, claimed }: Minting,
+  attempt: CheckoutAttempt,
+  session: Stripe.Checkout.Session,
+): Promise<boolean> {
+  const now = deps.clock.now();
+  const wanted = session.status === 'open' && Buffer.from(attempt.paramsHash).equals(paramsHash);
+  return await deps.db.transaction(async (tx) => {
+    const moved = await tx.nativeUpdate(
+      CheckoutAttempt,
+      { id: attempt.id, state: 'creating' },
+      { state: 'open', stripeSessionId: session.id, updatedAt: now },
+    );
+    if (moved === 0) return false;
+    await append(tx, {
+      accountId: call.accountId,
+      action: 'checkout_session.started',
+      targetResourceId: session.id,
+      payload: { kind: order.kind, lookup_key: order.lookupKey, request_id: call.requestId },
+      actor: { type: 'customer', accountId: call.accountId, keyId: call.keyId },
+      dedupeKey: `session_started:${session.id}`,
+      now,
+    });
+    if (wanted) await answered(tx, claimed, answerOf(session).value);
+    return wanted;
+  });
+}
+
+async function reused({ deps, claimed }: Minting, session: Stripe.Checkout.Session) {
+  const answer = answerOf(session);
+  if (claimed) await deps.db.transaction((tx) => answered(tx, claimed, answer.value));
+  return answer;
+}
+
+/** Ends a session, or finds out what became of it when it has ended already. */
+async function expire(stripe: StripeCalls, sessionId: string): Promise<Stripe.Checkout.Session | null> {
+  try {
+    return await stripe.expireCheckoutSession(sessionId);
+  } catch (error) {
+    if (!isRefused(error)) throw error;
+    const session = await stripe.readCheckoutSession(sessionId);
+    if (session?.status === 'open') throw error;
+    return session;
+  }
+}
+
+/** Carries over what became of a session: paid for while we closed it is an outcome like any other. */
+async function settle(minting: Minting, attempt: CheckoutAttempt, session: Stripe.Checkout.Session | null) {
+  const { deps, call } = minting;
+  if (session?.status === 'complete') {
+    await synchronise(deps, call.accountId, { kind: 'checkout_session', sessionId: session.id });
+  } else {
+    await moveTo(minting, attempt, 'expired');
+  }
+}
+
+async function moveTo({ deps }: Minting, { id }: CheckoutAttempt, state: 'expired'): Promise<void> {
+  await deps.db.orm.em
+    .fork()
+    .nativeUpdate(
+      CheckoutAttempt,
+      { id, state: { $in: [...OPEN_STATES] } },
+      { state, updatedAt: deps.clock.now() },
+    );
+}
+
+function answerOf({ id, url }: Stripe.Checkout.Session): Minted<CheckoutSessionResult> {
+  if (url === null || url === undefined) throw new Error(`The open Checkout session ${id} has no URL`);
+  return { value: { checkout_url: url, checkout_session_id: id }, replayed: false };
+}
+
+const hashOf = (value: unknown): Buffer => createHash('sha256').update(JSON.stringify(value)).digest();

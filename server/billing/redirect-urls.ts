@@ -1,0 +1,24 @@
+import { ProblemError } from '../../shared/errors.ts';
+import type { BillingDeps } from './deps.ts';
+
+type Given = { success_url?: string | undefined; cancel_url?: string | undefined };
+
+/** Where Checkout leads back to: what the caller names, if it is allowed, else what the operator configured. */
+export function redirectsOf(
+  { redirects, defaults }: Pick<BillingDeps, 'redirects' | 'defaults'>,
+  { success_url, cancel_url }: Given,
+): { successUrl: string; cancelUrl: string } {
+  const choose = (field: string, given: string | undefined, configured: string | null): string => {
+    if (given !== undefined) return redirects.check(field, given);
+    if (configured !== null) return configured;
+    const message = 'is required, because this deployment has no default for it';
+    throw new ProblemError('validation-failed', `${field} ${message}.`, {
+      code: 'redirect_url_required',
+      errors: [{ field, message }],
+    });
+  };
+  return {
+    successUrl: choose('success_url', success_url, defaults.checkoutSuccessUrl),
+    cancelUrl: choose('cancel_url', cancel_url, defaults.checkoutCancelUrl),
+  };
+}
