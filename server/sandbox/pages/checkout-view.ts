@@ -109,40 +109,6 @@ function afterwards({ session, nextChargeAt }: Order): string {
   return `${total} today, next on ${day(nextChargeAt)}, until cancelled.`;
 }
 
-/** The step between Pay and the result where the bank asks whether it is really you. */
-export function authenticationPage(order: Order): string {
-  const { session } = order;
-  return page({
-    title: 'Confirm with your bank',
-    part: 'checkout',
-    scripts: ['form.js'],
-    back: backLink(session),
-    body: html`<section class="card narrow">
-<h1>Your bank asks: is it you?</h1>
-<p>A real bank would now open its app or send a code (3D Secure). Here you decide what it answers about
-<b>${money(session.amount_total ?? 0, session.currency ?? 'usd')}</b>.</p>
-<form method="post" class="row" data-once>
-<button class="main" name="outcome" value="succeed" data-busy="Confirming…">Complete</button>
-<button class="danger" name="outcome" value="fail" data-busy="Refusing…">Fail</button>
-</form>
-</section>`,
-  });
-}
-
-/**
- * Ends a purchase by leading on to the application. Not a redirect: browsers hold every redirect after a form
- * against the page's policy, also those that the application makes on its own.
- */
-export function leavingPage(target: string): string {
-  return page({
-    title: 'Done',
-    part: 'checkout',
-    leadsTo: target,
-    body: html`<section class="card narrow"><h1>Done</h1><p>Leading you back to the application.</p>
-<p><a class="button main" href="${target}" rel="noreferrer">Continue</a></p></section>`,
-  });
-}
-
 /** The page of a session that was paid before: paying again is not possible, going back is. */
 export function completePage(session: Stripe.Checkout.Session, successUrl: string | null): string {
   const pending = session.payment_status === 'unpaid';

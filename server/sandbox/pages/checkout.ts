@@ -7,14 +7,13 @@ import { checkoutDetails } from '../checkout/details.ts';
 import { type CheckoutResult, finishAuthentication, payCheckoutSession } from '../checkout/pay.ts';
 import { StripeError } from '../errors.ts';
 import type { World } from '../world.ts';
+import { bankPage, leavingPage } from './bank.ts';
 import {
   type Attempt,
-  authenticationPage,
   checkoutPage,
   completePage,
   expiredPage,
   FIRST_ATTEMPT,
-  leavingPage,
   type Order,
 } from './checkout-view.ts';
 import { field, pageDoor } from './door.ts';
@@ -72,7 +71,7 @@ export async function checkoutPages(app: FastifyInstance, { world }: { world: Wo
     const { session } = request.params;
     return show(world, reply, session, (order) =>
       isAuthenticating(world, session)
-        ? reply.send(authenticationPage(order))
+        ? reply.send(bankPage(order.session.amount_total ?? 0, order.session.currency ?? 'usd'))
         : reply.redirect(`/c/pay/${session}`, 303),
     );
   });

@@ -1,8 +1,6 @@
 import { boundary, type Recurrence } from '../billing/periods.ts';
-import { MAIL_FAULTS, pendingMailFault } from '../mails.ts';
 import type { World } from '../world.ts';
 import { type Html, html } from './html.ts';
-import { MAIL_FAULT_NAMES } from './mailbox.ts';
 import { count, moment } from './words.ts';
 
 const STEPS = {
@@ -75,19 +73,6 @@ ${lines.map(
     html`<div><div class="row spread"><h3>${title}</h3><button type="button" class="plain" data-copy="${id}">Copy<span class="hidden"> the line: ${title}</span></button></div><pre id="${id}" tabindex="0">${line}</pre></div>`,
 )}
 </section>`;
-}
-
-/** Form that makes the next mails fail. */
-export function mailFaultForm(world: World): Html {
-  const pending = pendingMailFault(world);
-  return html`<form method="post" action="/mailbox/faults" data-quiet>
-<h3>Mails</h3>
-<div class="row end">
-<div class="field"><label for="mail-count">Next</label><input id="mail-count" name="count" type="number" min="0" max="1000" value="1" required></div>
-<div class="field"><label for="mail-kind">shall</label><select id="mail-kind" name="kind">${MAIL_FAULTS.map((kind) => html`<option value="${kind}">${MAIL_FAULT_NAMES[kind]}</option>`)}</select></div>
-<button id="mail-set">Set</button></div>
-<div id="mail-faults" data-live>${pending ? html`<p class="hint">${count(pending.left, 'request')}: ${MAIL_FAULT_NAMES[pending.kind]}</p>` : null}</div>
-</form>`;
 }
 
 function ahead(seconds: number): string {

@@ -1,8 +1,11 @@
 import type { FastifyInstance } from 'fastify';
 import { baseUrl } from '../billing/customers.ts';
+import type { Deliveries } from '../deliveries.ts';
+import { failNextMails } from '../mails.ts';
 import { declineNextPayments } from '../payments.ts';
 import type { World } from '../world.ts';
 import { eventsPanel } from './console-events.ts';
+import { clearFaults, faultsPanel, orderFault } from './console-faults.ts';
 import { productPanels } from './console-product.ts';
 import { customersPanel, mailsPanel } from './console-stripe.ts';
 import { advanceClock, clockPanel, isStep, tryPanel } from './console-tools.ts';
@@ -16,16 +19,20 @@ export interface ConsoleOptions {
   readonly world: World;
   /** The product whose accounts are shown beside Stripe's side; null when the local Stripe runs alone. */
   readonly product: Product | null;
+  readonly deliveries: Pick<Deliveries, 'pump' | 'resend'>;
+  /** Real time in milliseconds, for the chart. */
+  readonly clock: () => number;
 }
 
 /** Fastify plugin: the developer's console, what happened on both sides, live, and the levers to make it happen. */
-export async function consolePages(app: FastifyInstance, { world, product }: ConsoleOptions): Promise<void> {
+export async function consolePages(app: FastifyInstance, options: ConsoleOptions): Promise<void> {
+  const { world, product, deliveries } = options;
   pageDoor(app);
 
   app.get('/', (_request, reply) => reply.redirect('/console', 302));
 
   app.get('/console', async (_request, reply) =>
-    sendIfChanged(reply, consolePage(world, product, await readProduct(product))),
+    sendIfChanged(reply, consolePage(options, await readProduct(product))),
   );
 
   app.post('/console/clock', (request, reply) => {
@@ -33,6 +40,24 @@ export async function consolePages(app: FastifyInstance, { world, product }: Con
     if (!isStep(by))
       return reply.code(400).send(problemPage('That did not work', 'Choose one of the steps.'));
     advanceClock(world, by);
+    deliveries.pump();
+    return reply.redirect('/console', 303);
+  });
+
+  app.post('/console/resend', (request, reply) => {
+    deliveries.resend(field(request.body, 'delivery'));
+    return reply.redirect('/console', 303);
+  });
+
+  app.post<{ Params: { side: string } }>('/console/faults/:side', (request, reply) => {
+    const { side } = request.params;
+    if (side === 'clear') {
+      clearFaults(world);
+      failNextMails(world, 'rate_limited', 0);
+    } else if (!orderFault(world, side, field(request.body, 'kind'), Number(field(request.body, 'count'))))
+      return reply
+        .code(400)
+        .send(problemPage('That did not work', 'Choose a fault and how many times, 1 to 1000.'));
     return reply.redirect('/console', 303);
   });
 
@@ -43,7 +68,7 @@ export async function consolePages(app: FastifyInstance, { world, product }: Con
   });
 }
 
-function consolePage(world: World, product: Product | null, view: ProductView): string {
+function consolePage({ world, product, clock }: ConsoleOptions, view: ProductView): string {
   const offset = world.hidden.get<{ seconds: number }>('clock', 'offset')?.seconds ?? 0;
   return page({
     title: 'Console',
@@ -60,7 +85,7 @@ function consolePage(world: World, product: Product | null, view: ProductView): 
 <div class="panels">
 <div class="panel-column">${productPanels(view)}${tryPanel(baseUrl(world), product?.baseUrl ?? null)}</div>
 <div class="panel-column">${customersPanel(world)}${mailsPanel(world)}</div>
-<div class="panel-column">${clockPanel(world, offset)}${eventsPanel(world)}</div>
+<div class="panel-column">${clockPanel(world, offset)}${eventsPanel(world, clock())}${faultsPanel(world)}</div>
 </div>`,
   });
 }

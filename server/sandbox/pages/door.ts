@@ -28,8 +28,12 @@ export async function assets(app: FastifyInstance): Promise<void> {
 /**
  * What every page plugin starts with: plain forms as bodies, strict response headers, refusals as readable
  * pages, and no form accepted from another web site (any site can post to a loopback address).
+ * `ownPage` may give a refusal a page of its own.
  */
-export function pageDoor(app: FastifyInstance): void {
+export function pageDoor(
+  app: FastifyInstance,
+  ownPage: (error: StripeError) => string | null = () => null,
+): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(
     'application/x-www-form-urlencoded',
@@ -57,9 +61,7 @@ export function pageDoor(app: FastifyInstance): void {
     if (error instanceof StripeError)
       return reply
         .code(error.fields.status)
-        .send(
-          problemPage(titleOf(error), error.message, html`<p><a href="/console">Open the console</a></p>`),
-        );
+        .send(ownPage(error) ?? problemPage(titleOf(error), error.message, consoleLink));
     if (error instanceof Error && 'statusCode' in error && Number(error.statusCode) < 500)
       return reply
         .code(Number(error.statusCode))
@@ -72,6 +74,8 @@ export function pageDoor(app: FastifyInstance): void {
       );
   });
 }
+
+const consoleLink = html`<p><a href="/console">Open the console</a></p>`;
 
 const POLICY = [
   "default-src 'none'",

@@ -114,7 +114,7 @@ export const compact = (text: string): string => text.replace(/\s+/g, '');
 /** Buttons that fill in the form: in place by `checkout.js`, without it by loading the page filled in. */
 export function testMethods(allowed: readonly string[], filled: TypedMethod): Html {
   const current = compact(filled.method === 'card' ? filled.number : filled.iban);
-  return html`<form method="get" class="stack tight no-print" data-tests>
+  return html`<form method="get" class="tight no-print" data-tests>
 <h2 id="tests">Test cards</h2>
 <p class="small muted">Choose what shall happen; the form is filled in for you. No other card is accepted.</p>
 <ul class="cards" aria-labelledby="tests">${TEST_METHODS.filter((test) => allowed.includes(test.method)).map(

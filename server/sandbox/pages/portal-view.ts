@@ -1,0 +1,123 @@
+import type Stripe from 'stripe';
+import type { PortalPlan } from '../portal/plans.ts';
+import type { PortalView } from '../portal/view.ts';
+import { tag } from './console-product.ts';
+import { methodName } from './console-stripe.ts';
+import { type Html, html } from './html.ts';
+import { alert, hiddenField, notice, page } from './layout.ts';
+import { day, howOften, money } from './words.ts';
+
+const DONE = {
+  changed: 'Your plan was changed.',
+  scheduled: 'The change is booked for the end of the period.',
+  canceled: 'Your subscription is cancelled and stays until the end of the period.',
+  kept: 'Your subscription goes on as before.',
+  method: 'This payment method is used from now on.',
+} as const;
+const REFUSED = 'The payment did not go through. The open invoice below can be paid with another card.';
+type Done = keyof typeof DONE | 'refused';
+
+export const isDone = (name: string): name is Done => name === 'refused' || Object.hasOwn(DONE, name);
+
+/** The portal's first page: plan, payment methods, invoices. `done` says what was just done. */
+export function overviewPage(view: PortalView, visit: string, done: Done | null, now: number): string {
+  return page({
+    title: 'Your subscription',
+    part: 'portal',
+    scripts: ['form.js'],
+    back: backLink(view),
+    body: html`<div class="stack">
+<div><h1>Your subscription</h1><p class="muted">${view.customer.email ?? view.customer.name ?? view.customer.id}</p></div>
+${done === 'refused' ? alert(REFUSED) : notice(done === null ? null : DONE[done])}
+<div class="columns">
+${planCard(view, visit, now)}
+<div class="stack">${methodsCard(view, visit)}${invoicesCard(view)}</div>
+</div></div>`,
+  });
+}
+
+/** The way back to the application, where one was given. */
+export function backLink({ session }: PortalView): { href: string; label: string } | null {
+  return session.return_url === null
+    ? null
+    : { href: session.return_url, label: '← Back to the application' };
+}
+
+/** `$99.00 every month`. */
+export function planPrice(plan: PortalPlan): string {
+  return `${money(plan.amountCents, plan.currency)} ${howOften(plan.price)}`;
+}
+
+function planCard(view: PortalView, visit: string, now: number): Html {
+  const { subscription, currentPlan, cancelsAt, pendingChange, configuration } = view;
+  if (!subscription || !currentPlan)
+    return html`<section class="card" aria-labelledby="plan"><h2 id="plan">Plan</h2><p>You have no subscription at the moment.</p></section>`;
+  const until = subscription.items.data[0]?.current_period_end ?? now;
+  const open = view.invoices.find((invoice) => invoice.status === 'open');
+  return html`<section class="card" aria-labelledby="plan">
+<div class="row spread"><h2 id="plan">Plan</h2>${tag(subscription.status)}</div>
+<p><b>${currentPlan.name}</b></p>
+<p class="price">${money(currentPlan.amountCents, currentPlan.currency)} <span class="small muted">${howOften(currentPlan.price)}</span></p>
+${
+  open?.hosted_invoice_url
+    ? html`<p class="hint">An invoice over ${money(open.amount_remaining, open.currency)} is not paid yet. <a href="${open.hosted_invoice_url}">Pay it now</a></p>`
+    : null
+}
+${cancelsAt === null ? html`<p>${subscription.status === 'trialing' ? 'Free until' : 'Renews on'} <b>${day(until)}</b>.</p>` : html`<p class="hint">Ends on <b>${day(cancelsAt)}</b>. Until then nothing changes.</p>`}
+${
+  pendingChange
+    ? html`<p class="hint">Changes to <b>${pendingChange.plan.name}</b> (${planPrice(pendingChange.plan)}) on <b>${day(pendingChange.at)}</b>.</p>
+<form method="post" action="/p/visit/${visit}/plan" data-once>${hiddenField('price', currentPlan.price.id)}<button id="undo-change" data-busy="Undoing…">Stay on ${currentPlan.name}</button></form>`
+    : null
+}
+<div class="row">
+${cancelsAt === null && configuration.features.subscription_update.enabled ? html`<a class="button main" href="/p/visit/${visit}/plans">Change plan</a>` : null}
+${
+  cancelsAt === null
+    ? configuration.features.subscription_cancel.enabled
+      ? html`<a class="button" href="/p/visit/${visit}/cancel">Cancel subscription</a>`
+      : null
+    : html`<form method="post" action="/p/visit/${visit}/keep" data-once><button class="main" data-busy="Keeping…">Keep my subscription</button></form>`
+}
+</div></section>`;
+}
+
+function methodsCard(view: PortalView, visit: string): Html {
+  const { paymentMethods, defaultPaymentMethod } = view;
+  return html`<section class="card" aria-labelledby="methods"><h2 id="methods">Payment methods</h2>
+${
+  paymentMethods.length === 0
+    ? html`<p class="muted">None yet.</p>`
+    : html`<ul class="list">${paymentMethods.map((method) => methodRow(method, method.id === defaultPaymentMethod, visit))}</ul>`
+}
+<p><a class="button" href="/p/visit/${visit}/payment-method">Add a payment method</a></p></section>`;
+}
+
+function methodRow(method: Stripe.PaymentMethod, isDefault: boolean, visit: string): Html {
+  const name = methodName(method);
+  return html`<li class="row spread"><span>${name}${method.card ? html` <span class="small muted">until ${method.card.exp_month} / ${method.card.exp_year}</span>` : null}</span>
+${
+  isDefault
+    ? html`<span class="tag good">default</span>`
+    : html`<form method="post" action="/p/visit/${visit}/payment-method" data-once>${hiddenField('payment_method', method.id)}<button class="plain" data-busy="…">Make default<span class="hidden"> ${name}</span></button></form>`
+}</li>`;
+}
+
+function invoicesCard(view: PortalView): Html | null {
+  if (!view.configuration.features.invoice_history.enabled) return null;
+  return html`<section class="card" aria-labelledby="invoices"><h2 id="invoices">Invoices</h2>
+${
+  view.invoices.length === 0
+    ? html`<p class="muted">None yet.</p>`
+    : html`<ul class="list">${view.invoices.map(
+        (
+          invoice,
+        ) => html`<li class="row spread"><span>${day(invoice.created)}<br><b>${money(invoice.total, invoice.currency)}</b> ${tag(invoice.status ?? 'draft')}</span>
+<span class="row">${
+          invoice.hosted_invoice_url
+            ? html`<a href="${invoice.hosted_invoice_url}" target="_blank" rel="noopener">${invoice.status === 'open' ? 'Pay' : 'View'} <span class="hidden">invoice ${invoice.number ?? ''} (new tab)</span></a>`
+            : null
+        }${invoice.invoice_pdf ? html`<a href="${invoice.invoice_pdf}">PDF<span class="hidden"> of invoice ${invoice.number ?? ''}</span></a>` : null}</span></li>`,
+      )}</ul>`
+}</section>`;
+}

@@ -1,0 +1,159 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { StripeError } from '../errors.ts';
+import {
+  type PortalResult,
+  portalCancel,
+  portalChangePlan,
+  portalFinishAuthentication,
+  portalKeep,
+  portalSetDefaultPaymentMethod,
+  previewPlanChange,
+} from '../portal/actions.ts';
+import { redeemPortalLink } from '../portal/sessions.ts';
+import { portalView } from '../portal/view.ts';
+import type { World } from '../world.ts';
+import { bankPage } from './bank.ts';
+import { field, pageDoor } from './door.ts';
+import { makeMethod } from './make-method.ts';
+import { checkMethod, filledWith, NOTHING_TYPED, typedMethod } from './payment-form.ts';
+import { cancelPage, confirmPlanPage, linkGonePage, methodPage, plansPage } from './portal-steps.ts';
+import { isDone, overviewPage } from './portal-view.ts';
+
+type Visit = { Params: { visit: string }; Querystring: Record<string, unknown> };
+type InvoiceVisit = { Params: { visit: string; invoice: string } };
+
+/** Fastify plugin: the customer portal. A link opens once; the visit it starts has an address of its own. */
+export async function portalPages(app: FastifyInstance, { world }: { world: World }): Promise<void> {
+  pageDoor(app, (error) =>
+    error.fields.code === 'billing_portal_link_expired' ? linkGonePage(error.message) : null,
+  );
+  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+
+  // Only a person's GET uses the link up: a HEAD, as link checkers send it, has no route.
+  app.get<{ Params: { secret: string } }>(
+    '/p/session/:secret',
+    { exposeHeadRoute: false },
+    (request, reply) => {
+      const { visit } = world.atomically(() => redeemPortalLink(world, request.params.secret));
+      return reply.redirect(`/p/visit/${visit}`, 303);
+    },
+  );
+
+  app.get<Visit>('/p/visit/:visit', (request, reply) => {
+    const { visit } = request.params;
+    const done = text(request.query['done']);
+    return reply.send(overviewPage(portalView(world, visit), visit, isDone(done) ? done : null, world.now()));
+  });
+
+  app.get<Visit>('/p/visit/:visit/plans', (request, reply) => {
+    const { visit } = request.params;
+    return reply.send(plansPage(portalView(world, visit), visit));
+  });
+
+  app.get<Visit>('/p/visit/:visit/plan', (request, reply) => {
+    const { visit } = request.params;
+    const price = text(request.query['price']);
+    return reply.send(
+      confirmPlanPage(portalView(world, visit), visit, price, previewPlanChange(world, visit, price), null),
+    );
+  });
+
+  app.post<Visit>('/p/visit/:visit/plan', (request, reply) => {
+    const { visit } = request.params;
+    const price = field(request.body, 'price');
+    try {
+      const result = world.atomically(() => portalChangePlan(world, visit, price));
+      return follow(reply, visit, result, result.outcome === 'scheduled' ? 'scheduled' : 'changed');
+    } catch (error) {
+      if (!(error instanceof StripeError) || error.fields.status !== 402) throw error;
+      const preview = previewPlanChange(world, visit, price);
+      const message = `${error.message} Nothing was changed. Add another payment method and try again.`;
+      return reply.code(402).send(confirmPlanPage(portalView(world, visit), visit, price, preview, message));
+    }
+  });
+
+  app.get<Visit>('/p/visit/:visit/cancel', (request, reply) => {
+    const { visit } = request.params;
+    return reply.send(cancelPage(portalView(world, visit), visit));
+  });
+
+  app.post<Visit>('/p/visit/:visit/cancel', (request, reply) => {
+    const { visit } = request.params;
+    return follow(
+      reply,
+      visit,
+      world.atomically(() => portalCancel(world, visit)),
+      'canceled',
+    );
+  });
+
+  app.post<Visit>('/p/visit/:visit/keep', (request, reply) => {
+    const { visit } = request.params;
+    return follow(
+      reply,
+      visit,
+      world.atomically(() => portalKeep(world, visit)),
+      'kept',
+    );
+  });
+
+  app.get<Visit>('/p/visit/:visit/payment-method', (request, reply) => {
+    const { visit } = request.params;
+    const typed = filledWith(text(request.query['use']));
+    return reply.send(methodPage(portalView(world, visit), visit, { typed, errors: {}, message: null }));
+  });
+
+  app.post<Visit>('/p/visit/:visit/payment-method', (request, reply) => {
+    const { visit } = request.params;
+    const known = field(request.body, 'payment_method');
+    const typed = known === '' ? typedMethod(request.body) : NOTHING_TYPED;
+    const view = portalView(world, visit);
+    const errors = known === '' ? checkMethod(typed, world.now()) : {};
+    const refused = (message: string, status: number): FastifyReply =>
+      reply.code(status).send(methodPage(view, visit, { typed, errors, message }));
+    if (Object.keys(errors).length > 0) return refused('Please look at the marked fields.', 422);
+    try {
+      const result = world.atomically(() => {
+        const method = known === '' ? makeMethod(world, typed, { email: view.customer.email }).id : known;
+        return portalSetDefaultPaymentMethod(world, visit, method);
+      });
+      return follow(reply, visit, result, 'method');
+    } catch (error) {
+      // What the typed card made impossible belongs beside the form; everything else has a page of its own.
+      if (error instanceof StripeError && error.fields.code !== 'billing_portal_link_expired')
+        return refused(error.message, error.fields.status);
+      throw error;
+    }
+  });
+
+  app.get<InvoiceVisit>('/p/visit/:visit/authenticate/:invoice', (request, reply) => {
+    const { visit, invoice: id } = request.params;
+    const invoice = portalView(world, visit).invoices.find((one) => one.id === id);
+    if (invoice?.status !== 'open') return reply.redirect(`/p/visit/${visit}`, 303);
+    return reply.send(bankPage(invoice.amount_remaining, invoice.currency));
+  });
+
+  app.post<InvoiceVisit>('/p/visit/:visit/authenticate/:invoice', (request, reply) => {
+    const { visit, invoice } = request.params;
+    const answer = field(request.body, 'outcome') === 'succeed' ? 'succeed' : 'fail';
+    const result = world.atomically(() => portalFinishAuthentication(world, visit, invoice, answer));
+    return reply.redirect(`/p/visit/${visit}?done=${result.outcome === 'done' ? 'changed' : 'refused'}`, 303);
+  });
+}
+
+function follow(
+  reply: FastifyReply,
+  visit: string,
+  result: PortalResult,
+  done: 'changed' | 'scheduled' | 'canceled' | 'kept' | 'method',
+): FastifyReply {
+  switch (result.outcome) {
+    case 'done':
+    case 'scheduled':
+      return reply.redirect(`/p/visit/${visit}?done=${done}`, 303);
+    case 'requires_action':
+      return reply.redirect(`/p/visit/${visit}/authenticate/${result.invoice ?? ''}`, 303);
+    case 'declined':
+      return reply.redirect(`/p/visit/${visit}?done=refused`, 303);
+  }
+}
