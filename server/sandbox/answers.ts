@@ -2,8 +2,8 @@ import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { authenticate } from './authenticate.ts';
 import { invalidRequest, StripeError } from './errors.ts';
-import { errorAnswer, internalFault } from './http.ts';
-import { send } from './send.ts';
+import { internalFault } from './http.ts';
+import { errorAnswer, send } from './send.ts';
 
 /**
  * Whatever no route answers still gets Stripe's `error` member: stripe-node takes a non-2xx answer without one for

@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { authenticate } from './authenticate.ts';
-import { StripeError } from './errors.ts';
+import { invalidRequest, StripeError } from './errors.ts';
 import { expand, type Includes } from './expand.ts';
-import { spoil } from './faults.ts';
+import { spoil, takeApiFault } from './faults.ts';
 import { decodeForm } from './form.ts';
-import { claimIdempotencyKey, type Remembered } from './idempotency.ts';
+import { claimIdempotencyKey, keyInUse, type Remembered } from './idempotency.ts';
 import { arrayOf, params, parseParams, text } from './params.ts';
 import type { Route } from './route.ts';
-import type { Answer } from './send.ts';
+import { type Answer, errorAnswer, send } from './send.ts';
 import { API_VERSION, type World } from './world.ts';
 
 export interface ApiOptions {
@@ -21,31 +21,15 @@ export interface ApiOptions {
 export async function api(app: FastifyInstance, options: ApiOptions): Promise<void> {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+  /** Idempotency keys of calls that a fault holds up: handlers are synchronous, so nothing else ever waits. */
+  const busy = new Set<string>();
   for (const route of options.routes) {
     app.route({
       method: route.method,
       url: route.path,
-      handler: (request, reply) => handle(options, route, request, reply),
+      handler: (request, reply) => handle(options, route, request, reply, busy),
     });
   }
-}
-
-/** A refusal as the bytes Stripe sends. */
-export function errorAnswer(error: StripeError): Answer {
-  const { status, type, message, code, param, declineCode, extra } = error.fields;
-  const body = {
-    error: {
-      ...(code === undefined
-        ? {}
-        : { code, doc_url: `https://stripe.com/docs/error-codes/${code.replaceAll('_', '-')}` }),
-      ...(declineCode === undefined ? {} : { decline_code: declineCode }),
-      message,
-      ...(param === undefined ? {} : { param }),
-      type,
-      ...extra,
-    },
-  };
-  return { status, body: JSON.stringify(body), headers: {} };
 }
 
 async function handle(
@@ -53,6 +37,7 @@ async function handle(
   route: Route,
   request: FastifyRequest,
   reply: FastifyReply,
+  busy: Set<string>,
 ): Promise<FastifyReply> {
   const requestId = `req_${randomBytes(7).toString('hex')}`;
   reply.headers({
@@ -60,16 +45,29 @@ async function handle(
     'stripe-version': API_VERSION,
     'cache-control': 'no-cache, no-store',
   });
+  const key = idempotencyKey(request);
   const perform = (): Answer => {
+    if (key !== null && busy.has(key)) return errorAnswer(keyInUse(key));
     try {
       return answer(options, route, request, requestId);
     } catch (error) {
       if (error instanceof StripeError) return errorAnswer(error);
+      // Not a refusal but a defect: the client gets a 500 it can read, the log gets the cause.
       request.log.error({ err: error, requestId }, 'the local Stripe failed');
       return errorAnswer(internalFault(requestId));
     }
   };
-  return spoil(options.world, request, reply, perform);
+  const fault = takeApiFault(options.world, request.method, request.url);
+  if (fault === null) return send(reply, perform());
+  return spoil(fault, reply, perform, async (wait) => {
+    if (key === null || busy.has(key)) return wait();
+    busy.add(key);
+    try {
+      await wait();
+    } finally {
+      busy.delete(key);
+    }
+  });
 }
 
 /** 500 `api_error`, for a fault of our own. */
@@ -85,6 +83,11 @@ function answer(options: ApiOptions, route: Route, request: FastifyRequest, requ
   const { world, includes } = options;
   authenticate(request.headers.authorization);
   const body = typeof request.body === 'string' ? request.body : '';
+  if (body !== '' && request.headers['content-type']?.startsWith('application/json')) {
+    throw invalidRequest(
+      'Invalid request: this API reads form-encoded bodies. Check that your POST content type is application/x-www-form-urlencoded.',
+    );
+  }
   const query = request.url.split('?', 2)[1] ?? '';
   // A GET has its parameters in the address, a POST in the body, a DELETE in either.
   const form = decodeForm(
@@ -99,8 +102,8 @@ function answer(options: ApiOptions, route: Route, request: FastifyRequest, requ
     const result = route.run(world, { id, params: given });
     return { status: 200, body: JSON.stringify(expand(world, includes, result, expanded)), headers: {} };
   };
-  const key = route.method === 'POST' ? request.headers['idempotency-key'] : undefined;
-  if (typeof key !== 'string')
+  const key = idempotencyKey(request);
+  if (key === null)
     return world.duringRequest({ id: requestId, idempotencyKey: null }, () => world.atomically(run));
 
   const claim = claimIdempotencyKey(world, {
@@ -138,6 +141,12 @@ function keepingChanges(run: () => Answer): Answer {
     if (error instanceof StripeError && error.fields.keepsChanges) return errorAnswer(error);
     throw error;
   }
+}
+
+/** Only a POST has one that counts: reading and deleting are idempotent by themselves. */
+function idempotencyKey(request: FastifyRequest): string | null {
+  const key = request.method === 'POST' ? request.headers['idempotency-key'] : undefined;
+  return typeof key === 'string' && key !== '' ? key : null;
 }
 
 const expandParam = params({ expand: arrayOf(text) });

@@ -80,6 +80,16 @@ export function forgetOldIdempotencyKeys(world: World): void {
   });
 }
 
+/** 409, while the first request under a key is still being worked on. */
+export function keyInUse(key: string): StripeError {
+  return new StripeError({
+    status: 409,
+    type: 'idempotency_error',
+    code: 'idempotency_key_in_use',
+    message: `There is currently another in-progress request using this Idempotent Key (that probably means you submitted twice, and the other request is still going through): ${key}. Please try again later.`,
+  });
+}
+
 function idempotencyError(message: string): StripeError {
   return new StripeError({ status: 400, type: 'idempotency_error', message });
 }

@@ -124,6 +124,17 @@ export function detachPaymentMethod(world: World, id: string): Stripe.PaymentMet
   return detached;
 }
 
+/** Takes a deleted customer's methods from it. To be called once, when the world opens. */
+export function registerPaymentMethods(world: World): void {
+  world.react('customer.deleted', (_world, { id }) => {
+    if (id === undefined) return;
+    for (const method of world.ofCustomer('payment_method', id)) {
+      world.store.remove('payment_method', method.id);
+      world.store.put('payment_method', { ...method, customer: null });
+    }
+  });
+}
+
 /** 402 `card_error` in the words of a decline. */
 export function cardRefused(decline: DeclineName, extra: Record<string, unknown> = {}): StripeError {
   const { code, message } = DECLINES[decline];

@@ -1,26 +1,53 @@
 import Fastify, { type FastifyBaseLogger, type FastifyPluginAsync } from 'fastify';
 import { answerEverything, badRequestOnSocket, refuse } from './answers.ts';
+import { control } from './control.ts';
+import { type Deliveries, deliverWebhooks } from './deliveries.ts';
 import type { Includes } from './expand.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
+import { registerPaymentMethods } from './payment-methods.ts';
 import { registerPayments } from './payments.ts';
+import { chargeIncludes, chargeRoutes } from './resources/charges.ts';
 import { customerIncludes, customerRoutes } from './resources/customers.ts';
+import { disputeRoutes } from './resources/disputes.ts';
+import { eventRoutes } from './resources/events.ts';
+import { paymentIntentRoutes } from './resources/payment-intents.ts';
+import { paymentMethodRoutes } from './resources/payment-methods.ts';
 import { priceRoutes } from './resources/prices.ts';
 import { productRoutes } from './resources/products.ts';
+import { refundRoutes } from './resources/refunds.ts';
+import { setupIntentRoutes } from './resources/setup-intents.ts';
+import { testClockRoutes } from './resources/test-clocks.ts';
+import { webhookEndpointRoutes } from './resources/webhook-endpoints.ts';
 import type { Route } from './route.ts';
+import { listenForCli, stripeCliRoutes } from './stripe-cli.ts';
+import { runTestClocks } from './test-clocks.ts';
 import { openWorld, type World } from './world.ts';
 
 /** The API's routes. Each resources file brings its own. */
-const ROUTES: readonly Route[] = [...customerRoutes, ...priceRoutes, ...productRoutes];
+const ROUTES: readonly Route[] = [
+  ...chargeRoutes,
+  ...customerRoutes,
+  ...disputeRoutes,
+  ...paymentIntentRoutes,
+  ...paymentMethodRoutes,
+  ...priceRoutes,
+  ...productRoutes,
+  ...refundRoutes,
+  ...setupIntentRoutes,
+  ...stripeCliRoutes,
+  ...testClockRoutes,
+  ...webhookEndpointRoutes,
+];
 
 /** What objects show only when asked (`expand`). */
-const INCLUDES: Includes = { ...customerIncludes };
+const INCLUDES: Includes = { ...chargeIncludes, ...customerIncludes };
 
 /** Who answers alarms and follows events. Called once, before the first request. */
-const REGISTER: readonly ((world: World) => void)[] = [registerPayments];
+const REGISTER: readonly ((world: World) => void)[] = [registerPayments, registerPaymentMethods];
 
 /** Pages and other servers on the same port, outside /v1. */
-const PLUGINS: readonly FastifyPluginAsync<{ world: World }>[] = [];
+const PLUGINS: readonly FastifyPluginAsync<{ world: World; deliveries: Deliveries }>[] = [];
 
 export interface SandboxOptions {
   /** 0 takes any free port. */
@@ -56,15 +83,27 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     routerOptions: { maxParamLength: 500 },
     frameworkErrors: refuse,
   });
+  const onFailure = (error: unknown): void => app.log.error({ err: error }, 'the local Stripe failed');
+  const deliveries = deliverWebhooks(world, { clock, onFailure });
+  const listeners = listenForCli(app.server, world, clock);
+  const routes = [...ROUTES, ...eventRoutes(deliveries, listeners)];
   answerEverything(app);
-  await app.register(api, { world, routes: ROUTES, includes: INCLUDES });
-  for (const plugin of PLUGINS) await app.register(plugin, { world });
+  await app.register(api, { world, routes, includes: INCLUDES });
+  await app.register(control, { world, deliveries, listeners });
+  for (const plugin of PLUGINS) await app.register(plugin, { world, deliveries });
+  let stopClocks = (): void => {};
+  const stop = async (): Promise<void> => {
+    stopClocks();
+    deliveries.close();
+    listeners.close();
+    await app.close();
+    world.close();
+  };
 
   try {
     await app.listen({ port, host });
   } catch (error) {
-    await app.close();
-    world.close();
+    await stop();
     throw error;
   }
   const address = app.server.address();
@@ -72,7 +111,18 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const url = `http://${host === '::1' ? '[::1]' : host}:${actual}`;
   world.hidden.put('base_url', 'self', { url });
 
-  const second = setInterval(() => world.runUntil(world.now(), null), 1_000).unref();
+  const tick = (): void => {
+    try {
+      world.runUntil(world.now(), null);
+      deliveries.pump();
+    } catch (error) {
+      // An alarm that fails is rolled back and rings again in a second: reported, it must not end the process.
+      onFailure(error);
+    }
+  };
+  tick();
+  stopClocks = runTestClocks(world, onFailure);
+  const second = setInterval(tick, 1_000).unref();
   const hour = setInterval(() => forgetOldIdempotencyKeys(world), 3_600_000).unref();
   return {
     url,
@@ -81,8 +131,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     async close() {
       clearInterval(second);
       clearInterval(hour);
-      await app.close();
-      world.close();
+      await stop();
     },
   };
 }

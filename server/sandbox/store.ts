@@ -21,6 +21,8 @@ export interface Store {
   /** Values of one customer (or another owner), oldest first: see `ownerOf`. */
   ownedBy(kind: string, owner: string): readonly Stored[];
   count(kind: string): number;
+  /** Forgets everything. Not within `atomically`. */
+  clear(): void;
   /** Runs `work`; when it throws, everything it put or removed is as before, unless `keeps(error)`. */
   atomically<T>(work: () => T, keeps: (error: unknown) => boolean): T;
   close(): void;
@@ -138,6 +140,12 @@ export function openStore(path: string, ownerOf: (value: Stored) => string | nul
       return [...(byOwner.get(owner) ?? [])].flatMap((id) => byId.get(id)?.value ?? []);
     },
     count: (kind) => table(kind).byId.size,
+    clear() {
+      if (undo) throw new Error('the store cannot be cleared within a transaction');
+      tables.clear();
+      dirty.clear();
+      disk.clear();
+    },
     atomically(work, keeps) {
       if (undo) return work();
       undo = [];
@@ -167,6 +175,7 @@ export function openStore(path: string, ownerOf: (value: Stored) => string | nul
 interface Disk {
   load(): Iterable<{ kind: string; value: Stored }>;
   save(changes: readonly { kind: string; id: string; value: Stored | null }[]): void;
+  clear(): void;
   close(): void;
 }
 
@@ -211,6 +220,7 @@ function openDisk(path: string): Disk {
         throw error;
       }
     },
+    clear: () => db.exec('delete from object'),
     close: () => db.close(),
   };
 }

@@ -83,6 +83,8 @@ export interface World {
   duringRequest<T>(request: { id: string; idempotencyKey: string | null }, work: () => T): T;
   /** Values Stripe never shows (webhook secrets, how a card behaves, faults), under a name of ours. */
   readonly hidden: Hidden;
+  /** Forgets every object, event, wake-up and hidden value. */
+  reset(): void;
   close(): void;
 }
 
@@ -232,6 +234,10 @@ export function openWorld(options: WorldOptions): World {
       } finally {
         request = null;
       }
+    },
+    reset() {
+      store.clear();
+      rebuildQueues();
     },
     close: () => store.close(),
   };

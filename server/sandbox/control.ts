@@ -1,0 +1,250 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { DECLINES, type DeclineName } from './cards.ts';
+import type { Deliveries } from './deliveries.ts';
+import { getDelivery, listDeliveries } from './delivery-log.ts';
+import { closeDispute, openDispute } from './disputes.ts';
+import { invalidRequest, StripeError } from './errors.ts';
+import { orderApiFault } from './faults.ts';
+import { internalFault } from './http.ts';
+import { KINDS } from './kinds.ts';
+import { completeAuthentication, declineNextPayments, settleDelayed } from './payments.ts';
+import { failRefund } from './refunds.ts';
+import { errorAnswer, send } from './send.ts';
+import { completeSetupAuthentication } from './setups.ts';
+import { type CliListeners, listenSecret } from './stripe-cli.ts';
+import { orderWebhookFault } from './webhook-faults.ts';
+import type { World } from './world.ts';
+
+/** How long `wait` may wait at most, in milliseconds. */
+const LONGEST_WAIT_MS = 60_000;
+
+const outcome = z.strictObject({ outcome: z.enum(['succeed', 'fail']) });
+const times = z.int().min(1).max(10_000).default(1);
+const apiFault = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('rate_limit'),
+    retryAfterSeconds: z.int().min(0).nullable().default(null),
+  }),
+  z.strictObject({
+    kind: z.literal('server_error'),
+    status: z.literal([500, 502, 503, 504]).default(500),
+    effect: z.boolean().default(false),
+  }),
+  z.strictObject({ kind: z.literal('timeout'), effect: z.boolean().default(false) }),
+  z.strictObject({ kind: z.literal('hang_up'), effect: z.boolean().default(false) }),
+  z.strictObject({ kind: z.literal('truncate') }),
+  z.strictObject({ kind: z.literal('garbage') }),
+  z.strictObject({ kind: z.literal('latency'), ms: z.int().min(0).max(120_000) }),
+]);
+const webhookFault = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('drop') }),
+  z.strictObject({ kind: z.literal('duplicate') }),
+  z.strictObject({ kind: z.literal('bad_signature') }),
+  z.strictObject({ kind: z.literal('reorder') }),
+  z.strictObject({ kind: z.literal('delay'), seconds: z.number().min(0).max(86_400) }),
+]);
+const faultOrder = z.discriminatedUnion('on', [
+  z.strictObject({
+    on: z.literal('api'),
+    fault: apiFault,
+    method: z.enum(['GET', 'POST', 'DELETE']).nullable().default(null),
+    path: z.string().startsWith('/').nullable().default(null),
+    times,
+  }),
+  z.strictObject({
+    on: z.literal('webhooks'),
+    fault: webhookFault,
+    types: z.array(z.string()).nullable().default(null),
+    times,
+  }),
+]);
+const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; // Object.keys widens
+
+/**
+ * The hooks of the local Stripe for consoles and tests, all JSON in and out, under `/_sandbox`:
+ *
+ * - `GET /` what there is: time, counts, faults, listeners, the secret of `stripe listen`
+ * - `POST /clock` `{skipSeconds}` moves the sandbox's own clock ahead; what falls due happens, retries included
+ * - `POST /faults` `{on: 'api', fault, method?, path?, times?}` or `{on: 'webhooks', fault, types?, times?}`;
+ *   `GET /faults`, `DELETE /faults`
+ * - `GET /deliveries?event=&endpoint=&status=&limit=`, `GET /deliveries/:id`, `POST /deliveries/:id/resend`,
+ *   `POST /deliveries/wait` `{timeoutMs?}` answers once nothing is under way or due
+ * - `POST /payment_intents/:id/settle` and `/authenticate`, `POST /setup_intents/:id/authenticate` `{outcome}`
+ * - `POST /charges/:id/dispute` `{reason?, amount?}`, `POST /disputes/:id/close` `{outcome: 'won' | 'lost'}`
+ * - `POST /refunds/:id/fail`
+ * - `POST /customers/:id/decline_next` `{decline?, times?}` the bank refuses the next payments
+ * - `POST /reset` `{keepEndpoints?}` forgets everything, webhook endpoints excepted unless told
+ *
+ * A POST must be `application/json`, which no foreign web page can send without asking first.
+ */
+export async function control(
+  app: FastifyInstance,
+  options: { world: World; deliveries: Deliveries; listeners: CliListeners },
+): Promise<void> {
+  const { world, deliveries, listeners } = options;
+  app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
+  app.addHook('onRequest', async (request) => {
+    if (!/^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(request.headers.host ?? ''))
+      throw invalidRequest('The hooks answer under localhost, 127.0.0.1 and [::1] only.');
+    if (request.method === 'POST' && !request.headers['content-type']?.startsWith('application/json'))
+      throw invalidRequest(
+        'A POST to a hook must have the content type application/json, with {} for nothing.',
+      );
+  });
+
+  app.get('/_sandbox', () => ({
+    now: world.now(),
+    counts: Object.fromEntries(KINDS.map((kind) => [kind, world.store.count(kind)])),
+    faults: faults(world),
+    deliveriesUnderWay: deliveries.busy(),
+    listeners: listeners.count(),
+    listenSecret: listenSecret(world),
+  }));
+
+  app.post('/_sandbox/clock', (request) => {
+    const { skipSeconds } = parse(
+      z.strictObject({ skipSeconds: z.int().min(0).max(400_000_000) }),
+      request.body,
+    );
+    world.skip(skipSeconds);
+    world.runUntil(world.now(), null);
+    deliveries.pump();
+    return { now: world.now() };
+  });
+
+  app.get('/_sandbox/faults', () => faults(world));
+  app.post('/_sandbox/faults', (request) => {
+    const order = parse(faultOrder, request.body);
+    return {
+      id: order.on === 'api' ? orderApiFault(world, order) : orderWebhookFault(world, order),
+      ...order,
+    };
+  });
+  app.delete('/_sandbox/faults', () => {
+    for (const name of ['api_fault', 'webhook_fault'])
+      for (const { id } of world.hidden.all(name)) world.hidden.remove(name, id);
+    return faults(world);
+  });
+
+  app.get('/_sandbox/deliveries', (request) => {
+    const query = parse(
+      z.strictObject({
+        event: z.string().optional(),
+        endpoint: z.string().optional(),
+        status: z.enum(['pending', 'succeeded', 'failed', 'dropped']).optional(),
+        limit: z.coerce.number().int().min(1).max(1_000).default(100),
+      }),
+      request.query,
+    );
+    return { data: listDeliveries(world, query) };
+  });
+  app.get('/_sandbox/deliveries/:id', (request) => getDelivery(world, idOf(request)));
+  app.post('/_sandbox/deliveries/:id/resend', (request) => deliveries.resend(idOf(request)));
+  app.post('/_sandbox/deliveries/wait', async (request) => {
+    const { timeoutMs } = parse(
+      z.strictObject({ timeoutMs: z.int().min(0).max(LONGEST_WAIT_MS).default(10_000) }),
+      request.body ?? {},
+    );
+    const deadline = Date.now() + timeoutMs;
+    while (deliveries.busy() > 0 && Date.now() < deadline) await sleep(5);
+    return { idle: deliveries.busy() === 0 };
+  });
+
+  app.post('/_sandbox/payment_intents/:id/settle', (request) =>
+    world.atomically(() => settleDelayed(world, idOf(request), parse(outcome, request.body).outcome)),
+  );
+  app.post('/_sandbox/payment_intents/:id/authenticate', (request) =>
+    world.atomically(() =>
+      completeAuthentication(world, idOf(request), parse(outcome, request.body).outcome),
+    ),
+  );
+  app.post('/_sandbox/setup_intents/:id/authenticate', (request) =>
+    world.atomically(() =>
+      completeSetupAuthentication(world, idOf(request), parse(outcome, request.body).outcome),
+    ),
+  );
+  app.post('/_sandbox/charges/:id/dispute', (request) => {
+    const { reason, amount } = parse(
+      z.strictObject({ reason: z.string().default('fraudulent'), amount: z.int().min(1).optional() }),
+      request.body ?? {},
+    );
+    return world.atomically(() =>
+      openDispute(world, idOf(request), { reason, ...(amount === undefined ? {} : { amount }) }),
+    );
+  });
+  app.post('/_sandbox/disputes/:id/close', (request) => {
+    const given = parse(z.strictObject({ outcome: z.enum(['won', 'lost']) }), request.body);
+    return world.atomically(() => closeDispute(world, idOf(request), given.outcome));
+  });
+  app.post('/_sandbox/refunds/:id/fail', (request) =>
+    world.atomically(() => failRefund(world, idOf(request))),
+  );
+  app.post('/_sandbox/customers/:id/decline_next', (request) => {
+    const given = parse(
+      z.strictObject({ decline: z.enum(declineNames).default('generic_decline'), times }),
+      request.body ?? {},
+    );
+    const customer = world.get('customer', idOf(request));
+    declineNextPayments(world, customer.id, given.decline, given.times);
+    return { customer: customer.id, ...given };
+  });
+
+  app.post('/_sandbox/reset', (request) => {
+    const { keepEndpoints } = parse(
+      z.strictObject({ keepEndpoints: z.boolean().default(true) }),
+      request.body ?? {},
+    );
+    resetWorld(world, keepEndpoints);
+    deliveries.forget();
+    return { now: world.now() };
+  });
+}
+
+function resetWorld(world: World, keepEndpoints: boolean): void {
+  const endpoints = keepEndpoints ? [...world.newestFirst('webhook_endpoint')].toReversed() : [];
+  const kept = [
+    'base_url',
+    'cli_secret',
+    'cli_session',
+    ...(keepEndpoints ? ['webhook_secret'] : []),
+  ].flatMap((name) => world.hidden.all<object>(name).map(({ id, value }) => ({ name, id, value })));
+  world.reset();
+  world.atomically(() => {
+    for (const { name, id, value } of kept) world.hidden.put(name, id, value);
+    for (const endpoint of endpoints) world.add('webhook_endpoint', endpoint);
+  });
+}
+
+function faults(world: World): { api: readonly unknown[]; webhooks: readonly unknown[] } {
+  const orders = (name: string) => world.hidden.all<object>(name).map(({ id, value }) => ({ id, ...value }));
+  return { api: orders('api_fault'), webhooks: orders('webhook_fault') };
+}
+
+function idOf(request: FastifyRequest): string {
+  return z.object({ id: z.string() }).parse(request.params).id;
+}
+
+function parse<S extends z.ZodType>(schema: S, given: unknown): z.output<S> {
+  const parsed = schema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const param = issue?.path.join('.') ?? '';
+  throw invalidRequest(`${param === '' ? 'body' : param}: ${issue?.message ?? 'invalid'}`, { param });
+}
+
+function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (error instanceof StripeError) return send(reply, errorAnswer(error));
+  if (
+    error instanceof Error &&
+    'statusCode' in error &&
+    typeof error.statusCode === 'number' &&
+    error.statusCode < 500
+  ) {
+    const { statusCode: status, message } = error;
+    return send(reply, errorAnswer(new StripeError({ status, type: 'invalid_request_error', message })));
+  }
+  request.log.error({ err: error }, 'a sandbox hook failed');
+  return send(reply, errorAnswer(internalFault(request.id)));
+}
