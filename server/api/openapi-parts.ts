@@ -11,9 +11,8 @@ export const INFO = {
   license: { name: 'MIT', identifier: 'MIT' },
 };
 
-export const SERVERS = [
-  { url: 'http://localhost:8080', description: 'The service as `npm start` runs it on your machine.' },
-];
+/** Every deployment serves the document, so none of them is named in it. */
+export const SERVERS = [{ url: '/', description: 'The deployment that serves this document.' }];
 
 export const TAGS = [
   { name: 'Billing', description: 'What an account has bought, and the ways to buy.' },
