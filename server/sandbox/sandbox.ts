@@ -5,6 +5,8 @@ import { type Deliveries, deliverWebhooks } from './deliveries.ts';
 import type { Includes } from './expand.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
+import { pages } from './pages/pages.ts';
+import type { Product } from './pages/product.ts';
 import { registerPaymentMethods } from './payment-methods.ts';
 import { registerPayments } from './payments.ts';
 import { chargeIncludes, chargeRoutes } from './resources/charges.ts';
@@ -59,6 +61,8 @@ export interface SandboxOptions {
   /** Real time in milliseconds. */
   readonly clock?: () => number;
   readonly log?: FastifyBaseLogger;
+  /** The product whose accounts the console shows beside Stripe's side. */
+  readonly product?: Product | null;
 }
 
 export interface Sandbox {
@@ -70,7 +74,7 @@ export interface Sandbox {
 
 /** Starts the local Stripe on a loopback port; it answers when the promise resolves. */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
-  const { port, host = '127.0.0.1', dataPath, clock = Date.now, log } = options;
+  const { port, host = '127.0.0.1', dataPath, clock = Date.now, log, product = null } = options;
   if (!LOOPBACK.has(host)) throw new Error(`the local Stripe listens on loopback only, not on ${host}`);
   const world = openWorld({ path: dataPath, clock });
   for (const register of REGISTER) register(world);
@@ -91,6 +95,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   await app.register(api, { world, routes, includes: INCLUDES });
   await app.register(control, { world, deliveries, listeners });
   for (const plugin of PLUGINS) await app.register(plugin, { world, deliveries });
+  await app.register(pages, { world, deliveries, clock, product });
   let stopClocks = (): void => {};
   const stop = async (): Promise<void> => {
     stopClocks();
