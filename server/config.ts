@@ -141,7 +141,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   return {
     port: portOf(given.PORT, DEFAULT_PORT),
     roles: new Set(given.ROLES ?? ROLES),
-    logLevel: given.LOG_LEVEL ?? 'info',
+    // Beside the local Stripe a person reads the terminal; elsewhere a machine does.
+    logLevel: given.LOG_LEVEL ?? (given.STRIPE_SECRET_KEY === undefined ? 'warn' : 'info'),
     dataDir: resolve(given.DATA_DIR ?? resolve(CHECKOUT, '.data')),
     database:
       given.DATABASE_URL === undefined ? { kind: 'embedded' } : { kind: 'url', url: given.DATABASE_URL },

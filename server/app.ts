@@ -1,0 +1,170 @@
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import type { Clock } from '../shared/time.ts';
+import { listAudit } from './audit/list.ts';
+import { startCheckout } from './billing/checkout.ts';
+import type { BillingDeps } from './billing/deps.ts';
+import { startPortal } from './billing/portal.ts';
+import { readState } from './billing/read-state.ts';
+import type { RedirectPolicy } from './billing/redirects.ts';
+import { startTrialPack } from './billing/trial-pack.ts';
+import type { RealEmail, Role } from './config.ts';
+import { expireTrialPack } from './credit/expire.ts';
+import type { Database } from './database/connection.ts';
+import { startBoss, stopBoss, work } from './database/jobs.ts';
+import { buildHttp } from './http/app.ts';
+import { mountInternal } from './http/internal-door.ts';
+import type { RateLimits } from './http/limits.ts';
+import { allowLinksTo, STRIPE_ORIGINS } from './notify/links.ts';
+import { createPace } from './notify/pace.ts';
+import { connectResend } from './notify/resend.ts';
+import { type SendDeps, sendEmail } from './notify/send.ts';
+import { readConsole } from './operator/console.ts';
+import type { StripeGateway } from './stripe/gateway.ts';
+import { takeIn } from './stripe/intake.ts';
+import { stripeEventHandler } from './stripe/worker.ts';
+
+export type AppParts = {
+  /** Connected and up to date; closed by whoever opened it. */
+  readonly db: Database;
+  readonly gateway: StripeGateway;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly roles: ReadonlySet<Role>;
+  readonly livemode: boolean;
+  /** Read anew at each delivery, so that a local endpoint can be made after the port is known. */
+  readonly webhookSecrets: () => readonly string[];
+  readonly redirects: RedirectPolicy;
+  readonly defaults: BillingDeps['defaults'];
+  /** Where mails may lead besides Stripe's own pages. */
+  readonly linkOrigins: readonly string[];
+  /** Null where this deployment sends no mails. */
+  readonly email: RealEmail | null;
+  readonly emailFrom: string;
+  readonly internalApiToken: string | null;
+  /** Whether `/internal/console` is there, for the console of the local Stripe. */
+  readonly console: boolean;
+  readonly limits?: RateLimits;
+};
+
+export type App = {
+  /** For requests without a network, in tests. */
+  readonly http: FastifyInstance;
+  /** Listens and answers the port; 0 takes any free one. */
+  listen(port: number, host: string): Promise<number>;
+  /** Takes no new work, finishes what is under way, and lets go of everything it opened. */
+  close(): Promise<void>;
+};
+
+const RESEND_TIMEOUT_MS = 10_000;
+/** Resend's limit for a new account. */
+const EMAILS_PER_SECOND = 2;
+/** How long load balancers get to see that we are leaving before connections are refused. */
+const DRAIN_MS = 1_000;
+
+/** Puts the service together; the only place that knows every room. Nothing listens until `listen`. */
+export async function createApp(parts: AppParts): Promise<App> {
+  let draining = false;
+  const http = buildDoors(parts, () => draining);
+  const worker = parts.roles.has('worker') ? await startWorker(parts) : null;
+  return {
+    http,
+    async listen(port, host) {
+      await http.listen({ port, host });
+      const address = http.server.address();
+      return isAddress(address) ? address.port : port;
+    },
+    async close() {
+      draining = true;
+      if (http.server.listening && http.server.address() !== null) await sleep(DRAIN_MS);
+      await http.close();
+      await worker?.close();
+    },
+  };
+}
+
+function buildDoors(parts: AppParts, isDraining: () => boolean): FastifyInstance {
+  const { db, clock, log, gateway, redirects, defaults, livemode } = parts;
+  const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log };
+  const http = buildHttp({
+    db,
+    clock,
+    log,
+    isDraining,
+    ...(parts.roles.has('api') && {
+      api: {
+        useCases: {
+          readState: (caller, input) => readState(billing, caller, input),
+          startCheckout: (call, input) => startCheckout(billing, call, input),
+          startTrialPack: (call, input) => startTrialPack(billing, call, input),
+          startPortal: (call, input) => startPortal(billing, call, input),
+          listAudit: (accountId, input) => listAudit(db, accountId, input),
+        },
+        ...(parts.limits && { limits: parts.limits }),
+      },
+    }),
+    ...(parts.roles.has('webhooks') && {
+      webhooks: {
+        takeIn: (delivery) => takeIn({ db, clock, livemode, secrets: parts.webhookSecrets() }, delivery),
+      },
+    }),
+  });
+  const { internalApiToken: token } = parts;
+  if (token !== null && parts.roles.has('api')) {
+    http.register(async (scope) =>
+      mountInternal(scope, {
+        token,
+        ...(parts.console && { readConsole: () => readConsole(db, clock.now()) }),
+      }),
+    );
+  }
+  return http;
+}
+
+async function startWorker(parts: AppParts): Promise<{ close(): Promise<void> }> {
+  const { db, clock, log, gateway } = parts;
+  const boss = await startBoss({ url: db.url, poolMax: 4, applicationName: 'driftstack-jobs', log });
+  const sending = sendDeps(parts);
+  await work(
+    boss,
+    'stripe-event',
+    { batchSize: 20, concurrency: 4 },
+    stripeEventHandler({ db, gateway, clock, log }),
+  );
+  await work(boss, 'send-email', { batchSize: 1, concurrency: 2 }, async ([job]) => {
+    if (!job) return [];
+    await sendEmail(sending, job.data.emailId);
+    return [{ id: job.id, status: 'completed' }];
+  });
+  await work(boss, 'trial-pack-expiry', { batchSize: 1, concurrency: 1 }, async ([job]) => {
+    if (!job) return [];
+    await expireTrialPack({ db, clock }, job.data.accountId);
+    return [{ id: job.id, status: 'completed' }];
+  });
+  return { close: () => stopBoss(boss) };
+}
+
+function sendDeps({ db, clock, log, email, emailFrom, linkOrigins, defaults }: AppParts): SendDeps {
+  return {
+    db,
+    clock,
+    log,
+    from: emailFrom,
+    resend: email && connectResend({ ...email, timeoutMs: RESEND_TIMEOUT_MS }),
+    context: {
+      links: allowLinksTo([...STRIPE_ORIGINS, ...linkOrigins]),
+      billingUrl: defaults.portalReturnUrl,
+    },
+    pace: createPace({
+      perSecond: EMAILS_PER_SECOND,
+      nowMs: () => performance.now(),
+      sleep: (durationMs) => sleep(durationMs),
+    }),
+  };
+}
+
+function isAddress(address: AddressInfo | string | null): address is AddressInfo {
+  return address !== null && typeof address === 'object';
+}

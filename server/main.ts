@@ -1,0 +1,42 @@
+import { ConfigError, readConfig } from './config.ts';
+import { isDatabaseUnavailable } from './database/unavailable.ts';
+import { createLog } from './http/log.ts';
+import { DatabaseBehindError } from './operator/database.ts';
+import { type Running, start } from './start.ts';
+import { welcome } from './welcome.ts';
+
+const startedAt = performance.now();
+
+try {
+  const config = readConfig(process.env);
+  const log = createLog({ level: config.logLevel });
+  const local = config.stripe.kind === 'local';
+  const running = await start(config, log, (line) => local && console.log(`  ${line} …`));
+  endOnSignal(running);
+  if (local) console.log(welcome(running, performance.now() - startedAt));
+  else log.info({ url: running.url, roles: [...config.roles] }, 'listening');
+  for (const warning of running.warnings) log.warn(warning);
+} catch (error) {
+  explain(error);
+  process.exit(1);
+}
+
+/** The first signal asks everything to finish; a second one does not wait for it. */
+function endOnSignal(running: Running): void {
+  let asked = false;
+  const end = async (): Promise<void> => {
+    if (asked) process.exit(1);
+    asked = true;
+    await running.close();
+    process.exit(0);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void end());
+}
+
+/** What a person can mend is one line for each mistake; anything else is a defect and shows its stack. */
+function explain(error: unknown): void {
+  if (error instanceof ConfigError) for (const mistake of error.mistakes) console.error(mistake);
+  else if (error instanceof DatabaseBehindError) console.error(error.message);
+  else if (isDatabaseUnavailable(error)) console.error('DATABASE_URL: the database cannot be reached');
+  else console.error(error);
+}

@@ -1,0 +1,257 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { type App, createApp } from './app.ts';
+import type { BillingDeps } from './billing/deps.ts';
+import { parseAllowlist, type RedirectPolicy } from './billing/redirects.ts';
+import { type Config, ConfigError } from './config.ts';
+import { connectDatabase, type Database } from './database/connection.ts';
+import { startEmbeddedPostgres } from './database/embedded.ts';
+import { migrate } from './database/migrate.ts';
+import { embeddedDataDir, refuseIfBehind } from './operator/database.ts';
+import { type Demo, openDemoAccount } from './operator/demo.ts';
+import { type Sandbox, startSandbox } from './sandbox/sandbox.ts';
+import { connectStripe, type StripeGateway } from './stripe/gateway.ts';
+import { setUpStripe } from './stripe/set-up.ts';
+
+/** What runs, for whoever tells a person about it. */
+export interface Running {
+  readonly url: string;
+  readonly local: { readonly stripeUrl: string; readonly demo: Demo | null } | null;
+  readonly warnings: readonly string[];
+  /** Stops everything in the reverse order of its start; nothing is left running. */
+  close(): Promise<void>;
+}
+
+const POOL_MAX = 20;
+/** Any key with this beginning is welcome at the local Stripe. */
+const LOCAL_KEY = 'sk_test_driftstack_local';
+/** How many ports after the preferred one are tried when another checkout has taken it. */
+const PORTS_TRIED = 50;
+
+/**
+ * Starts everything the configuration asks for, parts of our own for whatever it leaves out. When something
+ * fails, what had been started is stopped again and the error says what a person can do.
+ */
+export async function start(config: Config, log: Logger, progress: (line: string) => void): Promise<Running> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (let closer = closers.pop(); closer; closer = closers.pop()) await closer();
+  };
+  try {
+    return { ...(await startParts(config, log, progress, closers)), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function startParts(
+  config: Config,
+  log: Logger,
+  progress: (line: string) => void,
+  closers: (() => Promise<void>)[],
+): Promise<Omit<Running, 'close'>> {
+  const redirects = redirectPolicy(config);
+  const db = await openDatabase(config, log, progress, closers);
+  const token =
+    config.internalApiToken ??
+    (config.stripe.kind === 'local' ? randomBytes(32).toString('base64url') : null);
+
+  // The console reads us over HTTP like any other program; where we listen is known last.
+  const product = { baseUrl: '', token: token ?? '' };
+  const sandbox =
+    config.stripe.kind === 'local' ? await openSandbox(config, config.stripe.port, progress, product) : null;
+  if (sandbox) closers.push(() => sandbox.close());
+
+  const gateway =
+    config.stripe.kind === 'real'
+      ? connectStripe(config.stripe)
+      : connectStripe({ secretKey: LOCAL_KEY, apiBase: sandbox?.url ?? '' });
+  let webhookSecrets = config.stripe.kind === 'real' ? config.stripe.webhookSecrets : [];
+
+  const app = await createApp({
+    db,
+    gateway,
+    log,
+    clock: { now: () => new Date() },
+    roles: config.roles,
+    livemode: config.stripe.kind === 'real' && config.stripe.livemode,
+    webhookSecrets: () => webhookSecrets,
+    redirects,
+    defaults: defaultUrls(config, redirects, sandbox),
+    linkOrigins: sandbox ? [sandbox.url] : [],
+    email: emailParts(config, sandbox),
+    emailFrom: config.emailFrom,
+    internalApiToken: token,
+    console: sandbox !== null,
+  });
+  closers.push(() => app.close());
+  const port = await listenOn(app, config);
+  const url = `http://127.0.0.1:${port}`;
+  product.baseUrl = url;
+  if (!sandbox) return { url, local: null, warnings: warningsOf(config) };
+
+  webhookSecrets = [await wireLocalStripe(gateway, sandbox, `${url}/webhooks/stripe`)];
+  const demo = config.database.kind === 'embedded' ? await openDemoAccount(db, new Date()) : null;
+  return { url, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
+}
+
+async function openDatabase(
+  config: Config,
+  log: Logger,
+  progress: (line: string) => void,
+  closers: (() => Promise<void>)[],
+): Promise<Database> {
+  const embedded = config.database.kind === 'embedded';
+  let url = config.database.kind === 'url' ? config.database.url : '';
+  if (embedded) {
+    progress('starting PostgreSQL 18');
+    const postgres = await startEmbeddedPostgres({
+      dataDir: embeddedDataDir(config),
+      log: (message) => log.warn(message),
+    });
+    closers.push(() => postgres.close());
+    url = postgres.url;
+  }
+  const db = await connectDatabase({
+    url,
+    poolMax: POOL_MAX,
+    applicationName: 'driftstack-billing',
+    onIdleError: (err) => log.warn({ err }, 'a database connection broke'),
+  });
+  closers.push(() => db.close());
+  if (embedded) {
+    progress('bringing its tables up to date');
+    await migrate(db);
+  } else {
+    await refuseIfBehind(db);
+  }
+  return db;
+}
+
+async function openSandbox(
+  config: Config,
+  port: Config['port'],
+  progress: (line: string) => void,
+  product: { baseUrl: string; token: string },
+): Promise<Sandbox> {
+  progress('starting the local Stripe');
+  await mkdir(config.dataDir, { recursive: true });
+  const dataPath = join(config.dataDir, 'stripe.sqlite');
+  return await firstFree(port, 'SANDBOX_PORT', (number) => startSandbox({ port: number, dataPath, product }));
+}
+
+/**
+ * Gives the local Stripe the catalogue, the portal and our endpoint. The endpoint of an earlier start is moved
+ * to where we listen now, so that what it could not deliver then arrives; its secret is the sandbox's to know.
+ */
+async function wireLocalStripe(
+  gateway: StripeGateway,
+  sandbox: Sandbox,
+  webhookUrl: string,
+): Promise<string> {
+  const known = sandbox.world.hidden.get<{ endpoint: string }>('driftstack', 'webhook');
+  if (known && sandbox.world.find('webhook_endpoint', known.endpoint)) {
+    await gateway.sdk.webhookEndpoints.update(known.endpoint, { url: webhookUrl });
+  }
+  const { webhook } = await setUpStripe(gateway, { webhookUrl });
+  if (webhook === null) throw new Error('the local Stripe made no webhook endpoint');
+  sandbox.world.hidden.put('driftstack', 'webhook', { endpoint: webhook.id });
+  const secret =
+    webhook.secret ?? sandbox.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
+  if (secret === undefined) throw new Error(`the local Stripe has lost the secret of ${webhook.id}`);
+  return secret;
+}
+
+function redirectPolicy({ redirectAllowlist, stripe }: Config): RedirectPolicy {
+  try {
+    if (redirectAllowlist !== null) return parseAllowlist(redirectAllowlist);
+    // The documentation's own example, and whatever a newcomer runs on this machine.
+    return stripe.kind === 'local'
+      ? parseAllowlist(['https://your.app'], { anyLoopbackPort: true })
+      : parseAllowlist([]);
+  } catch (error) {
+    throw new ConfigError([
+      `BILLING_REDIRECT_ALLOWLIST: ${error instanceof Error ? error.message : String(error)}`,
+    ]);
+  }
+}
+
+/** The operator's own, which must pass the allowlist like anybody's; beside the local Stripe its demo pages. */
+function defaultUrls(
+  config: Config,
+  redirects: RedirectPolicy,
+  sandbox: Sandbox | null,
+): BillingDeps['defaults'] {
+  const given = {
+    CHECKOUT_SUCCESS_URL: config.checkoutSuccessUrl,
+    CHECKOUT_CANCEL_URL: config.checkoutCancelUrl,
+    PORTAL_RETURN_URL: config.portalReturnUrl,
+  };
+  const mistakes = Object.entries(given)
+    .filter(([, url]) => url !== null && !redirects.allows(url))
+    .map(([name]) => `${name} is not on BILLING_REDIRECT_ALLOWLIST`);
+  if (mistakes.length > 0) throw new ConfigError(mistakes);
+  // With an allowlist of the operator's the demo pages may not be on it, and then they are no default either.
+  const demo = (path: string): string | null => {
+    const url = sandbox && `${sandbox.url}${path}`;
+    return url !== null && redirects.allows(url) ? url : null;
+  };
+  return {
+    checkoutSuccessUrl: config.checkoutSuccessUrl ?? demo('/app/success?session_id={CHECKOUT_SESSION_ID}'),
+    checkoutCancelUrl: config.checkoutCancelUrl ?? demo('/app/cancel'),
+    portalReturnUrl: config.portalReturnUrl ?? demo('/app/account'),
+  };
+}
+
+function emailParts({ email }: Config, sandbox: Sandbox | null): Parameters<typeof createApp>[0]['email'] {
+  if (email.kind === 'resend') return email;
+  return email.kind === 'mailbox' && sandbox
+    ? { kind: 'resend', apiKey: 're_local', baseUrl: sandbox.url }
+    : null;
+}
+
+/** Beside the local Stripe only this machine is listened to; a deployment is reached from elsewhere. */
+async function listenOn(app: App, config: Config): Promise<number> {
+  const host = config.stripe.kind === 'local' ? '127.0.0.1' : '0.0.0.0';
+  return await firstFree(config.port, 'PORT', (number) => app.listen(number, host));
+}
+
+async function firstFree<T>(
+  { number, fixed }: Config['port'],
+  name: string,
+  listen: (port: number) => Promise<T>,
+): Promise<T> {
+  for (let port = number; ; port += 1) {
+    try {
+      return await listen(port);
+    } catch (error) {
+      if (!isTaken(error)) throw error;
+      if (fixed) throw new ConfigError([`${name} ${port} is in use by another process`]);
+      if (port === number + PORTS_TRIED)
+        throw new ConfigError([`${name}: ${number} to ${port} are all in use`]);
+    }
+  }
+}
+
+function isTaken(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
+}
+
+function warningsOf(config: Config): string[] {
+  const { stripe, email, redirectAllowlist } = config;
+  if (stripe.kind === 'local') return [];
+  return [
+    ...(stripe.webhookSecrets.length === 0 && config.roles.has('webhooks')
+      ? ['STRIPE_WEBHOOK_SECRETS is not set: deliveries of Stripe are refused until it is']
+      : []),
+    ...(redirectAllowlist === null && config.roles.has('api')
+      ? ['BILLING_REDIRECT_ALLOWLIST is not set: every redirect address is refused until it is']
+      : []),
+    ...(email.kind === 'off' && config.roles.has('worker')
+      ? ['RESEND_API_KEY is not set: mails are recorded and not sent']
+      : []),
+  ];
+}
