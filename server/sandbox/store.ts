@@ -43,7 +43,7 @@ interface Undo {
 
 /**
  * Opens the store. `path` is a file, or ':memory:'.
- * `ownerOf` names the owner under which `ownedBy` finds a value; it must not change over a value's life.
+ * `ownerOf` names the owner under which `ownedBy` finds a value, also where it gets its owner later.
  */
 export function openStore(path: string, ownerOf: (value: Stored) => string | null): Store {
   const disk = openDisk(path);
@@ -63,13 +63,16 @@ export function openStore(path: string, ownerOf: (value: Stored) => string | nul
   const write = (kind: string, value: Stored): void => {
     const { byId, order, byOwner } = table(kind);
     const known = byId.get(value.id);
+    const owner = ownerOf(value);
+    const ownerBefore = known ? ownerOf(known.value) : null;
     if (known) {
       known.value = value;
-      return;
+    } else {
+      byId.set(value.id, { value, seq: order.length });
+      order.push(value.id);
     }
-    byId.set(value.id, { value, seq: order.length });
-    order.push(value.id);
-    const owner = ownerOf(value);
+    if (owner === ownerBefore) return;
+    if (ownerBefore !== null) byOwner.get(ownerBefore)?.delete(value.id);
     if (owner === null) return;
     const owned = byOwner.get(owner);
     if (owned) owned.add(value.id);

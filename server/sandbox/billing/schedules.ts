@@ -188,7 +188,10 @@ export function beginPhase(world: World, id: string, at: number): void {
   if (schedule.status !== 'active' && schedule.status !== 'not_started') return;
   const phase = phaseBeginningAt(schedule, at);
   const subscription = idOf(schedule.subscription);
-  if (phase === null) return finishSchedule(world, schedule, at);
+  if (phase === null) {
+    finishSchedule(world, schedule, at);
+    return;
+  }
   if (subscription === null) startScheduled(world, schedule, phase);
   else applyPhase(world, world.get('subscription', subscription), phase);
   enterPhase(world, id, phase);
@@ -259,7 +262,10 @@ function startScheduled(
 
 function finishSchedule(world: World, schedule: Stripe.SubscriptionSchedule, at: number): void {
   const last = schedule.phases.at(-1);
-  if (!last || last.end_date > at) return wakeAtPhaseEnd(world, schedule);
+  if (!last || last.end_date > at) {
+    wakeAtPhaseEnd(world, schedule);
+    return;
+  }
   if (schedule.end_behavior !== 'cancel') {
     releaseSchedule(world, schedule.id);
     return;
