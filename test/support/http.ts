@@ -28,22 +28,42 @@ export type TestHttpOptions = Partial<Omit<HttpDeps, 'db' | 'log' | 'api'>> & {
   limits?: NonNullable<HttpDeps['api']>['limits'];
   logLevel?: string;
   poolMax?: number;
+  /** Where the database seems to be, for a proxy in between. */
+  through?: (databaseUrl: string) => Promise<string>;
+  /** Leaves the API out. */
+  withoutApi?: boolean;
 };
 
 const systemClock: Clock = { now: () => new Date() };
 
 /** Starts the whole HTTP room on a database of its own; minting is answered by fakes unless given. */
 export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp> {
-  const { useCases, limits, logLevel = 'debug', poolMax = 10, clock = systemClock, ...rest } = options;
+  const {
+    useCases,
+    limits,
+    logLevel = 'debug',
+    poolMax = 10,
+    clock = systemClock,
+    through,
+    ...rest
+  } = options;
   const database = await createTestDatabase();
-  const db = await connectDatabase({ url: database.url, poolMax, applicationName: 'test-http' });
+  const databaseUrl = through ? await through(database.url) : database.url;
+  const db = await connectDatabase({
+    url: databaseUrl,
+    poolMax,
+    applicationName: 'test-http',
+    connectionTimeoutMs: 1_000,
+  });
   const lines: string[] = [];
   const app = buildHttp({
     ...rest,
     db,
     clock,
     log: createLog({ level: logLevel, stream: { write: (line) => void lines.push(line) } }),
-    api: { useCases: { ...fakeUseCases(db, clock), ...useCases }, ...(limits && { limits }) },
+    ...(!options.withoutApi && {
+      api: { useCases: { ...fakeUseCases(db, clock), ...useCases }, ...(limits && { limits }) },
+    }),
   });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   let accounts = 0;
