@@ -101,7 +101,7 @@ describe('the customer portal in a browser', () => {
     expect(booked.schedule).not.toBeNull();
     expect(await page.locator('main').textContent()).toContain('Changes to API Starter');
     await page.locator('#undo-change').click();
-    await page.waitForURL('**done=changed');
+    await page.waitForURL('**done=kept');
     expect((await local.stripe.subscriptions.retrieve(subscription)).schedule).toBeNull();
     const { data: charges } = await local.stripe.charges.list({ customer });
     expect(charges).toHaveLength(1);
@@ -112,7 +112,7 @@ describe('the customer portal in a browser', () => {
     const { page } = visit;
     await page.goto(url);
     await click('link', 'Add a payment method');
-    await click('button', 'Fails when charged');
+    await click('button', 'Fails later');
     await page.locator('#save').click();
     expect(await said()).toContain('payment method');
     await choosePlan(/API Scale/);
@@ -160,11 +160,16 @@ describe('the customer portal in a browser', () => {
 
   it('shows invoices, and an open one can be paid on its page', async () => {
     const { url, customer } = await newPortal(local);
-    await local.stripe.invoiceItems.create({ customer, amount: 500, currency: 'usd', description: 'Extra' });
     const draft = await local.stripe.invoices.create({
       customer,
       collection_method: 'send_invoice',
       days_until_due: 7,
+    });
+    await local.stripe.invoiceItems.create({
+      customer,
+      invoice: draft.id ?? '',
+      amount: 500,
+      currency: 'usd',
     });
     const invoice = await local.stripe.invoices.finalizeInvoice(draft.id ?? '');
     const { page } = visit;

@@ -84,11 +84,11 @@ export function sendIfChanged(reply: FastifyReply, text: string): FastifyReply {
 
 /** How each mail fault reads in the console. */
 export const MAIL_FAULT_NAMES: Record<MailFault, string> = {
-  rate_limited: 'refuse as too many (429)',
-  server_error: 'break (500)',
-  garbage: 'answer something that is not JSON (502)',
-  timeout_before: 'cut the connection before accepting',
-  timeout_after: 'accept, then cut the connection',
+  rate_limited: 'get 429',
+  server_error: 'get 500',
+  garbage: 'get 502 without JSON',
+  timeout_before: 'be cut off',
+  timeout_after: 'arrive, then be cut off',
 };
 
 const MAIL_POLICY =

@@ -48,8 +48,8 @@ export const TEST_METHODS: readonly TestMethod[] = [
   },
   {
     key: 'later',
-    name: 'Fails when charged',
-    outcome: 'can be kept, never charged',
+    name: 'Fails later',
+    outcome: 'kept, never charged',
     method: 'card',
     number: '4000000000000341',
   },
@@ -138,7 +138,7 @@ export function methodFields(allowed: readonly string[], typed: TypedMethod, err
   const withCard = allowed.includes('card') || !withSepa;
   const method = withSepa && withCard ? chooser(typed.method) : hiddenMethod(withCard);
   return html`<fieldset>
-<legend>Pay with</legend>
+<legend${withCard && withSepa ? null : html` class="hidden"`}>Pay with</legend>
 ${method}
 ${withCard ? cardFields(typed, errors) : null}
 ${withSepa ? html`<div class="for-sepa">${labelled('iban', 'IBAN', errors, html`<input class="number" id="iban" name="iban" value="${typed.iban}" autocomplete="off" spellcheck="false" maxlength="42"${aria('iban', errors)}>`)}</div>` : null}

@@ -62,8 +62,15 @@ export async function portalPages(app: FastifyInstance, { world }: { world: Worl
     const { visit } = request.params;
     const price = field(request.body, 'price');
     try {
+      // Choosing the present plan again is how a booked change is undone.
+      const stays = previewPlanChange(world, visit, price).when === 'unchanged';
       const result = world.atomically(() => portalChangePlan(world, visit, price));
-      return follow(reply, visit, result, result.outcome === 'scheduled' ? 'scheduled' : 'changed');
+      return follow(
+        reply,
+        visit,
+        result,
+        result.outcome === 'scheduled' ? 'scheduled' : stays ? 'kept' : 'changed',
+      );
     } catch (error) {
       if (!(error instanceof StripeError) || error.fields.status !== 402) throw error;
       const preview = previewPlanChange(world, visit, price);
