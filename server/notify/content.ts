@@ -1,3 +1,4 @@
+import { oneLine } from './format.ts';
 import type { LinkPolicy } from './links.ts';
 
 export type Block =
@@ -23,11 +24,13 @@ export type EmailContext = {
 };
 
 export function paragraph(...sentences: readonly (string | null)[]): Block {
-  return { kind: 'paragraph', text: sentences.filter((sentence) => sentence !== null).join(' ') };
+  return { kind: 'paragraph', text: oneLine(sentences.filter((sentence) => sentence !== null).join(' ')) };
 }
 
+/** Each label and value becomes one line, so that text of others cannot pass for another fact. */
 export function facts(...rows: readonly (readonly [string, string] | null)[]): Block {
-  return { kind: 'facts', rows: rows.filter((row) => row !== null) };
+  const shown = rows.filter((row) => row !== null);
+  return { kind: 'facts', rows: shown.map(([label, value]) => [oneLine(label), oneLine(value)]) };
 }
 
 /** A link if its URL may stand in a mail, nothing otherwise. */

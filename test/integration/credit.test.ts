@@ -276,6 +276,39 @@ test('the job tells of unspent credit a day before, once, and closes the ledger 
   ]);
 });
 
+test('the job waits for whoever is changing the account, and closes what they leave', async () => {
+  await apply();
+  const other = await db.pool.connect();
+  try {
+    await other.query('begin');
+    await other.query('select id from account where id = $1 for update', [accountId]);
+    const expiring = expire(expiresAt);
+    await untilSomebodyWaits();
+    await other.query(
+      `insert into credit_entry (id, account_id, kind, seconds, report_key, created_at)
+       values (gen_random_uuid(), $1, 'use', -800, 'meanwhile', $2)`,
+      [accountId, start],
+    );
+    await other.query('update trial_pack set remaining_seconds = 59000 where account_id = $1', [accountId]);
+    await other.query('commit');
+    expect(await expiring).toBe('expired');
+  } finally {
+    other.release();
+  }
+  expect(await entries()).toEqual(['grant 59800', 'use -800', 'expire -59000']);
+});
+
+async function untilSomebodyWaits(): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const { rowCount } = await db.pool.query(
+      `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    if (rowCount === 1) return;
+    if (performance.now() > deadline) throw new Error('Nobody waits for the account');
+  }
+}
+
 test('a job that comes early waits for its time instead of chasing itself', async () => {
   await apply();
   await db.pool.query('delete from pgboss.job');

@@ -93,11 +93,14 @@ const page =
 const hangUp: Answer = (_response, request) => request.socket.destroy();
 const silence: Answer = () => undefined;
 
+const sender = (timeoutMs: number) =>
+  connectResend({ apiKey: 're_canary_key', baseUrl: provider.baseUrl, timeoutMs });
+
 function deps(over: Partial<SendDeps> = {}): SendDeps {
   const note = (details: object, message: string) => void logged.push(JSON.stringify({ details, message }));
   return {
     db,
-    resend: connectResend({ apiKey: 're_canary_key', baseUrl: provider.baseUrl, timeoutMs: 250 }),
+    resend: sender(250),
     from: 'Billing <billing@your.app>',
     context: { links: allowLinksTo(['https://pay.example']), billingUrl: null },
     pace: { turn: async () => undefined, hold: (durationMs) => void held.push(durationMs) },
@@ -274,6 +277,16 @@ describe('when the provider has too much to do', () => {
     await sendEmail(deps(), id);
     await sendEmail(deps(), id);
     expect(await row()).toMatchObject({ firstAttemptAt: start });
+  });
+
+  test('being turned away leaves the 23 hours of an attempt running that began meanwhile', async () => {
+    const id = await queued();
+    provider.answers.push(async (response, request) => {
+      await sendEmail(deps(), id);
+      refusal(429, 'rate_limit_exceeded')(response, request);
+    }, hangUp);
+    await sendEmail(deps({ resend: sender(10_000) }), id);
+    expect(await row()).toMatchObject({ attempts: 2, firstAttemptAt: start });
   });
 
   test('a mail nobody took for three days is parked', async () => {

@@ -1,5 +1,5 @@
 import { type EmailContent, type EmailContext, facts, linkTo, manageLink, paragraph } from '../content.ts';
-import { day, moment, money, oneLine, planName, tierName } from '../format.ts';
+import { day, moment, money, planName, tierName } from '../format.ts';
 import type { EmailTemplates, Plan } from '../templates.ts';
 
 export function paymentFailed(data: EmailTemplates['payment_failed'], context: EmailContext): EmailContent {
@@ -52,7 +52,7 @@ export function paymentActionRequired(
 
 export function paymentReceipt(data: EmailTemplates['payment_receipt'], context: EmailContext): EmailContent {
   const amount = money(data.amountCents, data.currency);
-  const number = data.invoiceNumber === null ? null : oneLine(data.invoiceNumber);
+  const number = data.invoiceNumber;
   return {
     subject: number === null ? `Receipt for ${amount}` : `Receipt for ${amount}, invoice ${number}`,
     preview: `Paid on ${day(data.paidAt)}. Thank you.`,
@@ -61,9 +61,7 @@ export function paymentReceipt(data: EmailTemplates['payment_receipt'], context:
       paragraph(`Thank you. We received ${amount} on ${day(data.paidAt)}.`),
       facts(
         number === null ? null : ['Invoice', number],
-        ...data.lines.map(
-          (line) => [oneLine(line.description), money(line.amountCents, data.currency)] as const,
-        ),
+        ...data.lines.map((line) => [line.description, money(line.amountCents, data.currency)] as const),
         rest(data),
         data.taxCents === 0 ? null : ['Tax', money(data.taxCents, data.currency)],
         ['Paid', amount],
