@@ -4,11 +4,15 @@ import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { accountNamedBy, parseEvent } from './events.ts';
+import { reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { idOf } from './purchase.ts';
 
-/** A waiting event with its account. */
-export type OwnedEvent = { eventId: string; accountId: string };
+export type Owners = {
+  owned: readonly { eventId: string; accountId: string }[];
+  /** Events whose account could not be found out this time, with the reason. */
+  failures: ReadonlyMap<string, string>;
+};
 
 /**
  * Finds the account of each waiting event and writes it onto the event. Our mapping of customers decides. An event that nobody owns is ignored; one that names another account than its customer's
@@ -17,21 +21,26 @@ export type OwnedEvent = { eventId: string; accountId: string };
 export async function assignOwners(
   { db, gateway, clock }: { db: Database; gateway: StripeCalls; clock: Clock },
   eventIds: readonly string[],
-): Promise<OwnedEvent[]> {
+): Promise<Owners> {
   const events = await db.orm.em.fork().find(StripeEvent, { id: { $in: [...eventIds] }, state: 'received' });
-  const owned: OwnedEvent[] = events.flatMap(({ id: eventId, accountId }) =>
-    accountId ? { eventId, accountId } : [],
-  );
+  const owned = events.flatMap(({ id: eventId, accountId }) => (accountId ? { eventId, accountId } : []));
   const ownerless = events.filter(({ accountId }) => !accountId);
-  if (ownerless.length === 0) return owned;
+  const failures = new Map<string, string>();
+  if (ownerless.length === 0) return { owned, failures };
   // Stripe is asked before the transaction begins; only disputes and refunds need it.
   const customers = new Map<string, string | null>();
-  for (const event of ownerless)
-    customers.set(event.id, event.customerId ?? (await askStripe(gateway, event)));
+  for (const event of ownerless) {
+    try {
+      customers.set(event.id, event.customerId ?? (await askStripe(gateway, event)));
+    } catch (error) {
+      failures.set(event.id, reasonOf(error));
+    }
+  }
 
   await db.transaction(async (tx) => {
     const accounts = await accountsOf(tx, [...customers.values()]);
     for (const event of ownerless) {
+      if (failures.has(event.id)) continue;
       const customer = customers.get(event.id) ?? null;
       const account = customer === null ? undefined : accounts.get(customer);
       const fate = fateOf(event, customer, account);
@@ -39,7 +48,7 @@ export async function assignOwners(
       if (fate.kind === 'owned') owned.push({ eventId: event.id, accountId: fate.accountId });
     }
   });
-  return owned;
+  return { owned, failures };
 }
 
 type Fate = { kind: 'owned'; accountId: string } | { kind: 'ignored' | 'dead'; reason: string };

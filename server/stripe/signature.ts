@@ -2,7 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { ProblemError } from '../../shared/errors.ts';
 
 const TOLERANCE_S = 300;
-const HEADER = /^t=(\d{1,12})((?:,[a-z0-9]+=[^,=]*)+)$/;
+const HEADER = /^t=(\d{1,12})((?:,v\d+=[^,=]*)+)$/;
 const SIGNATURE = /^[0-9a-f]{64}$/;
 
 /**

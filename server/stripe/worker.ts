@@ -13,9 +13,10 @@ export async function processEvents(
   deps: SyncDeps,
   eventIds: readonly string[],
 ): Promise<ReadonlyMap<string, string>> {
-  const failures = new Map<string, string>();
+  const { owned, failures: ownerless } = await assignOwners(deps, eventIds);
+  const failures = new Map(ownerless);
   const accounts = new Map<string, string[]>();
-  for (const { eventId, accountId } of await assignOwners(deps, eventIds)) {
+  for (const { eventId, accountId } of owned) {
     accounts.set(accountId, [...(accounts.get(accountId) ?? []), eventId]);
   }
   for (const [accountId, ids] of accounts) {
