@@ -1,6 +1,8 @@
 /** How a test payment method behaves when it is used. Kept in the hidden store: Stripe never shows it. */
 export type Behaviour =
   | { readonly kind: 'pays' }
+  /** Pays, and at once the customer's bank takes the payment back. */
+  | { readonly kind: 'disputed'; readonly reason: string }
   | { readonly kind: 'declines'; readonly decline: DeclineName; readonly attaches: boolean }
   /** Asks for 3D Secure each time, or (`unless_set_up`) only until it was once authenticated for later use. */
   | { readonly kind: 'authenticates'; readonly when: 'always' | 'unless_set_up' }
@@ -89,6 +91,12 @@ export const TEST_CARDS: readonly TestCard[] = [
     ['chargeDeclinedProcessingError', 'visa_chargeDeclinedProcessingError'],
     declines('processing_error'),
   ),
+  card('4000000000000259', 'visa', ['createDispute'], { kind: 'disputed', reason: 'fraudulent' }),
+  card('4000000000002685', 'visa', ['createDisputeProductNotReceived'], {
+    kind: 'disputed',
+    reason: 'product_not_received',
+  }),
+  card('4000000000001976', 'visa', ['createDisputeInquiry'], { kind: 'disputed', reason: 'general' }),
   card('4000000000000341', 'visa', ['chargeCustomerFail'], {
     kind: 'declines',
     decline: 'generic_decline',

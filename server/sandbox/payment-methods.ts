@@ -130,7 +130,8 @@ export function registerPaymentMethods(world: World): void {
     if (id === undefined) return;
     for (const method of world.ofCustomer('payment_method', id)) {
       world.store.remove('payment_method', method.id);
-      world.store.put('payment_method', { ...method, customer: null });
+      const detached: Stripe.PaymentMethod = { ...method, customer: null };
+      world.store.put('payment_method', detached);
     }
   });
 }

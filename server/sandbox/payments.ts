@@ -1,6 +1,7 @@
 import type Stripe from 'stripe';
 import { DECLINES, type DeclineName } from './cards.ts';
 import { clockOfCustomer, createCharge, settleCharge } from './charges.ts';
+import { openDispute } from './disputes.ts';
 import { invalidRequest, StripeError } from './errors.ts';
 import { adopt, behaviourOf, resolvePaymentMethod } from './payment-methods.ts';
 import type { World } from './world.ts';
@@ -17,6 +18,7 @@ export interface NewPaymentIntent {
   readonly shipping?: Stripe.PaymentIntent.Shipping | null;
   readonly receiptEmail?: string | null;
   readonly automaticPaymentMethods?: boolean;
+  readonly allowedPaymentMethodTypes?: readonly string[] | null;
 }
 
 /** Creates an intent to pay, not yet confirmed; tells payment_intent.created. */
@@ -27,7 +29,9 @@ export function createPaymentIntent(world: World, given: NewPaymentIntent): Stri
     {
       id,
       object: 'payment_intent',
-      allowed_payment_method_types: null,
+      allowed_payment_method_types: given.allowedPaymentMethodTypes
+        ? [...given.allowedPaymentMethodTypes]
+        : null,
       amount: given.amount,
       amount_capturable: 0,
       amount_details: {},
@@ -120,6 +124,12 @@ export function confirmPaymentIntent(
   switch (behaviour.kind) {
     case 'pays':
       return succeed(world, id, method, null);
+    case 'disputed': {
+      const paid = succeed(world, id, method, null);
+      if (typeof paid.latest_charge === 'string')
+        openDispute(world, paid.latest_charge, { reason: behaviour.reason });
+      return paid;
+    }
     case 'declines':
       return fail(world, id, method, behaviour.decline);
     case 'authenticates': {

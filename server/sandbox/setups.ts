@@ -10,6 +10,7 @@ export function createSetupIntent(
   given: {
     readonly customer: string | null;
     readonly paymentMethodTypes: readonly string[];
+    readonly allowedPaymentMethodTypes?: readonly string[] | null;
     readonly usage: 'off_session' | 'on_session';
     readonly description: string | null;
     readonly metadata: Stripe.Metadata;
@@ -21,7 +22,9 @@ export function createSetupIntent(
     {
       id,
       object: 'setup_intent',
-      allowed_payment_method_types: null,
+      allowed_payment_method_types: given.allowedPaymentMethodTypes
+        ? [...given.allowedPaymentMethodTypes]
+        : null,
       application: null,
       automatic_payment_methods: null,
       cancellation_reason: null,

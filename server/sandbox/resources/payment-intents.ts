@@ -36,6 +36,7 @@ const confirmation = {
 const setupFutureUsage = oneOf('off_session', 'on_session').optional();
 const newPaymentIntent = params({
   ...confirmation,
+  allowed_payment_method_types: arrayOf(text).optional(),
   amount: intBetween(1, 99_999_999),
   automatic_payment_methods: params({
     enabled: bool,
@@ -94,7 +95,8 @@ export const paymentIntentRoutes: Route[] = [
 
 function create(world: World, given: z.output<typeof newPaymentIntent>): Stripe.PaymentIntent {
   if (given.customer !== undefined) liveCustomer(world, given.customer);
-  const types = given.payment_method_types;
+  // Older clients, the Stripe CLI among them, still send the name of before.
+  const types = given.allowed_payment_method_types ?? given.payment_method_types;
   const intent = createPaymentIntent(world, {
     amount: given.amount,
     currency: given.currency,
@@ -106,6 +108,7 @@ function create(world: World, given: z.output<typeof newPaymentIntent>): Stripe.
     setupFutureUsage: given.setup_future_usage ?? null,
     shipping: given.shipping ? shippingOf(given.shipping) : null,
     receiptEmail: given.receipt_email ?? null,
+    allowedPaymentMethodTypes: given.allowed_payment_method_types ?? null,
     automaticPaymentMethods: given.automatic_payment_methods?.enabled ?? types === undefined,
   });
   if (given.confirm) return confirm(world, intent.id, given);

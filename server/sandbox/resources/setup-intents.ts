@@ -29,6 +29,7 @@ export const setupIntentRoutes: Route[] = [
     '/v1/setup_intents',
     params({
       ...confirmation,
+      allowed_payment_method_types: arrayOf(text).optional(),
       automatic_payment_methods: params({
         enabled: bool,
         allow_redirects: oneOf('always', 'never').optional(),
@@ -44,7 +45,8 @@ export const setupIntentRoutes: Route[] = [
       if (given.customer !== undefined) liveCustomer(world, given.customer);
       const intent = createSetupIntent(world, {
         customer: given.customer ?? null,
-        paymentMethodTypes: given.payment_method_types ?? ['card'],
+        paymentMethodTypes: given.allowed_payment_method_types ?? given.payment_method_types ?? ['card'],
+        allowedPaymentMethodTypes: given.allowed_payment_method_types ?? null,
         usage: given.usage ?? 'off_session',
         description: given.description ?? null,
         metadata: mergeMetadata({}, given.metadata),
