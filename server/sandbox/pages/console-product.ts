@@ -97,7 +97,6 @@ ${
           html`<li><time datetime="${mail.created_at}">${mail.created_at.slice(11, 19)}</time><div class="what">${words(mail.template)} ${tag(mail.state)}</div></li>`,
       )}</ul>`
 }
-${jobList(account.jobs)}
 </details>`;
 }
 

@@ -38,7 +38,6 @@ const account = z.object({
     }),
   ),
   emails: z.array(z.object({ template: z.string(), state: z.string(), created_at: z.string() })),
-  jobs: z.array(job),
 });
 
 const overview = z.object({
