@@ -1,7 +1,7 @@
 import { Resend } from 'resend';
 import { z } from 'zod';
 
-export type OutgoingEmail = { from: string; to: string; subject: string; html: string; text: string };
+type OutgoingEmail = { from: string; to: string; subject: string; html: string; text: string };
 
 /** What became of one attempt. */
 export type SendResult =
