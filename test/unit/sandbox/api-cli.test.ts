@@ -56,9 +56,12 @@ describe('the official Stripe CLI', () => {
     const { sandbox, stripe } = await sandboxWithClient();
     const { url, received } = await receiver();
     const secret = (await cli(sandbox.url, ['listen', '--print-secret']).done).output.match(/whsec_\w+/)?.[0];
-    const listening = cli(sandbox.url, ['listen', '--forward-to', url, '--events', '*']);
+    const listening = cli(sandbox.url, ['listen', '--forward-to', url, '--all-snapshot']);
     // The npm launcher starts the real program as its child: end the whole group.
-    onTestFinished(() => void process.kill(-Number(listening.child.pid), 'SIGKILL'));
+    onTestFinished(async () => {
+      process.kill(-Number(listening.child.pid), 'SIGKILL');
+      await listening.done;
+    });
     await eventually('connected', async () => {
       const state = await (await fetch(`${sandbox.url}/_sandbox`)).json();
       return Object(state).listeners === 1;
