@@ -102,7 +102,7 @@ describe('Checkout in a browser', () => {
     await onePurchase(session.customer);
   });
 
-  it('makes one purchase of two forms sent at the same time', async () => {
+  it('makes one purchase of several forms sent at the same time', async () => {
     const session = await newCheckout(local);
     const body = new URLSearchParams({
       email: 'ada@example.test',

@@ -176,7 +176,7 @@ describe('the customer portal in a browser', () => {
     await page.goto(url);
     const [tab] = await Promise.all([
       visit.context.waitForEvent('page'),
-      page.getByRole('link', { name: 'Pay', exact: false }).first().click(),
+      page.getByRole('link', { name: /^Pay invoice/ }).click(),
     ]);
     await tab.waitForLoadState();
     expect(tab.url()).toBe(invoice.hosted_invoice_url);

@@ -7,6 +7,7 @@ import {
   labelled,
   methodFields,
   NOTHING_TYPED,
+  offered,
   type TypedMethod,
   testMethods,
 } from './payment-form.ts';
@@ -41,7 +42,7 @@ export const FIRST_ATTEMPT: Attempt = { email: '', typed: NOTHING_TYPED, errors:
 /** The hosted Checkout page of an open session. */
 export function checkoutPage(order: Order, attempt: Attempt): string {
   const { session } = order;
-  const allowed = session.payment_method_types;
+  const allowed = offered(session.payment_method_types, session.currency);
   const total = session.amount_total ?? 0;
   const currency = session.currency ?? 'usd';
   const label = total > 0 ? `Pay ${money(total, currency)}` : 'Start without paying now';

@@ -65,7 +65,7 @@ ${invoice.next_payment_attempt ? html`<dt>Tried again</dt><dd>${day(invoice.next
 <dl class="sums">
 ${invoice.lines.data.map(
   (line) =>
-    html`<dt>${line.description ?? 'Item'}<br><span class="small muted">${day(line.period.start)} to ${day(line.period.end)}</span></dt><dd>${money(line.amount, line.currency)}</dd>`,
+    html`<dt>${line.description ?? 'Item'}${line.period.end - line.period.start < 86_400 ? null : html`<br><span class="small muted">${day(line.period.start)} to ${day(line.period.end)}</span>`}</dt><dd>${money(line.amount, line.currency)}</dd>`,
 )}
 ${sums(invoice).map(([name, amount], at) => html`<dt${at === 0 ? html` class="total"` : null}>${name}</dt><dd${at === 0 ? html` class="total"` : null}>${money(amount, invoice.currency)}</dd>`)}
 </dl>

@@ -16,7 +16,7 @@ import {
 } from './invoice-view.ts';
 import { problemPage } from './layout.ts';
 import { makeMethod } from './make-method.ts';
-import { checkMethod, filledWith, typedMethod } from './payment-form.ts';
+import { checkMethod, filledWith, offered, typedMethod } from './payment-form.ts';
 import { textPdf } from './pdf.ts';
 
 type Visit = { Params: { invoice: string }; Querystring: Record<string, unknown> };
@@ -131,4 +131,4 @@ function answer(
 }
 
 const allowedFor = (world: World, invoice: Stripe.Invoice): readonly string[] =>
-  paymentIntentOf(world, invoice.id ?? '')?.payment_method_types ?? ['card'];
+  offered(paymentIntentOf(world, invoice.id ?? '')?.payment_method_types ?? ['card'], invoice.currency);

@@ -109,6 +109,11 @@ export function checkMethod(typed: TypedMethod, now: number): FieldErrors {
   return errors;
 }
 
+/** The methods that can be offered for a currency: SEPA debits are in euro only. */
+export function offered(types: readonly string[], currency: string | null): readonly string[] {
+  return types.filter((type) => type !== 'sepa_debit' || currency === 'eur');
+}
+
 export const compact = (text: string): string => text.replace(/\s+/g, '');
 
 /** Buttons that fill in the form: in place by `checkout.js`, without it by loading the page filled in. */

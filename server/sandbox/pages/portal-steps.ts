@@ -3,7 +3,7 @@ import type { PortalPlan } from '../portal/plans.ts';
 import type { PortalView } from '../portal/view.ts';
 import { type Html, html } from './html.ts';
 import { alert, hiddenField, page, problemPage } from './layout.ts';
-import { type FieldErrors, methodFields, type TypedMethod, testMethods } from './payment-form.ts';
+import { type FieldErrors, methodFields, offered, type TypedMethod, testMethods } from './payment-form.ts';
 import { backLink, planPrice } from './portal-view.ts';
 import { day, howOften, money } from './words.ts';
 
@@ -90,7 +90,7 @@ export function methodPage(
   visit: string,
   attempt: { typed: TypedMethod; errors: FieldErrors; message: string | null },
 ): string {
-  const allowed = view.subscription?.currency === 'eur' ? ['card', 'sepa_debit'] : ['card'];
+  const allowed = offered(['card', 'sepa_debit'], view.subscription?.currency ?? null);
   return page({
     title: 'Add a payment method',
     part: 'portal',

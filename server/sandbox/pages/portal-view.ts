@@ -60,7 +60,7 @@ function planCard(view: PortalView, visit: string, now: number): Html {
 <p class="price">${money(currentPlan.amountCents, currentPlan.currency)} <span class="small muted">${howOften(currentPlan.price)}</span></p>
 ${
   open?.hosted_invoice_url
-    ? html`<p class="hint">An invoice over ${money(open.amount_remaining, open.currency)} is not paid yet. <a href="${open.hosted_invoice_url}">Pay it now</a></p>`
+    ? html`<p class="hint">An invoice of ${money(open.amount_remaining, open.currency)} is not paid yet. <a href="${open.hosted_invoice_url}">Pay it now</a></p>`
     : null
 }
 ${cancelsAt === null ? html`<p>${subscription.status === 'trialing' ? 'Free until' : 'Renews on'} <b>${day(until)}</b>.</p>` : html`<p class="hint">Ends on <b>${day(cancelsAt)}</b>. Until then nothing changes.</p>`}
