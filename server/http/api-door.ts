@@ -1,10 +1,10 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import { createGate } from './gate.ts';
 import { answerPreflight } from './headers.ts';
 import type { ApiParts } from './request-context.ts';
 import { restRoutes } from './rest.ts';
-import { handleTrpc } from './trpc.ts';
+import { handleTrpc, sendTrpcProblem } from './trpc.ts';
 
 const MAX_BODY_BYTES = 100_000;
 const JSON_TYPE = /^application\/json\s*(?:;\s*charset="?utf-8"?\s*)?$/i;
@@ -28,14 +28,11 @@ export function mountApi(app: FastifyInstance, parts: ApiParts & { maxInFlight: 
     app.options(url, (_request, reply) => answerPreflight(reply, `${String(method)}, OPTIONS`));
   }
 
-  app.get(
-    '/trpc/*',
-    { exposeHeadRoute: false },
-    reading((request, reply) => handleTrpc(request, reply, parts)),
-  );
-  app.post(
-    '/trpc/*',
-    minting((request, reply) => handleTrpc(request, reply, parts)),
-  );
+  const trpc = (request: FastifyRequest, reply: FastifyReply) => handleTrpc(request, reply, parts);
+  app.register(async (scope) => {
+    scope.setErrorHandler((error, _request, reply) => sendTrpcProblem(reply, error));
+    scope.get('/trpc/*', { exposeHeadRoute: false }, reading(trpc));
+    scope.post('/trpc/*', minting(trpc));
+  });
   app.options('/trpc/*', (_request, reply) => answerPreflight(reply, 'GET, POST, OPTIONS'));
 }

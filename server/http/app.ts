@@ -3,7 +3,6 @@ import { ProblemError } from '../../shared/errors.ts';
 import type { Clock } from '../../shared/time.ts';
 import type { UseCases } from '../api/context.ts';
 import type { Database } from '../database/connection.ts';
-import { uuidv7 } from '../database/uuid.ts';
 import { mountApi } from './api-door.ts';
 import { answerClientError } from './client-error.ts';
 import { setHeaders } from './headers.ts';
@@ -12,6 +11,7 @@ import { createLimiter, RATE_LIMITS, type RateLimits } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import { mountPages } from './pages.ts';
 import { sendProblem } from './problems.ts';
+import { requestIds } from './request-ids.ts';
 import { mountStripeDoor, type WebhookParts } from './stripe-door.ts';
 
 export type HttpDeps = {
@@ -38,7 +38,7 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** Puts the doors of the service together; nothing listens until the caller says so. */
 export function buildHttp(deps: HttpDeps): FastifyInstance {
   const { db, clock, log, isDraining = () => false, maxInFlight = MAX_IN_FLIGHT } = deps;
-  const newRequestId = () => `req_${uuidv7(clock.now())}`;
+  const newRequestId = requestIds(clock);
   const app = Fastify({
     loggerInstance: log,
     // A child logger for each request costs more than naming the request in the few lines that are written.

@@ -4,7 +4,7 @@ import { isFault, problemOf } from '../api/problem.ts';
 
 /** Answers with `application/problem+json`, whatever was thrown; faults of ours are logged with their cause. */
 export function sendProblem(reply: FastifyReply, thrown: unknown): FastifyReply {
-  const problem = fromFastify(thrown) ?? problemOf(thrown);
+  const problem = describeProblem(thrown);
   noteProblem(reply, problem);
   return (
     reply
@@ -13,6 +13,11 @@ export function sendProblem(reply: FastifyReply, thrown: unknown): FastifyReply 
       // As bytes, because Fastify adds a charset to text, and JSON has none.
       .send(Buffer.from(JSON.stringify(problem.toProblem(reply.request.id))))
   );
+}
+
+/** What a caller may be told of whatever was thrown, Fastify's own errors included. */
+export function describeProblem(thrown: unknown): ProblemError {
+  return fromFastify(thrown) ?? problemOf(thrown);
 }
 
 /** Sets the headers that go with a problem, over REST and tRPC alike, and logs it if it is a fault of ours. */
