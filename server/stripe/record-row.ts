@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type Stripe from 'stripe';
 import type { Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
-import { Subscription } from '../database/entities/billing.ts';
+import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { effectsOfChange } from './changes.ts';
 import type { Effect, Source } from './effects.ts';
@@ -63,12 +63,24 @@ export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: A
   });
 }
 
-/** Lets go of a customer that Stripe has deleted: the next purchase gets a new one, under a new key. */
-export async function forgetCustomer(tx: Tx, account: Account, source: Source): Promise<Effect[]> {
+/**
+ * Lets go of a customer that Stripe has deleted: the next purchase gets a new one, under a new key. What was
+ * open for the old one can no longer be paid.
+ */
+export async function forgetCustomer(
+  tx: Tx,
+  account: Account,
+  { source, now }: { source: Source; now: Date },
+): Promise<Effect[]> {
   const { id, stripeCustomerId, stripeCustomerGeneration } = account;
   if (!stripeCustomerId) return [];
   const next = { stripeCustomerId: null, stripeCustomerGeneration: stripeCustomerGeneration + 1 };
   await tx.nativeUpdate(Account, { id }, next);
+  await tx.nativeUpdate(
+    CheckoutAttempt,
+    { accountId: id, state: { $nin: ['completed', 'expired'] } },
+    { state: 'expired', updatedAt: now },
+  );
   return [
     {
       kind: 'audit',

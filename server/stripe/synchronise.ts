@@ -124,7 +124,7 @@ async function pass(deps: SyncDeps, accountId: string, cause: Cause, only: strin
       }
     }
     for (const fact of asked) effects.push(...(await recordFact(context, fact, source)));
-    if (customerGone) effects.push(...(await forgetCustomer(tx, account, source)));
+    if (customerGone) effects.push(...(await forgetCustomer(tx, account, { source, now })));
     await writeEffects(tx, account, effects, now);
 
     const done = events.filter(({ id }) => !told.failed.has(id)).map(({ id }) => id);

@@ -206,6 +206,20 @@ describe('startCheckout', () => {
     expect(bench.stripe.calls).toHaveLength(before);
   });
 
+  it('begins with a new customer after Stripe has deleted the old one', async () => {
+    const accountId = await addAccount(bench);
+    const first = await startCheckout(deps, callOf(accountId), input());
+    const [customer] = customersOf(accountId);
+    bench.stripe.change(customer?.id ?? '', { deleted: true });
+    const gone = { id: customer?.id ?? '', object: 'customer' };
+    await processEvents(bench, [await deliver(bench, 'customer.deleted', gone)]);
+    const second = await startCheckout(deps, callOf(accountId), input());
+    expect(second.value).not.toEqual(first.value);
+    const [renewed] = customersOf(accountId);
+    expect(renewed?.id).not.toBe(customer?.id);
+    expect(sessionsOf(renewed?.id)).toHaveLength(1);
+  });
+
   it('uses the address the operator configured', async () => {
     const { accountId, customer } = await addCustomer(bench);
     const { cancel_url: _, ...rest } = input();
