@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { z } from 'zod';
+import { batchInput, fieldRefusal, type MailInput, mailInput, Refusal, refusalBody } from './mail-input.ts';
 import { failNextMails, findMail, keepMail, type Mail, type MailFault, pendingMailFault } from './mails.ts';
 import type { World } from './world.ts';
 
@@ -69,71 +69,6 @@ export async function mailbox(app: FastifyInstance, options: MailboxOptions): Pr
 }
 
 const KEY_LIFETIME_SECONDS = 24 * 60 * 60;
-const ADDRESS = /^(?:[^<>\r\n]*<[^\s<>@,]+@[^\s<>@,]+>|[^\s<>@,]+@[^\s<>@,]+)$/;
-const BAD_ADDRESS =
-  'The email address needs to follow the `email@example.com` or `Name <email@example.com>` format.';
-
-const address = z.string().regex(ADDRESS, BAD_ADDRESS);
-const addresses = z.union([address.transform((one) => [one]), z.array(address).max(50)], {
-  error: BAD_ADDRESS,
-});
-const oneLine = z.string().regex(/^[^\r\n]*$/, 'The `\\n` is not allowed in this field.');
-
-const mailInput = z
-  .object({
-    from: address,
-    to: addresses.refine((list) => list.length > 0, BAD_ADDRESS),
-    cc: addresses.nullish(),
-    bcc: addresses.nullish(),
-    reply_to: addresses.nullish(),
-    subject: oneLine,
-    html: z.string().nullish(),
-    text: z.string().nullish(),
-    headers: z.record(z.string(), oneLine).nullish(),
-    tags: z
-      .array(
-        z.object({ name: z.string().regex(/^[\w-]{1,256}$/), value: z.string().regex(/^[\w-]{1,256}$/) }),
-      )
-      .nullish(),
-    attachments: z
-      .array(z.object({ filename: z.string().nullish(), content_type: z.string().nullish() }))
-      .nullish(),
-    scheduled_at: z.string().nullish(),
-  })
-  .refine((mail) => mail.html != null || mail.text != null, {
-    path: ['html'],
-    message: 'Missing `html` or `text` field.',
-  });
-type MailInput = z.output<typeof mailInput>;
-
-type RefusalName =
-  | 'missing_api_key'
-  | 'invalid_api_key'
-  | 'invalid_idempotency_key'
-  | 'invalid_idempotent_request'
-  | 'missing_required_field'
-  | 'validation_error'
-  | 'not_found'
-  | 'rate_limit_exceeded'
-  | 'internal_server_error';
-
-class Refusal extends Error {
-  readonly status: number;
-  readonly code: RefusalName;
-
-  constructor(status: number, code: RefusalName, message: string) {
-    super(message);
-    this.status = status;
-    this.code = code;
-  }
-}
-
-const refusalBody = (refusal: Refusal): { statusCode: number; name: RefusalName; message: string } => ({
-  statusCode: refusal.status,
-  name: refusal.code,
-  message: refusal.message,
-});
-
 /** Requests whose mail is kept but whose sender shall never hear of it. */
 const hangsUpAfter = new WeakSet<FastifyRequest>();
 
@@ -219,8 +154,6 @@ function parse(raw: string): unknown {
   }
 }
 
-const batchInput = z.array(z.unknown()).min(1).max(100);
-
 function keepBatch(
   world: World,
   body: unknown,
@@ -238,15 +171,6 @@ function keepBatch(
     else throw fieldRefusal(checked.error, entry);
   }
   return permissive ? { data, errors } : { data };
-}
-
-function fieldRefusal(error: z.ZodError, body: unknown): Refusal {
-  const issue = error.issues[0];
-  const field = String(issue?.path[0] ?? 'body');
-  const given = typeof body === 'object' && body !== null ? Reflect.get(body, field) : undefined;
-  if (field === 'html') return new Refusal(422, 'validation_error', 'Missing `html` or `text` field.');
-  if (given === undefined) return new Refusal(422, 'missing_required_field', `Missing \`${field}\` field.`);
-  return new Refusal(422, 'validation_error', `Invalid \`${field}\` field. ${issue?.message ?? ''}`.trim());
 }
 
 function keep(world: World, input: MailInput, idempotencyKey: string | null): string {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { get } from 'node:http';
 import type { Browser, Page } from 'playwright-core';
 import { Resend } from 'resend';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -116,6 +117,16 @@ describe.each([
 });
 
 describe('every page', () => {
+  it('is refused under a name that somebody else pointed at this machine', async () => {
+    const { status } = await new Promise<{ status: number | undefined }>((resolve, reject) => {
+      get(`${local.sandbox.url}/console`, { headers: { host: 'rebound.example.test' } }, (answer) => {
+        answer.resume();
+        resolve({ status: answer.statusCode });
+      }).on('error', reject);
+    });
+    expect(status).toBe(403);
+  });
+
   it.each(['/console', '/mailbox', '/app/success', '/c/pay/none', '/p/session/none', '/i/none'])(
     '%s comes with a policy that allows nothing inline and nothing from elsewhere',
     async (path) => {

@@ -128,6 +128,76 @@ describe('the console in a browser', () => {
   });
 });
 
+describe('the console beside a product', () => {
+  it("shows the product's accounts, audit log, mails and jobs, and says when it does not answer", async () => {
+    const product = createServer((request, response) => {
+      const known =
+        request.url === '/internal/console/accounts' && request.headers.authorization === 'Bearer internal';
+      response.writeHead(known ? 200 : 401, { 'content-type': 'application/json' });
+      response.end(known ? JSON.stringify(OVERVIEW) : '{}');
+    }).listen(0, '127.0.0.1');
+    await once(product, 'listening');
+    const address = product.address();
+    const port = typeof address === 'object' ? address?.port : 0;
+    const beside = await startLocalStripe({ baseUrl: `http://127.0.0.1:${port}`, token: 'internal' });
+    const seen = await openWindow(browser, { origins: [beside.sandbox.url] });
+    try {
+      await seen.page.goto(`${beside.sandbox.url}/console`);
+      const accounts = seen.page.locator('#accounts');
+      expect(await accounts.textContent()).toContain('<i>ada</i>@example.test');
+      expect(await accounts.textContent()).toContain('subscription.tier_changed');
+      expect(await accounts.textContent()).toContain('to: api_builder');
+      expect(await seen.page.locator('#jobs').textContent()).toContain('Stripe did not answer');
+      product.closeAllConnections();
+      product.close();
+      await accounts.filter({ hasText: 'does not answer' }).waitFor();
+      expect(seen.complaints).toEqual([]);
+    } finally {
+      await seen.context.close();
+      await beside.close();
+      product.close();
+    }
+  });
+});
+
+const AT = '2026-05-01T00:00:00Z';
+const OVERVIEW = {
+  accounts: [
+    {
+      account_id: 'acc_0190a1b2',
+      email: '<i>ada</i>@example.test',
+      stripe_customer_id: 'cus_1',
+      billing_state: {
+        subscription: {
+          id: 'sub_1',
+          tier: 'api_builder',
+          status: 'active',
+          billing_period: 'monthly',
+          current_period_start: AT,
+          current_period_end: AT,
+          cancel_at_period_end: false,
+        },
+        trial_pack: { active: false, credit_cents_remaining: 0, expires_at: null, redeemed: false },
+      },
+      audit: [
+        {
+          id: '1',
+          action: 'subscription.tier_changed',
+          payload: { from: null, to: 'api_builder' },
+          timestamp: AT,
+          actor_type: 'system',
+        },
+      ],
+      emails: [{ template: 'receipt', state: 'sent', created_at: AT }],
+      jobs: [],
+    },
+  ],
+  jobs: [{ queue: 'email', state: 'completed', count: 3 }],
+  events: [
+    { id: 'evt_1', type: 'invoice.paid', state: 'failed', error: 'Stripe did not answer', received_at: AT },
+  ],
+};
+
 describe('the mailbox in a browser', () => {
   it('shows a mail as it arrives, as HTML without scripts, as text and as source', async () => {
     const { page } = visit;

@@ -1,5 +1,5 @@
 import Stripe from 'stripe';
-import { type Sandbox, startSandbox } from '../../server/sandbox/sandbox.ts';
+import { type Sandbox, type SandboxOptions, startSandbox } from '../../server/sandbox/sandbox.ts';
 
 export interface LocalStripe {
   readonly sandbox: Sandbox;
@@ -13,8 +13,8 @@ export interface LocalStripe {
 type PlanName = 'starter' | 'builder' | 'scale' | 'builderYearly' | 'pack';
 
 /** Starts a local Stripe in memory with a few plans, spoken to by the real stripe package. */
-export async function startLocalStripe(): Promise<LocalStripe> {
-  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
+export async function startLocalStripe(product: SandboxOptions['product'] = null): Promise<LocalStripe> {
+  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:', product });
   const stripe = new Stripe('sk_test_local_stripe', {
     host: '127.0.0.1',
     port: sandbox.port,

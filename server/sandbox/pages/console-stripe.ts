@@ -101,7 +101,8 @@ ${group(
   ),
 )}
 <form method="post" action="/console/fail-next-payment" data-quiet class="row">
-${hiddenField('customer', customer.id)}<button class="plain" id="fail-${customer.id}">Fail the next payment</button></form>
+${hiddenField('customer', customer.id)}<button class="plain" id="fail-${customer.id}">Fail the next payment</button>
+${world.hidden.get('decline_next', customer.id) === undefined ? null : html`<span class="tag warn">the next one will fail</span>`}</form>
 </details>`;
 }
 

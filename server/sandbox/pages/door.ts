@@ -28,7 +28,7 @@ export async function assets(app: FastifyInstance): Promise<void> {
 /**
  * What every page plugin starts with: plain forms as bodies, strict response headers, refusals as readable
  * pages, and no form accepted from another web site (any site can post to a loopback address).
- * `ownPage` may give a refusal a page of its own.
+ * A name that someone pointed at this machine is refused too: its pages could read ours. `ownPage` may give a refusal a page of its own.
  */
 export function pageDoor(
   app: FastifyInstance,
@@ -43,6 +43,10 @@ export function pageDoor(
 
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(PAGE_HEADERS);
+    if (!LOOPBACK.test(request.hostname))
+      return reply
+        .code(403)
+        .send(problemPage('Wrong address', 'Open the local Stripe by its own address, such as 127.0.0.1.'));
     if (request.method === 'GET' || request.method === 'HEAD') return;
     const site = request.headers['sec-fetch-site'];
     const origin = request.headers.origin;
@@ -74,6 +78,8 @@ export function pageDoor(
       );
   });
 }
+
+const LOOPBACK = /^(?:127\.0\.0\.1|\[::1\]|(?:[\w-]+\.)?localhost)$/i;
 
 const consoleLink = html`<p><a href="/console">Open the console</a></p>`;
 
