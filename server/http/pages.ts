@@ -1,5 +1,5 @@
 import reference from '@scalar/fastify-api-reference';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import { serializeOpenApi } from '../api/openapi.ts';
 
@@ -25,11 +25,14 @@ const PAGE_POLICY =
 export function mountPages(app: FastifyInstance): void {
   const document = serializeOpenApi();
 
-  app.get('/', async (_request, reply) =>
+  app.get('/', async (request, reply) =>
     reply
       .headers({ 'content-security-policy': PAGE_POLICY, 'content-type': 'text/html; charset=utf-8' })
-      .send(INDEX),
+      .send(indexPage(`${request.protocol}://${checkedHost(request)}`)),
   );
+
+  // Browsers ask for one unprompted, and show an error where there is none.
+  app.get('/favicon.ico', async (_request, reply) => reply.code(204).send());
 
   app.get('/openapi.json', async (_request, reply) =>
     reply.header('content-type', 'application/json; charset=utf-8').send(document),
@@ -38,7 +41,7 @@ export function mountPages(app: FastifyInstance): void {
   app.register(async (docs) => {
     docs.addHook('onRequest', async (request, reply) => {
       // The page's redirect is built from this header by a parser that throws.
-      if (!HOST.test(request.host)) throw new ProblemError('bad-request', 'The Host header is not a host.');
+      checkedHost(request);
       reply.header('content-security-policy', REFERENCE_POLICY);
     });
     await docs.register(reference, {
@@ -50,6 +53,7 @@ export function mountPages(app: FastifyInstance): void {
         telemetry: false,
         hideClientButton: true,
         showDeveloperTools: 'never',
+        authentication: { preferredSecurityScheme: 'apiKey' },
         agent: { disabled: true },
         mcp: { disabled: true },
       },
@@ -57,7 +61,12 @@ export function mountPages(app: FastifyInstance): void {
   });
 }
 
-const INDEX = `<!doctype html>
+function checkedHost({ host }: FastifyRequest): string {
+  if (!HOST.test(host)) throw new ProblemError('bad-request', 'The Host header is not a host.');
+  return host;
+}
+
+const indexPage = (origin: string) => `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -74,7 +83,7 @@ li { margin: 0.4rem 0; }
 <body>
 <h1>Driftstack Billing</h1>
 <p>This is the billing API of Driftstack. Call it with your API key:</p>
-<p><code>curl -H "Authorization: Bearer ds_live_…" /v1/billing</code></p>
+<p><code>curl -H "Authorization: Bearer ds_live_…" ${origin}/v1/billing</code></p>
 <ul>
 <li><a href="/docs/">API reference</a></li>
 <li><a href="/openapi.json">OpenAPI document</a></li>

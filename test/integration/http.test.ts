@@ -134,6 +134,7 @@ describe('a malformed request', () => {
     ['HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
     ['no Host', 'GET /v1/billing HTTP/1.1\r\n\r\n'],
     ['a Host that is none, for the page that needs one', 'GET /docs HTTP/1.1\r\nHost: [\r\n\r\n'],
+    ['markup for a Host, for the page that shows it', 'GET / HTTP/1.1\r\nHost: <script>\r\n\r\n'],
   ])('with %s gets 400 as a problem', async (_what, bytes) => {
     const answer = await sendRaw(http.url, bytes);
     expect(answer).toMatch(/^HTTP\/1\.1 400 /);
@@ -309,7 +310,14 @@ describe('for operators', () => {
 describe('the pages', () => {
   it('list what there is at /', async () => {
     const page = await (await http.call('/')).text();
-    for (const path of ['/docs/', '/openapi.json', '/healthz', '/readyz', '/metrics'])
+    for (const path of [
+      '/docs/',
+      '/openapi.json',
+      '/healthz',
+      '/readyz',
+      '/metrics',
+      `${http.url}/v1/billing`,
+    ])
       expect(page).toContain(path);
   });
 
