@@ -164,7 +164,8 @@ export function deliverWebhooks(
       status: ok ? 'succeeded' : again ? 'pending' : 'failed',
       dueMs: again ? nowMs() + wait * 1_000 : null,
     };
-    putDelivery(world, after);
+    // After a kill it may be sent once more, as Stripe may too; so the disk need not be waited for each time.
+    world.store.soon(() => putDelivery(world, after));
     if (ok) count(after.event, -1);
     schedule(after);
     if (!again) release(after.endpoint);

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { Agent as HttpAgent, request as http } from 'node:http';
+import { type ClientRequest, Agent as HttpAgent, request as http } from 'node:http';
 import { Agent as HttpsAgent, request as https } from 'node:https';
 
 const KEPT_BODY_BYTES = 2_048;
@@ -27,52 +27,58 @@ export function webhookPoster(timeoutMs: number): { post: PostWebhook; close(): 
     'http:': new HttpAgent({ keepAlive: true }),
     'https:': new HttpsAgent({ keepAlive: true }),
   };
-  const closing = new AbortController();
+  const underWay = new Set<ClientRequest>();
   const post: PostWebhook = (url, headers, body) =>
     new Promise((resolve) => {
-      const failed = (error: string): void => resolve({ status: null, body: null, error });
       const target = new URL(url);
       const secure = target.protocol === 'https:';
       const bytes = Buffer.from(body);
-      const request = (secure ? https : http)(
-        target,
-        {
-          method: 'POST',
-          agent: agents[secure ? 'https:' : 'http:'],
-          headers: { ...headers, 'content-length': bytes.length },
-          signal: AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]),
-        },
-        (response) => {
-          const chunks: Buffer[] = [];
-          let kept = 0;
-          response.on('data', (chunk: Buffer) => {
-            if (kept < KEPT_BODY_BYTES) chunks.push(chunk.subarray(0, KEPT_BODY_BYTES - kept));
-            kept += chunk.length;
-          });
-          response.on('end', () =>
-            resolve({
-              status: response.statusCode ?? 0,
-              body: Buffer.concat(chunks).toString('utf8'),
-              error: null,
-            }),
-          );
-          response.on('error', (error) => failed(reason(error, timeoutMs)));
-        },
+      const request = (secure ? https : http)(target, {
+        method: 'POST',
+        agent: agents[secure ? 'https:' : 'http:'],
+        headers: { ...headers, 'content-length': bytes.length },
+      });
+      // The whole exchange has this long, so that an endpoint which trickles its answer is cut off as well.
+      const timer = setTimeout(
+        () => request.destroy(new Error(`no answer within ${timeoutMs} ms`)),
+        timeoutMs,
       );
-      request.on('error', (error) => failed(reason(error, timeoutMs)));
+      const done = (outcome: TryOutcome): void => {
+        clearTimeout(timer);
+        underWay.delete(request);
+        resolve(outcome);
+      };
+      const failed = (error: Error): void => done({ status: null, body: null, error: reason(error) });
+      underWay.add(request);
+      request.on('error', failed);
+      request.on('response', (response) => {
+        const chunks: Buffer[] = [];
+        let kept = 0;
+        response.on('data', (chunk: Buffer) => {
+          if (kept < KEPT_BODY_BYTES) chunks.push(chunk.subarray(0, KEPT_BODY_BYTES - kept));
+          kept += chunk.length;
+        });
+        response.on('end', () =>
+          done({
+            status: response.statusCode ?? 0,
+            body: Buffer.concat(chunks).toString('utf8'),
+            error: null,
+          }),
+        );
+        response.on('error', failed);
+      });
       request.end(bytes);
     });
   return {
     post,
     close() {
-      closing.abort();
+      for (const request of underWay) request.destroy(new Error('the sandbox stopped'));
       agents['http:'].destroy();
       agents['https:'].destroy();
     },
   };
 }
 
-function reason(error: Error, timeoutMs: number): string {
-  if (error.name === 'AbortError' || error.name === 'TimeoutError') return `no answer within ${timeoutMs} ms`;
+function reason(error: Error): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import Stripe from 'stripe';
 import { resourceMissing, StripeError } from './errors.ts';
 import { ID_PREFIX, type Kind, kindOfId, type StripeObjects } from './kinds.ts';
@@ -120,8 +120,7 @@ export function openWorld(options: WorldOptions): World {
       if (testClock === null) return Math.floor(options.clock() / 1000) + offset();
       return world.get('test_helpers.test_clock', testClock).frozen_time;
     },
-    newId: (kind) =>
-      `${ID_PREFIX[kind]}_${randomBytes(kind === 'checkout.session' ? 24 : 12).toString('hex')}`,
+    newId: (kind) => `${ID_PREFIX[kind]}_${randomHex(kind === 'checkout.session' ? 48 : 24)}`,
     // The store is keyed by kind, so what is found under a kind has its type.
     find: <K extends Kind>(kind: K, id: string) => store.get(kind, id) as StripeObjects[K] | undefined,
     get(kind, id, param) {
@@ -264,6 +263,13 @@ export function openWorld(options: WorldOptions): World {
 
   rebuildQueues();
   return world;
+}
+
+/** So many random hex digits; randomUUID takes its entropy in bulk, many times faster than single randomBytes. */
+function randomHex(digits: number): string {
+  let hex = '';
+  while (hex.length < digits) hex += randomUUID().replaceAll('-', '').slice(0, 24);
+  return hex.slice(0, digits);
 }
 
 /** The owner of an object: its customer, if it has one. A customer never changes once set at creation. */

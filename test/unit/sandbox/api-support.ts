@@ -22,7 +22,7 @@ export function clientOf(
     port,
     protocol: 'http',
     maxNetworkRetries: 0,
-    timeout: 5_000,
+    timeout: 30_000,
     telemetry: false,
     ...options,
   });
@@ -84,7 +84,7 @@ export async function receiver(
 export async function eventually(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 10_000,
+  timeoutMs = 25_000,
 ) {
   const deadline = Date.now() + timeoutMs;
   while (!(await condition())) {

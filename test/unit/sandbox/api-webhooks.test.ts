@@ -176,7 +176,7 @@ describe('webhook faults', () => {
     await order({ kind: 'reorder' });
     await stripe.customers.create({ name: 'A' });
     await stripe.customers.create({ name: 'B' });
-    await eventually('delivered', () => received.length === 2, 5_000);
+    await eventually('delivered', () => received.length === 2, 8_000);
     expect(namesOf(received)).toEqual(['B', 'A']);
   });
 
