@@ -28,6 +28,7 @@ export const AUDIT_ACTIONS = [
   'trial_pack.redeemed',
   'trial_pack.suspended',
   'trial_pack.reinstated',
+  'trial_pack.credit_reduced',
   'trial_pack.revoked',
   'trial_pack.expired',
   'trial_pack.credit_used_up',

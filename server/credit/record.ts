@@ -59,7 +59,7 @@ export async function recordChange(tx: Tx, step: Step, now: Date): Promise<PackC
 const ACTIONS = {
   suspended: 'trial_pack.suspended',
   reinstated: 'trial_pack.reinstated',
-  reduced: 'trial_pack.revoked',
+  reduced: 'trial_pack.credit_reduced',
   revoked: 'trial_pack.revoked',
   expired: 'trial_pack.expired',
 } as const satisfies Record<PackChange, AuditAction>;
