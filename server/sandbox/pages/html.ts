@@ -25,6 +25,6 @@ function render(part: Part): string {
 }
 
 /** Escapes for element content and for attributes in either kind of quotes. */
-export function escapeHtml(text: string): string {
+function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
