@@ -16,7 +16,10 @@ export function isOutage(error: unknown): boolean {
 export function reasonOf(error: unknown): string {
   // The driver's message holds the whole statement with its values; its code says enough.
   if (error instanceof DriverException) return `The database refused it: ${error.code ?? error.name}`;
-  const message = error instanceof Error ? error.message : String(error);
+  // What a caller is told is kept general; for the operator Stripe's own words are added.
+  const own =
+    error instanceof ProblemError && error.cause instanceof Error ? ` (${error.cause.message})` : '';
+  const message = error instanceof Error ? error.message + own : String(error);
   return (message.split('\n')[0] ?? '').slice(0, LONGEST_REASON);
 }
 

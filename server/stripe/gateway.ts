@@ -114,13 +114,11 @@ function callsTo(stripe: Stripe, terms: Terms) {
     /** Makes the next `priceId` ask Stripe again, for everybody. */
     forgetPrices: () => terms.prices.clear(),
 
-    /** With its product in place of the product's id. */
     readPrice: (id: string) =>
-      found(
-        call<Stripe.Price>('price', (options) =>
-          stripe.prices.retrieve(id, { expand: ['product'] }, options),
-        ),
-      ),
+      found(call<Stripe.Price>('price', (options) => stripe.prices.retrieve(id, {}, options))),
+
+    readProduct: (id: string) =>
+      found(call<Stripe.Product>('product', (options) => stripe.products.retrieve(id, {}, options))),
 
     createCheckoutSession: (params: Stripe.Checkout.SessionCreateParams, idempotencyKey: string) =>
       call<Stripe.Checkout.Session>('checkout.session', (options) =>

@@ -4,6 +4,9 @@ import type { Tx } from '../database/connection.ts';
 import { Price } from '../database/entities/billing.ts';
 import type { StripeCalls } from './gateway.ts';
 import type { PriceMap, PriceMeaning } from './project.ts';
+import { idOf } from './purchase.ts';
+
+type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
 
 /**
  * What the prices of these subscriptions mean. What was remembered comes first: a lookup key that is moved to a
@@ -12,7 +15,7 @@ import type { PriceMap, PriceMeaning } from './project.ts';
  */
 export async function readPrices(
   tx: Tx,
-  stripe: Pick<StripeCalls, 'readPrice'>,
+  stripe: Reads,
   subscriptions: readonly Stripe.Subscription[],
   now: Date,
 ): Promise<PriceMap> {
@@ -53,12 +56,13 @@ function pricesOf(subscriptions: readonly Stripe.Subscription[]): Map<string, St
   return seen;
 }
 
-async function askStripe(stripe: Pick<StripeCalls, 'readPrice'>, id: string): Promise<PriceMeaning | null> {
+async function askStripe(stripe: Reads, id: string): Promise<PriceMeaning | null> {
   const price = await stripe.readPrice(id);
   if (!price) return null;
-  const { product } = price;
-  const ofProduct = typeof product === 'string' || product.deleted ? {} : product.metadata;
-  return byLookupKey(price) ?? byMetadata({ ...ofProduct, ...price.metadata }, price);
+  const known = byLookupKey(price) ?? byMetadata(price.metadata, price);
+  if (known) return known;
+  const product = await stripe.readProduct(idOf(price.product) ?? '');
+  return product && byMetadata({ ...product.metadata, ...price.metadata }, price);
 }
 
 function byLookupKey(price: Stripe.Price): PriceMeaning | null {

@@ -7,9 +7,11 @@ import { IdempotencyKey } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import { portalCancel, portalChangePlan, portalKeep } from '../../server/sandbox/portal/actions.ts';
+import { redeemPortalLink } from '../../server/sandbox/portal/sessions.ts';
 import { EVENT_TYPES } from '../../server/stripe/events.ts';
 import { setUpStripe } from '../../server/stripe/set-up.ts';
-import { CATALOGUE } from '../../shared/catalog.ts';
+import { CATALOGUE, lookupKey, type Tier } from '../../shared/catalog.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { addAccount } from '../support/stripe.ts';
 
@@ -106,6 +108,53 @@ it('a purchase on the local Stripe becomes the row, the audit log and the mails'
   await expect(
     startCheckout(deps, callOf(accountId), { tier: 'api_scale', billing_period: 'annual' }),
   ).rejects.toMatchObject({ code: 'already_subscribed' });
+});
+
+it('what a customer does in the portal is reflected in row, audit log and mails', async () => {
+  const accountId = await subscribe();
+  const { world } = bench.sandbox;
+  const visit = async (): Promise<string> => {
+    const { value } = await startPortal(deps, callOf(accountId), {});
+    return redeemPortalLink(world, new URL(value.portal_url).pathname.split('/').at(-1) ?? '').visit;
+  };
+  const change = async (tier: Tier) => {
+    portalChangePlan(world, await visit(), await bench.gateway.priceId(lookupKey(tier, 'monthly')));
+    await bench.catchUp();
+    return await em().findOneOrFail(Subscription, { accountId });
+  };
+  expect(await change('api_scale')).toMatchObject({ tier: 'api_scale', pendingTier: null });
+  expect(await change('api_starter')).toMatchObject({ tier: 'api_scale', pendingTier: 'api_starter' });
+  expect(await change('api_scale')).toMatchObject({ tier: 'api_scale', pendingTier: null });
+  portalCancel(world, await visit());
+  await bench.catchUp();
+  expect(await em().findOneOrFail(Subscription, { accountId })).toMatchObject({
+    cancelAtPeriodEnd: true,
+    status: 'active',
+  });
+  portalKeep(world, await visit());
+  await bench.catchUp();
+  expect(await em().findOneOrFail(Subscription, { accountId })).toMatchObject({ cancelAtPeriodEnd: false });
+
+  const entries = await em().find(AuditEntry, { accountId }, { orderBy: { position: 'asc' } });
+  expect(entries.map(({ action }) => action).filter((action) => /tier|cancel/.test(action))).toEqual([
+    'subscription.tier_changed',
+    'subscription.tier_changed',
+    'subscription.tier_change_scheduled',
+    'subscription.tier_change_unscheduled',
+    'subscription.cancel_scheduled',
+    'subscription.cancel_unscheduled',
+  ]);
+  const mails = (await em().find(Email, { accountId })).map(({ template }) => template);
+  expect(mails.sort()).toEqual([
+    'cancellation_scheduled',
+    'cancellation_undone',
+    'payment_receipt',
+    'payment_receipt',
+    'plan_change_scheduled',
+    'plan_change_unscheduled',
+    'plan_changed',
+    'subscription_started',
+  ]);
 });
 
 it('a second subscription on the local Stripe is refunded and ended', async () => {

@@ -185,7 +185,8 @@ describe('a change', () => {
     const alarms: string[] = [];
     const deps = { ...bench, onAlarm: ({ kind }: { kind: string }) => void alarms.push(kind) };
     const unknown = { id: 'price_unknown', object: 'price', lookup_key: null, metadata: {} };
-    bench.stripe.put({ ...unknown, product: { id: 'prod_x', object: 'product', metadata: {} } });
+    bench.stripe.put({ ...unknown, product: 'prod_x' });
+    bench.stripe.put({ id: 'prod_x', object: 'product', metadata: {} });
     const items = {
       data: [{ current_period_start: 1_777_593_600, current_period_end: 1_780_272_000, price: unknown }],
     };
@@ -197,6 +198,28 @@ describe('a change', () => {
     expect(alarms).toEqual(['unknown_price', 'unknown_price']);
     const actions = await actionsOf(accountId);
     expect(actions.filter((action) => action === 'subscription.price_unknown')).toHaveLength(1);
+  });
+
+  it('to a price without a lookup key is understood by the metadata of its product, and remembered', async () => {
+    const { accountId, sub } = await subscribed();
+    const price = {
+      id: 'price_by_hand',
+      object: 'price',
+      lookup_key: null,
+      metadata: {},
+      recurring: { interval: 'year' },
+    };
+    bench.stripe.put({ ...price, product: 'prod_hand' });
+    bench.stripe.put({ id: 'prod_hand', object: 'product', metadata: { driftstack_tier: 'agency_manual' } });
+    const items = {
+      data: [{ current_period_start: 1_777_593_600, current_period_end: 1_780_272_000, price }],
+    };
+    bench.stripe.change(sub.id, { items });
+    await process('customer.subscription.updated', sub);
+    expect(await rowOf(accountId)).toMatchObject({ tier: 'agency_manual', billingPeriod: 'annual' });
+    const before = bench.stripe.calls.filter(({ path }) => path.includes('price_by_hand')).length;
+    await process('customer.subscription.updated', sub);
+    expect(bench.stripe.calls.filter(({ path }) => path.includes('price_by_hand'))).toHaveLength(before);
   });
 
   it('of the lookup key leaves the subscribers of the old price where they are', async () => {
@@ -368,6 +391,28 @@ describe('events that cannot be carried out', () => {
     });
     expect(bench.stripe.calls).toHaveLength(before);
     expect(await actionsOf(accountId)).toEqual([]);
+  });
+
+  it('are set aside when what Stripe holds names another account than the event said', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    const stranger = formatId('acc', await addAccount(bench));
+    const id = bench.stripe.newId('cs_test');
+    const session = {
+      id,
+      object: 'checkout.session',
+      customer,
+      metadata: {},
+      status: 'complete',
+      payment_status: 'paid',
+    };
+    bench.stripe.put({ ...session, client_reference_id: stranger });
+    const { id: eventId } = await process('checkout.session.completed', session);
+    expect(await eventOf(eventId)).toMatchObject({
+      state: 'dead',
+      accountId,
+      error: expect.stringContaining(stranger),
+    });
+    expect(bench.log.errors).toContainEqual(expect.objectContaining({ kind: 'contradiction' }));
   });
 
   it('find their account by the payment when they have no customer of their own', async () => {
