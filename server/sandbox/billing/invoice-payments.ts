@@ -33,7 +33,7 @@ export function addInvoicePayment(
 }
 
 /** Every payment of an invoice, oldest first. */
-export function paymentsOf(world: World, invoice: string): readonly Stripe.InvoicePayment[] {
+function paymentsOf(world: World, invoice: string): readonly Stripe.InvoicePayment[] {
   return idsOf(world, invoice).map((id) => world.get('invoice_payment', id));
 }
 

@@ -86,7 +86,7 @@ export function lineOn(invoice: string | null, draft: DraftLine): Stripe.Invoice
 }
 
 /** `$29.00`, for descriptions. */
-export function money(cents: number, currency: string): string {
+function money(cents: number, currency: string): string {
   return new Intl.NumberFormat('en-US', { style: 'currency', currency }).format(cents / 100);
 }
 

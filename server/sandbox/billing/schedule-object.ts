@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 
-export interface PhaseItem {
+interface PhaseItem {
   readonly price: string;
   readonly quantity: number;
   readonly metadata: Stripe.Metadata;

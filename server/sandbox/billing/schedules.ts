@@ -163,7 +163,7 @@ export function scheduleAtPeriodEnd(
 }
 
 /** What a schedule makes of its subscription's items at a moment; null where nothing new begins. */
-export function phaseBeginningAt(
+function phaseBeginningAt(
   schedule: Stripe.SubscriptionSchedule,
   at: number,
 ): Stripe.SubscriptionSchedule.Phase | null {
@@ -172,7 +172,7 @@ export function phaseBeginningAt(
 }
 
 /** Marks a phase as begun, after its items took effect. */
-export function enterPhase(world: World, id: string, phase: Stripe.SubscriptionSchedule.Phase): void {
+function enterPhase(world: World, id: string, phase: Stripe.SubscriptionSchedule.Phase): void {
   const schedule = world.change(
     'subscription_schedule',
     id,
@@ -198,7 +198,7 @@ export function beginPhase(world: World, id: string, at: number): void {
 }
 
 /** The items of a phase as changes to a subscription's items. */
-export function itemChanges(
+function itemChanges(
   world: World,
   subscription: Stripe.Subscription,
   phase: Stripe.SubscriptionSchedule.Phase,

@@ -49,7 +49,7 @@ export function portalPlan(world: World, price: Stripe.Price, subscription: Stri
 }
 
 /** Costs less, or is paid more often: what Stripe's `schedule_at_period_end` conditions mean. */
-export function isDowngrade(from: Stripe.Price, to: Stripe.Price): boolean {
+function isDowngrade(from: Stripe.Price, to: Stripe.Price): boolean {
   return decreasesAmount(from, to) || shortensInterval(from, to);
 }
 

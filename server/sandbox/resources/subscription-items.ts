@@ -36,7 +36,9 @@ export const subscriptionItemRoutes: Route[] = [
         ...behaviour({ off_session, payment_behavior, proration_behavior, proration_date }),
         items: [change],
       });
-      return after.items.data.find((one) => !known.has(one.id)) ?? after;
+      const added = after.items.data.find((one) => !known.has(one.id));
+      if (!added) throw new Error(`no item was added to ${id}`);
+      return added;
     },
   ),
   route('GET', '/v1/subscription_items/:id', params({}), (world, _given, id) => itemById(world, id).item),

@@ -111,6 +111,8 @@ describe('updating a subscription', () => {
     };
     const preview = await stripe.invoices.createPreview({ subscription: id, subscription_details: change });
     expect(preview.amount_due).toBe(6_000);
+    const outside = await refusal(stripe.subscriptions.update(id, { ...change, proration_date: 1 }));
+    expect(outside).toMatchObject({ statusCode: 400, param: 'proration_date' });
     const updated = await stripe.subscriptions.update(id, { ...change, expand: ['latest_invoice'] });
     expect(updated.latest_invoice).toMatchObject({ amount_paid: 6_000 });
     expect((await stripe.invoices.createPreview({ subscription: id })).total).toBe(9_000);

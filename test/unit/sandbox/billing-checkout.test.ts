@@ -147,6 +147,38 @@ describe('a subscription checkout', () => {
   });
 });
 
+describe('a subscription by bank debit', () => {
+  it.each([
+    ['succeed', 'active', 'paid'],
+    ['fail', 'past_due', 'open'],
+  ] as const)(
+    'runs while the debit is on its way, and is %s -> %s',
+    async (outcome, status, invoiceStatus) => {
+      const { world, stripe, plan, open } = await shop();
+      const euro = await stripe.prices.create({
+        product: String(plan.product),
+        unit_amount: 900,
+        currency: 'eur',
+        recurring: { interval: 'month' },
+      });
+      const { id } = await open({
+        line_items: [{ price: euro.id, quantity: 1 }],
+        allowed_payment_method_types: ['sepa_debit'],
+      });
+      const method = createTestPaymentMethod(world, { iban: 'DE89370400440532013000' }).id;
+      const { session } = world.atomically(() =>
+        payCheckoutSession(world, id, { paymentMethod: method, email: null }),
+      );
+      expect(session.payment_status).toBe('unpaid');
+      expect(world.get('subscription', String(session.subscription)).status).toBe('active');
+      const [intent] = (await stripe.paymentIntents.list()).data;
+      world.atomically(() => settleDelayed(world, intent?.id ?? '', outcome));
+      expect(world.get('subscription', String(session.subscription)).status).toBe(status);
+      expect(world.get('invoice', String(session.invoice)).status).toBe(invoiceStatus);
+    },
+  );
+});
+
 describe('a one-time checkout', () => {
   it('gives the payment intent its metadata and leaves no subscription', async () => {
     const { world, stripe, openPack } = await shop();

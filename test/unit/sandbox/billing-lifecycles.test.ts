@@ -120,6 +120,29 @@ describe('a renewal that fails', () => {
     expect(world.ofCustomer('invoice', owner).at(-1)).toMatchObject({ status: 'paid', attempt_count: 2 });
   });
 
+  it('stays past_due while only an older invoice is paid, and tells each change after its cause', () => {
+    const { world, travel, told } = billingWorld('2026-05-01T00:00:00Z');
+    setBillingSettings(world, { afterRetries: 'past_due' });
+    const owner = customer(world);
+    const { id } = subscribe(world, price(world, 2_900), { customer: owner });
+    giveCard(world, owner, 'pm_card_chargeCustomerFail');
+    travel('2026-07-01T00:00:00Z');
+    giveCard(world, owner, 'pm_card_visa');
+    const [older, latest] = world.ofCustomer('invoice', owner).filter(({ status }) => status === 'open');
+    const attempt = { paymentMethod: null, offSession: false, automatic: false };
+    collectInvoice(world, older?.id ?? '', attempt);
+    expect(world.get('subscription', id).status).toBe('past_due');
+    told();
+    collectInvoice(world, latest?.id ?? '', attempt);
+    expect(world.get('subscription', id).status).toBe('active');
+    expect(told().slice(-4)).toEqual([
+      'invoice_payment.paid',
+      'invoice.paid',
+      'customer.subscription.updated',
+      'invoice.payment_succeeded',
+    ]);
+  });
+
   it('asks for authentication, and is active once the customer gave it', () => {
     const { world, travel, told } = billingWorld('2026-05-01T00:00:00Z');
     const owner = customer(world);
