@@ -242,6 +242,27 @@ describe('idempotency keys', () => {
     expect((await stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k1' })).id).toBe(id);
   });
 
+  it('are remembered in the transaction of the effect, a decline’s too: one is not there without the other', async () => {
+    const { sandbox, stripe } = await sandboxWithClient();
+    const { hidden } = sandbox.world;
+    const put = hidden.put;
+    hidden.put = (name, id, value) => {
+      if (name === 'idempotency') throw new Error('the disk is full');
+      put(name, id, value);
+    };
+    const make = (method: string) =>
+      refusal(
+        stripe.paymentIntents.create(
+          { amount: 500, currency: 'usd', confirm: true, payment_method: method },
+          { idempotencyKey: method },
+        ),
+      );
+    expect(await make('pm_card_visa')).toMatchObject({ statusCode: 500 });
+    expect(await make('pm_card_chargeDeclined')).toMatchObject({ statusCode: 500 });
+    expect((await stripe.charges.list()).data).toEqual([]);
+    expect((await stripe.events.list()).data).toEqual([]);
+  });
+
   it('are forgotten after 24 hours', async () => {
     const { stripe, hook } = await sandboxWithClient();
     const once = await stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k1' });
