@@ -12,8 +12,7 @@ import type { Caller } from '../billing/caller.ts';
 import type { Minted, MintingCall } from '../billing/deps.ts';
 
 /** The kinds of calls, each with a token bucket of its own for every account. */
-export const RATE_BUCKETS = ['global', 'minting'] as const;
-export type RateBucket = (typeof RATE_BUCKETS)[number];
+export type RateBucket = 'global' | 'minting';
 
 /** What the procedures call. Bound to their parts where the app is put together. */
 export type UseCases = {

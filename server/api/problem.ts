@@ -59,7 +59,7 @@ function ofTrpc(error: TRPCError): ProblemError {
 }
 
 /** The refusal of an input, naming each field at fault. */
-export function validationFailed({ issues }: Pick<ZodError, 'issues'>): ProblemError {
+function validationFailed({ issues }: Pick<ZodError, 'issues'>): ProblemError {
   const errors = issues.flatMap(fieldErrors);
   const detail = errors.map(({ field, message }) => (field ? `${field} ${message}` : `The input ${message}`));
   return new ProblemError('validation-failed', `${detail.join('; ')}.`, { errors });

@@ -25,8 +25,6 @@ export function noteProblem(reply: FastifyReply, problem: ProblemError): void {
   const { retryAfterSeconds, cause } = problem.options;
   if (problem.status === 401) reply.header('www-authenticate', 'Bearer realm="driftstack"');
   if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds);
-  // What is left of a refused body must not be read as the next request.
-  if (problem.slug === 'payload-too-large') reply.header('connection', 'close');
   if (isFault(problem)) {
     const { log, id } = reply.request;
     log.error({ request_id: id, status: problem.status, err: cause ?? problem }, problem.message);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startHttp, type TestHttp } from '../support/http.ts';
 
 let http: TestHttp;
@@ -187,8 +187,14 @@ describe('what goes wrong', () => {
 
 it('looks the key up once for a batch, and counts each call', async () => {
   const { key: other } = await http.openAccount();
-  const response = await http.call(batchOf(3, 'billing.getState'), { key: other });
-  expect(response.headers.get('ratelimit-remaining')).toBe(String(100_000 - 3));
+  const statements = vi.spyOn(http.db.pool, 'query');
+  try {
+    const response = await http.call(batchOf(3, 'billing.getState'), { key: other });
+    expect(response.headers.get('ratelimit-remaining')).toBe(String(100_000 - 3));
+    expect(statements).toHaveBeenCalledTimes(1);
+  } finally {
+    statements.mockRestore();
+  }
 });
 
 it('marks a replayed answer', async () => {
