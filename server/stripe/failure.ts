@@ -1,4 +1,4 @@
-import { DriverException, raw } from '@mikro-orm/postgresql';
+import { raw } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
 import type { Tx } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
@@ -6,6 +6,7 @@ import { isDatabaseUnavailable } from '../database/unavailable.ts';
 import { Contradiction } from './record-fact.ts';
 
 const LONGEST_REASON = 500;
+const SQL_STATE = /^[0-9A-Z]{5}$/;
 
 /** Whether Stripe or the database is away as a whole, which is no fault of the event at hand. */
 export function isOutage(error: unknown): boolean {
@@ -14,8 +15,10 @@ export function isOutage(error: unknown): boolean {
 
 /** Why an event could not be carried out, in one line and without values. */
 export function reasonOf(error: unknown): string {
-  // The driver's message holds the whole statement with its values; its code says enough.
-  if (error instanceof DriverException) return `The database refused it: ${error.code ?? error.name}`;
+  // PostgreSQL's message can quote values, and MikroORM's the whole statement; the SQLSTATE says enough.
+  if (error instanceof Error && 'code' in error && SQL_STATE.test(String(error.code))) {
+    return `The database refused it: ${error.code}`;
+  }
   // What a caller is told is kept general; for the operator Stripe's own words are added.
   const own =
     error instanceof ProblemError && error.cause instanceof Error ? ` (${error.cause.message})` : '';

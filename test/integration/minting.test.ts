@@ -6,6 +6,7 @@ import { IdempotencyKey } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { AuditEntry } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import { connectStripe } from '../../server/stripe/gateway.ts';
 import { processEvents } from '../../server/stripe/worker.ts';
 import type { CheckoutSessionInput } from '../../shared/billing.ts';
 import { TIERS } from '../../shared/catalog.ts';
@@ -366,6 +367,34 @@ describe('Stripe', () => {
     expect(keys).toHaveLength(2);
     expect(new Set(keys).size).toBe(1);
     expect(sessionsOf(customer)).toHaveLength(1);
+  });
+
+  it('that hangs is given up, however many calls are still to come', async () => {
+    const { accountId } = await addCustomer(bench);
+    const gateway = connectStripe({ secretKey: 'sk_test_x', apiBase: bench.stripe.url, timeoutMs: 100 });
+    bench.stripe.interfere(() => ({ kind: 'hang' }));
+    const before = performance.now();
+    const error = await caught(startCheckout({ ...deps, gateway }, callOf(accountId), input()));
+    expect(error).toMatchObject({ slug: 'internal', status: 504, options: { retryAfterSeconds: 5 } });
+    expect(performance.now() - before).toBeLessThan(5_000);
+    const budget = gateway.within(150);
+    await caught(budget.readInvoice('in_1'));
+    const calls = bench.stripe.calls.length;
+    expect(await caught(budget.readInvoice('in_2'))).toMatchObject({ status: 504 });
+    expect(bench.stripe.calls).toHaveLength(calls);
+  });
+
+  it('that does not accept our key makes the feature unavailable, and the key is never shown', async () => {
+    const { accountId } = await addCustomer(bench);
+    const message = 'Invalid API Key provided: sk_test_scripted';
+    const body = JSON.stringify({ error: { type: 'invalid_request_error', message } });
+    bench.stripe.interfere(({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 401, body } : undefined,
+    );
+    const error = await caught(startCheckout(deps, callOf(accountId), input()));
+    expect(error).toMatchObject({ slug: 'feature-unavailable', status: 503 });
+    expect(error.message).toContain('STRIPE_SECRET_KEY');
+    expect(JSON.stringify(error.toProblem('req_1'))).not.toContain('sk_test');
   });
 
   it('without the price names what the operator has to do', async () => {

@@ -39,6 +39,13 @@ const mailsOf = async (accountId: string) =>
     .map(({ template }) => template)
     .sort();
 
+const waitingForLocks = async (): Promise<number> => {
+  const { rows } = await bench.db.pool.query<{ count: string }>(
+    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+  );
+  return Number(rows[0]?.count);
+};
+
 /** An account with one subscription, already synchronised. */
 async function subscribed(members: Parameters<typeof subscription>[0] = {}) {
   const { accountId, customer } = await addCustomer(bench);
@@ -169,15 +176,21 @@ describe('a change', () => {
       await held;
       return { kind: 'answer', status: 200, body };
     });
+    bench.stripe.change(sub.id, { status: 'past_due' });
     const slowEvent = await deliver(bench, 'customer.subscription.updated', sub);
     const slow = processEvents(bench, [slowEvent]);
     await expect.poll(() => waiting).toBe(1);
-    bench.stripe.change(sub.id, { status: 'past_due' });
+    bench.stripe.change(sub.id, { status: 'unpaid' });
     const fastEvent = await deliver(bench, 'customer.subscription.updated', sub);
-    const fast = processEvents(other, [fastEvent]);
+    let overtaken = false;
+    const fast = processEvents(other, [fastEvent]).then(() => {
+      overtaken = true;
+    });
+    // It either waits for the lock, as it should, or has written the newer state before the older one arrives.
+    await expect.poll(async () => overtaken || (await waitingForLocks()) > 0).toBe(true);
     release();
     await Promise.all([slow, fast]);
-    expect(await rowOf(accountId)).toMatchObject({ status: 'past_due' });
+    expect(await rowOf(accountId)).toMatchObject({ status: 'unpaid' });
   });
 
   it('to a price nobody knows keeps the tier and raises an alarm once', async () => {
@@ -358,7 +371,7 @@ describe('events that cannot be carried out', () => {
     expect([...failures.keys()]).toEqual([poison]);
     expect(await eventOf(good)).toMatchObject({ state: 'done' });
     expect(await eventOf(poison)).toMatchObject({ state: 'received', attempts: 1 });
-    expect((await eventOf(poison)).error).not.toMatch(/insert/i);
+    expect((await eventOf(poison)).error).toBe('The database refused it: 22P05');
     expect(await rowOf(accountId)).toMatchObject({ status: 'active', version: 1 });
   });
 

@@ -153,6 +153,14 @@ describe('project', () => {
     expect(duplicates).toEqual(['sub_late']);
   });
 
+  it('does not end a subscription of ours whose price it no longer knows', () => {
+    const held = sub({ id: 'sub_1', items: [{ price: 'price_new' }] });
+    const other = sub({ id: 'sub_2', items: [{ price: scale }] });
+    const projection = project([held, other], prices, row());
+    expect(projection.row?.stripeSubscriptionId).toBe('sub_2');
+    expect(projection.duplicates).toEqual([]);
+  });
+
   it('prefers the higher tier among the living and the newer among the ended', () => {
     const pick = (status: string) =>
       project(
