@@ -40,10 +40,15 @@ function expandAt(
       { code: 'property_not_expandable', param: 'expand' },
     );
   }
-  const found = typeof value === 'string' ? world.findById(value) : value;
+  const found = typeof value === 'string' ? named(world, name, value) : value;
   if (typeof value === 'string' && found === undefined)
     throw invalidRequest(`This property cannot be expanded (${path}).`, { param: 'expand' });
   return { ...object, [name]: deeper(world, includes, found, rest, path) };
+}
+
+/** An id tells its kind by its prefix, but for a product, whose id its maker may choose. */
+function named(world: World, name: string, id: string): object | undefined {
+  return name === 'product' ? world.find('product', id) : world.findById(id);
 }
 
 function deeper(

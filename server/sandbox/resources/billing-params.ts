@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { idOf } from '../billing/customers.ts';
 import { recurrenceOf, usablePrice } from '../billing/prices.ts';
 import type { WantedItem } from '../billing/subscription-object.ts';
+import { createPrice } from '../catalogue.ts';
+import { newPriceParams } from '../catalogue-params.ts';
 import { invalidRequest } from '../errors.ts';
 import {
   bool,
@@ -18,9 +20,7 @@ import {
   timestamp,
   timestampOrNow,
 } from '../params.ts';
-import { newPriceParams } from '../price-params.ts';
 import type { World } from '../world.ts';
-import { createPrice } from './prices.ts';
 
 const notSupported = z
   .unknown()

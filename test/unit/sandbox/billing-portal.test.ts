@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { createPrice } from '../../../server/sandbox/catalogue.ts';
 import { createTestPaymentMethod } from '../../../server/sandbox/payment-methods.ts';
 import {
   portalCancel,
@@ -10,7 +11,6 @@ import {
 } from '../../../server/sandbox/portal/actions.ts';
 import { createPortalSession, redeemPortalLink } from '../../../server/sandbox/portal/sessions.ts';
 import { portalView } from '../../../server/sandbox/portal/view.ts';
-import { createPrice } from '../../../server/sandbox/resources/prices.ts';
 import { billingWorld, customer, giveCard, period, price, seconds, subscribe } from './billing-support.ts';
 
 function atThePortal() {

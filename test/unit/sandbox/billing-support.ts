@@ -3,6 +3,7 @@ import { onTestFinished } from 'vitest';
 import { changeSubscription, NO_CHANGE } from '../../../server/sandbox/billing/change.ts';
 import { registerBilling } from '../../../server/sandbox/billing/lifecycle.ts';
 import { startSubscription } from '../../../server/sandbox/billing/start.ts';
+import { createPrice } from '../../../server/sandbox/catalogue.ts';
 import {
   attachPaymentMethod,
   createTestPaymentMethod,
@@ -10,7 +11,6 @@ import {
 } from '../../../server/sandbox/payment-methods.ts';
 import { registerPayments } from '../../../server/sandbox/payments.ts';
 import { createCustomer } from '../../../server/sandbox/resources/customers.ts';
-import { createPrice } from '../../../server/sandbox/resources/prices.ts';
 import { openWorld, type World } from '../../../server/sandbox/world.ts';
 
 /** A world with billing on a clock that only `travel` moves, and everything it told. */
