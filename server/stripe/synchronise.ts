@@ -70,8 +70,9 @@ export async function synchronise(deps: SyncDeps, accountId: string, cause: Caus
 }
 
 /**
- * One transaction. With one event pending: begin, lock account, events, row, (Stripe), prices, [row, 3 per audit
- * entry, 3 per mail], events, commit. With none pending: begin, lock, events, commit, and Stripe is not called.
+ * One transaction, Stripe read inside it under the account's lock. Measured: a first subscription takes 16
+ * statements (begin, lock, events, row, prices, insert, 3 per audit entry, 2 per mail, events, commit), an event
+ * that changes nothing 7, and nothing pending 3 and no call to Stripe.
  */
 async function pass(deps: SyncDeps, accountId: string, cause: Cause, only: string | null): Promise<Failures> {
   const alarms: Alarm[] = [];
@@ -113,17 +114,23 @@ async function pass(deps: SyncDeps, accountId: string, cause: Cause, only: strin
       ...(await effectsOfDuplicates(tx, stripe, handled, source)),
     ];
     const context = { tx, stripe, account, row: projection.row, chosen, subscriptions, now, alarms };
-    for (const { eventId, fact } of told.facts) {
-      const why = { stripe_event_id: eventId };
+    const named = told.facts.map(({ eventId, fact }) => ({
+      fact,
+      eventId,
+      why: { stripe_event_id: eventId },
+    }));
+    for (const { fact, eventId, why } of [
+      ...named,
+      ...asked.map((fact) => ({ fact, eventId: null, why: source })),
+    ]) {
       try {
         effects.push(...(await recordFact(context, fact, why)));
       } catch (error) {
         if (!(error instanceof Contradiction)) throw error;
         alarms.push({ kind: 'contradiction', details: { ...why, reason: error.message } });
-        told.failed.set(eventId, error);
+        if (eventId !== null) told.failed.set(eventId, error);
       }
     }
-    for (const fact of asked) effects.push(...(await recordFact(context, fact, source)));
     if (customerGone) effects.push(...(await forgetCustomer(tx, account, { source, now })));
     await writeEffects(tx, account, effects, now);
 

@@ -426,6 +426,9 @@ describe('events that cannot be carried out', () => {
       error: expect.stringContaining(stranger),
     });
     expect(bench.log.errors).toContainEqual(expect.objectContaining({ kind: 'contradiction' }));
+    // A customer who comes back from such a session gets an answer all the same.
+    const failures = await synchronise(bench, accountId, { kind: 'checkout_session', sessionId: id });
+    expect(failures.size).toBe(0);
   });
 
   it('find their account by the payment when they have no customer of their own', async () => {
