@@ -1,0 +1,145 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { Driftstack } from '../../shared/client.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { runMain, startService } from '../support/service.ts';
+
+const CLI = fileURLToPath(new URL('../../server/cli.ts', import.meta.url));
+const REAL_STRIPE = {
+  STRIPE_SECRET_KEY: 'sk_test_1234567890',
+  STRIPE_API_BASE: 'http://127.0.0.1:9',
+  STRIPE_WEBHOOK_SECRETS: 'whsec_1234567890',
+};
+
+let dataDir: string;
+const databases: TestDatabase[] = [];
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'driftstack-start-'));
+});
+afterEach(async () => {
+  await rm(dataDir, { recursive: true });
+  for (const database of databases.splice(0)) await database.drop();
+});
+
+async function database(template?: string): Promise<string> {
+  const made = await (template === undefined ? createTestDatabase() : createTestDatabase(template));
+  databases.push(made);
+  return made.url;
+}
+
+async function cli(
+  env: Record<string, string>,
+  ...args: string[]
+): Promise<{ stdout: string; stderr: string }> {
+  const { PATH = '', HOME = '' } = process.env;
+  return await promisify(execFile)(process.execPath, [CLI, ...args], { env: { PATH, HOME, ...env } });
+}
+
+const createdSchema = z.object({ account_id: z.string(), api_key: z.string() });
+
+describe('npm start', () => {
+  it('stops with one line for each mistake, and repeats no value', async () => {
+    const { code, output } = await runMain({ PORT: 'eighty', STRIPE_SECRET_KEY: 'hunter2-hunter2' });
+    expect(code).toBe(1);
+    expect(output.trim().split('\n')).toEqual([
+      expect.stringMatching(/^PORT must be a port number/),
+      expect.stringMatching(/^STRIPE_SECRET_KEY must be a secret/),
+    ]);
+    expect(output).not.toContain('hunter2');
+  });
+
+  it('stops before a database that is behind, and names the command', async () => {
+    const { code, output } = await runMain({
+      ...REAL_STRIPE,
+      DATABASE_URL: await database('template0'),
+      PORT: '0',
+    });
+    expect(code).toBe(1);
+    expect(output).toContain('npm run --silent cli -- migrate');
+    expect(output.trim().split('\n')).toHaveLength(1);
+  });
+
+  it('stops when the database cannot be reached', async () => {
+    const { code, output } = await runMain({
+      ...REAL_STRIPE,
+      DATABASE_URL: 'postgres://u:secret@127.0.0.1:9/x',
+    });
+    expect(code).toBe(1);
+    expect(output).toBe('DATABASE_URL: the database cannot be reached\n');
+  });
+
+  it('refuses a default address that is not on the allowlist', async () => {
+    const { output } = await runMain({
+      ...REAL_STRIPE,
+      DATABASE_URL: await database(),
+      BILLING_REDIRECT_ALLOWLIST: 'https://your.app',
+      CHECKOUT_SUCCESS_URL: 'https://evil.example/',
+    });
+    expect(output).toMatch(/^CHECKOUT_SUCCESS_URL is not on BILLING_REDIRECT_ALLOWLIST/);
+  });
+
+  it('runs beside another checkout, each on ports of its own, and leaves nothing behind', async () => {
+    const otherDir = await mkdtemp(join(tmpdir(), 'driftstack-start-'));
+    const [one, other] = await Promise.all([startService(dataDir), startService(otherDir)]);
+    try {
+      expect(one.apiUrl).not.toBe(other.apiUrl);
+      const mine = new Driftstack({ apiKey: one.apiKey, baseUrl: one.apiUrl });
+      expect((await mine.billing.getState()).subscription).toBeNull();
+      const strangers = new Driftstack({ apiKey: one.apiKey, baseUrl: other.apiUrl });
+      await expect(strangers.billing.getState()).rejects.toMatchObject({ status: 401 });
+    } finally {
+      expect(await Promise.all([one.stop(), other.stop()])).toEqual([0, 0]);
+      await rm(otherDir, { recursive: true });
+    }
+    expect((await readdir(dataDir)).sort()).toEqual(expect.arrayContaining(['postgres', 'stripe.sqlite']));
+  });
+});
+
+describe('the cli', () => {
+  it('brings a database up to date, opens an account and issues, lists and revokes keys', async () => {
+    const env = { DATABASE_URL: await database('template0') };
+    await expect(cli(env, 'accounts', 'create', '--email', 'a@b.test')).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('npm run --silent cli -- migrate'),
+    });
+    expect((await cli(env, 'migrate')).stdout).toMatch(/^Applied migration/);
+    expect((await cli(env, 'migrate')).stdout).toBe('The database is up to date.\n');
+
+    const { stdout } = await cli(env, 'accounts', 'create', '--email', 'a@b.test', '--json');
+    expect(stdout.trim().split('\n')).toHaveLength(1);
+    const account = createdSchema.parse(JSON.parse(stdout));
+    expect(account.account_id).toMatch(/^acc_[0-9a-f-]{36}$/);
+    expect(account.api_key).toMatch(/^ds_live_[\w-]{32,}$/);
+
+    const issued = await cli(env, 'keys', 'issue', account.account_id, '--scopes', 'read:billing', '--json');
+    const { api_key_id } = z.object({ api_key_id: z.string() }).parse(JSON.parse(issued.stdout));
+    expect((await cli(env, 'keys', 'revoke', api_key_id)).stdout).toBe('Revoked.\n');
+    const listed = (await cli(env, 'keys', 'list', account.account_id)).stdout;
+    expect(listed.split('\n').filter((line) => line !== '')).toEqual([
+      expect.stringMatching(new RegExp(`^${api_key_id} .*revoked .*read:billing`)),
+      expect.stringMatching(/active .*account_owner/),
+    ]);
+    expect(listed).not.toContain(account.api_key);
+  });
+
+  it('says what was wrong with the call, and how to call it', async () => {
+    await expect(cli({}, 'keys', 'issue', 'acc_1')).rejects.toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(
+        /ACCOUNT_ID must be acc_ and a uuid\nUsage: npm run --silent cli -- keys issue/,
+      ),
+    });
+    await expect(cli({}, 'keys', 'print')).rejects.toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^Unknown command/),
+    });
+    await expect(cli({}, 'accounts', 'create', '--colour', 'red')).rejects.toMatchObject({ code: 2 });
+  });
+});
