@@ -1,0 +1,56 @@
+import { figure } from './table.ts';
+
+export type Bar = {
+  readonly label: string;
+  readonly value: number;
+  /** Written after the figure. */
+  readonly remark?: string;
+  /** What others are compared with is drawn in grey. */
+  readonly isFloor?: boolean;
+};
+
+export type BarChart = {
+  readonly title: string;
+  readonly unit: string;
+  readonly bars: readonly Bar[];
+};
+
+const WIDTH = 720;
+const LEFT = 190;
+const BAR_ROOM = 340;
+const ROW = 30;
+const TOP = 52;
+
+/** Horizontal bars as an SVG without a background, whose colours can be read on a light and on a dark page. */
+export function drawBars({ title, unit, bars }: BarChart): string {
+  const most = Math.max(...bars.map(({ value }) => value));
+  const height = TOP + bars.length * ROW + 10;
+  const rows = bars.map(({ label, value, remark, isFloor }, index) => {
+    const y = TOP + index * ROW;
+    const width = Math.max(2, Math.round((value / most) * BAR_ROOM));
+    const words = `${figure(value)}${remark === undefined ? '' : ` · ${remark}`}`;
+    return [
+      `  <text x="${LEFT - 10}" y="${y + 15}" text-anchor="end" class="word">${escapeXml(label)}</text>`,
+      `  <rect x="${LEFT}" y="${y}" width="${width}" height="20" rx="3" class="${isFloor ? 'floor' : 'bar'}"/>`,
+      `  <text x="${LEFT + width + 8}" y="${y + 15}" class="figure">${escapeXml(words)}</text>`,
+    ].join('\n');
+  });
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${escapeXml(title)}">
+  <style>
+    text { font: 13px system-ui, sans-serif; fill: #57606a }
+    .title { font-weight: 600; font-size: 15px }
+    .figure { font-variant-numeric: tabular-nums }
+    .bar { fill: #635bff }
+    .floor { fill: #8c959f }
+    @media (prefers-color-scheme: dark) { text { fill: #c9d1d9 } .bar { fill: #8f88ff } }
+  </style>
+  <text x="12" y="24" class="title">${escapeXml(title)}</text>
+  <text x="12" y="42">${escapeXml(unit)}</text>
+${rows.join('\n')}
+</svg>
+`;
+}
+
+function escapeXml(text: string): string {
+  return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+}

@@ -1,0 +1,26 @@
+import type { BarChart } from './chart.ts';
+import type { StartChild } from './child.ts';
+import type { Table } from './table.ts';
+
+/** What a section is given: everything it starts ends with the benchmark. */
+export type Bench = {
+  readonly startChild: StartChild;
+  /** A migrated, empty database of its own. */
+  createDatabase(): Promise<string>;
+  /** A directory that is removed at the end. */
+  readonly directory: string;
+  /** Says on the terminal what is going on. */
+  say(line: string): void;
+};
+
+export type Report = {
+  readonly tables: readonly Table[];
+  /** What a reader must know to understand the figures. */
+  readonly notes: readonly string[];
+  /** For `results.json`; units in the names. */
+  readonly figures: Readonly<Record<string, unknown>>;
+  /** By file name. */
+  readonly charts: Readonly<Record<string, BarChart>>;
+};
+
+export type Section = (bench: Bench) => Promise<Report>;
