@@ -114,7 +114,14 @@ it('follows an upgrade, a downgrade, a cancellation and its undoing in the porta
   expect(await actions()).toEqual(
     expect.arrayContaining(['subscription.cancel_scheduled', 'subscription.cancel_unscheduled']),
   );
-  await untilMail(/cancel/i);
+  for (const subject of [
+    /Your plan changes on /,
+    /You stay on API Scale/,
+    /Your subscription ends on /,
+    /Your subscription continues/,
+  ]) {
+    await untilMail(subject);
+  }
 });
 
 it('sells the trial pack once', async () => {
