@@ -233,6 +233,28 @@ function callsTo(stripe: Stripe, terms: Terms) {
       return list.data[0] ?? null;
     },
 
+    /** One page of the events of these types since a moment (unix seconds), newest first; `after` is the last one seen. */
+    listEvents: ({
+      types,
+      sinceS,
+      after,
+    }: {
+      types: readonly string[];
+      sinceS: number;
+      after: string | null;
+    }) =>
+      call<Stripe.ApiList<Stripe.Event>>('list', (options) =>
+        stripe.events.list(
+          {
+            types: [...types],
+            created: { gte: sinceS },
+            limit: PAGE,
+            ...(after !== null && { starting_after: after }),
+          },
+          options,
+        ),
+      ),
+
     listDisputes: async (paymentIntent: string): Promise<Stripe.Dispute[]> => {
       const list = await call<Stripe.ApiList<Stripe.Dispute>>('list', (options) =>
         stripe.disputes.list({ payment_intent: paymentIntent, limit: PAGE }, options),

@@ -31,8 +31,16 @@ export async function takeIn(
   verifySignature(secrets, rawBody, signature, now);
   const event = parseEvent(rawBody);
   if (!event) throw new ProblemError('bad-request', 'The signed body is not a Stripe event.');
-  const reason = whyIgnored(event, livemode);
+  return await store({ db, livemode }, { event, rawBody }, now);
+}
 
+/** The same for an event whose sender is certain, be it by its signature or because we asked Stripe ourselves. */
+export async function store(
+  { db, livemode }: Pick<IntakeDeps, 'db' | 'livemode'>,
+  { event, rawBody }: { event: StripeEventBody; rawBody: Buffer },
+  now: Date,
+): Promise<'stored' | 'duplicate' | 'ignored'> {
+  const reason = whyIgnored(event, livemode);
   return await db.transaction(async (tx) => {
     const inserted = await tx
       .createQueryBuilder(StripeEvent)

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { MIGRATIONS } from '../../migrations/list.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, TrialPack } from '../../server/database/entities/billing.ts';
@@ -20,7 +21,10 @@ afterAll(async () => {
 });
 
 test('an empty database is told what is missing, is not touched by asking, and is complete after migrating', async () => {
-  expect(await pendingMigrations(db)).toEqual(['migration 0001-initial', 'job queue schema']);
+  expect(await pendingMigrations(db)).toEqual([
+    ...MIGRATIONS.map(({ name }) => `migration ${name}`),
+    'job queue schema',
+  ]);
   const relations = await db.pool.query(
     "select 1 from pg_class join pg_namespace n on n.oid = relnamespace where n.nspname in ('public', 'pgboss')",
   );

@@ -1,0 +1,100 @@
+import type Stripe from 'stripe';
+import { z } from 'zod';
+import type { Clock } from '../../shared/time.ts';
+import type { Database } from '../database/connection.ts';
+import type { Log } from '../database/log.ts';
+import { saveTurn, takeTurn } from '../database/recurring.ts';
+import { EVENT_TYPES, parseEvent } from './events.ts';
+import type { StripeGateway } from './gateway.ts';
+import { store } from './intake.ts';
+
+export type CatchUpDeps = {
+  db: Database;
+  gateway: Pick<StripeGateway, 'listEvents'>;
+  clock: Clock;
+  log: Log;
+  /** Whether this deployment uses a live key. */
+  livemode: boolean;
+};
+
+const EVERY_MS = 60_000;
+/** Longer than any page takes; after that another process goes on. */
+const LEASE_MS = 120_000;
+/** An event can be listed later than its time says, so the last minutes are looked at again. */
+const OVERLAP_S = 300;
+/** So long an event is still on its way to the door, and not missed. */
+const ON_ITS_WAY_S = 30;
+/** What one run reads at most; the next one goes on from there. */
+const MOST_PAGES = 20;
+
+/**
+ * Asks Stripe for the events that never arrived and stores them as if they had, each with its job: whatever was
+ * lost on the way is processed a minute later. Done by one process at a time, once a minute; null where it is not
+ * due. Returns how many were missed. How far it came is counted in Stripe's own time, not in ours.
+ */
+export async function catchUp(deps: CatchUpDeps): Promise<number | null> {
+  const { db, clock, gateway } = deps;
+  const now = clock.now();
+  let turn = await takeTurn(db, 'stripe-catch-up', { now, leaseMs: LEASE_MS });
+  if (!turn) return null;
+  let progress = turn.progress === null ? startingAt(now) : progressSchema.parse(turn.progress);
+  let missed = 0;
+  for (let pages = 1; ; pages++) {
+    const walk = progress.walk ?? { sinceS: progress.reachedS - OVERLAP_S, newestS: 0, after: null };
+    const page = await gateway.listEvents({ types: EVENT_TYPES, sinceS: walk.sinceS, after: walk.after });
+    missed += await storeMissing(deps, page.data, now);
+    progress = advance(progress, walk, page);
+    const isOver = progress.walk === null;
+    const end = isOver || pages === MOST_PAGES;
+    const untilMs = isOver ? EVERY_MS : end ? 0 : LEASE_MS;
+    turn = await saveTurn(db, turn, progress, new Date(clock.now().getTime() + untilMs));
+    if (end) break;
+  }
+  if (missed > 0) deps.log.warn({ missed }, 'events of Stripe had not arrived and were caught up');
+  return missed;
+}
+
+const progressSchema = z.object({
+  /** Everything Stripe created before this has been stored; unix seconds. */
+  reachedS: z.int(),
+  /** Where a walk through the list stands, from the newest back to `sinceS`. */
+  walk: z.object({ sinceS: z.int(), newestS: z.int(), after: z.string().nullable() }).nullable(),
+});
+type Progress = z.infer<typeof progressSchema>;
+
+/** Nothing of ours can have happened at Stripe before our first run. */
+function startingAt(now: Date): Progress {
+  return { reachedS: Math.floor(now.getTime() / 1000), walk: null };
+}
+
+function advance(
+  { reachedS }: Progress,
+  walk: NonNullable<Progress['walk']>,
+  { data, has_more: hasMore }: Stripe.ApiList<Stripe.Event>,
+): Progress {
+  const newestS = Math.max(walk.newestS, data[0]?.created ?? 0);
+  const last = data.at(-1);
+  // Only a walk that came to its end has seen everything between.
+  if (hasMore && last) return { reachedS, walk: { ...walk, newestS, after: last.id } };
+  return { reachedS: Math.max(reachedS, newestS), walk: null };
+}
+
+async function storeMissing(deps: CatchUpDeps, events: readonly Stripe.Event[], now: Date): Promise<number> {
+  const nowS = now.getTime() / 1000;
+  // By the distance: a Stripe whose clock was put ahead, as the local one's can be, has events of our future.
+  const late = events.filter(({ created }) => Math.abs(nowS - created) > ON_ITS_WAY_S);
+  const { rows } = await deps.db.pool.query<{ id: string }>(
+    'select id from stripe_event where id = any($1)',
+    [late.map(({ id }) => id)],
+  );
+  const known = new Set(rows.map(({ id }) => id));
+  let missed = 0;
+  for (const event of late) {
+    if (known.has(event.id)) continue;
+    const rawBody = Buffer.from(JSON.stringify(event));
+    const parsed = parseEvent(rawBody);
+    if (!parsed) throw new Error(`Stripe lists ${event.id}, which is no event as we know them`);
+    if ((await store(deps, { event: parsed, rawBody }, now)) === 'stored') missed += 1;
+  }
+  return missed;
+}

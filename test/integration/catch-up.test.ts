@@ -1,0 +1,150 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StripeEvent } from '../../server/database/entities/journal.ts';
+import { catchUp } from '../../server/stripe/catch-up.ts';
+import { EVENT_TYPES } from '../../server/stripe/events.ts';
+import {
+  addCustomer,
+  type Bench,
+  deliver,
+  eventBody,
+  NOW,
+  openBench,
+  subscription,
+} from '../support/stripe.ts';
+
+let bench: Bench;
+beforeEach(async () => {
+  bench = await openBench();
+});
+afterEach(() => bench.close());
+
+const MINUTE_MS = 60_000;
+const run = (db = bench.db) => catchUp({ ...bench, db, livemode: false });
+const stored = async () =>
+  (await bench.db.orm.em.fork().find(StripeEvent, {}, { orderBy: { id: 'asc' } })).map(({ id }) => id);
+const jobs = async () => {
+  const { rows } = await bench.db.pool.query<{ id: string }>(
+    "select data->>'eventId' as id from pgboss.job where name = 'stripe-event' order by 1",
+  );
+  return rows.map(({ id }) => id);
+};
+const later = (ms: number) => {
+  bench.time.now = new Date(bench.time.now.getTime() + ms);
+};
+const created = (at: Date) => ({ created: Math.floor(at.getTime() / 1000) });
+
+/** Events that Stripe has, answered page by page as `events.list` does: newest first, filtered by time. */
+function stripeHolds(events: { id: string; created: number }[], pageSize = 100) {
+  const asked: URLSearchParams[] = [];
+  bench.stripe.interfere(({ path }) => {
+    const url = new URL(path, 'http://stripe.test');
+    if (url.pathname !== '/v1/events') return undefined;
+    asked.push(url.searchParams);
+    const since = Number(url.searchParams.get('created[gte]'));
+    const matching = events
+      .filter((event) => event.created >= since)
+      .toSorted((a, b) => b.created - a.created);
+    const after = url.searchParams.get('starting_after');
+    const rest = matching.slice(after === null ? 0 : matching.findIndex(({ id }) => id === after) + 1);
+    const body = JSON.stringify({
+      object: 'list',
+      data: rest.slice(0, pageSize),
+      has_more: rest.length > pageSize,
+    });
+    return { kind: 'answer', status: 200, body };
+  });
+  return asked;
+}
+
+const event = (minutesAfterNow: number, type: string = 'customer.subscription.updated') => {
+  const at = new Date(NOW.getTime() + minutesAfterNow * MINUTE_MS);
+  const { body } = eventBody(type, { id: 'sub_1', object: 'subscription', customer: 'cus_1' }, created(at));
+  const parsed: { id: string; created: number } = JSON.parse(body);
+  return parsed;
+};
+
+describe('the catch-up', () => {
+  it('stores what never arrived, with one job each, and counts it once', async () => {
+    stripeHolds([]);
+    expect(await run()).toBe(0);
+    const missed = [event(1), event(2)];
+    const { customer } = await addCustomer(bench);
+    const sub = bench.stripe.put(subscription({ customer }));
+    const arrived = await deliver(bench, 'customer.subscription.created', sub, created(NOW));
+    stripeHolds([...missed, { ...event(0), id: arrived }]);
+    later(10 * MINUTE_MS);
+    expect(await run()).toBe(2);
+    later(MINUTE_MS);
+    expect(await run()).toBe(0);
+    expect(await stored()).toEqual([arrived, ...missed.map(({ id }) => id)].sort());
+    expect(await jobs()).toEqual(await stored());
+  });
+
+  it('asks for all our types at once, and for the minutes before again, so that a late event is not missed', async () => {
+    const first = event(10);
+    const asked = stripeHolds([first]);
+    await run();
+    later(20 * MINUTE_MS);
+    await run();
+    const late = event(6);
+    stripeHolds([first, late]);
+    later(MINUTE_MS);
+    expect(await run()).toBe(1);
+    expect(await stored()).toContain(late.id);
+    expect(asked[0]?.getAll('types[0]')).toEqual([EVENT_TYPES[0]]);
+    expect([...(asked[0]?.keys() ?? [])].filter((key) => key.startsWith('types['))).toHaveLength(20);
+  });
+
+  it('leaves an event of this moment to the door, and takes it when the door never sees it', async () => {
+    const fresh = event(0);
+    stripeHolds([fresh]);
+    expect(await run()).toBe(0);
+    expect(await stored()).toEqual([]);
+    later(MINUTE_MS);
+    expect(await run()).toBe(1);
+  });
+
+  it('is done by one of several processes, once a minute', async () => {
+    const asked = stripeHolds([event(-1)]);
+    const other = await bench.another();
+    const runs = await Promise.all([run(), run(other), run(), run(other)]);
+    expect(runs.filter((missed) => missed !== null)).toEqual([1]);
+    expect(asked).toHaveLength(1);
+    later(MINUTE_MS - 1);
+    expect(await run()).toBeNull();
+    later(1);
+    expect(await run(other)).toBe(0);
+  });
+
+  it('goes on where a run stopped, be it at its bound or at a failure, without losing the oldest', async () => {
+    stripeHolds([]);
+    await run();
+    const backlog = Array.from({ length: 65 }, (_, n) => event(1 + n));
+    later(100 * MINUTE_MS);
+    // Twenty pages of two, then a failure in the middle of the second run.
+    stripeHolds(backlog, 2);
+    expect(await run()).toBe(40);
+    let calls = 0;
+    const asked = stripeHolds(backlog, 2);
+    const answer = bench.gateway;
+    const failing = {
+      listEvents: (page: Parameters<typeof answer.listEvents>[0]) => {
+        if (++calls > 3) throw new Error('the process ends here');
+        return answer.listEvents(page);
+      },
+    };
+    await expect(catchUp({ ...bench, gateway: failing, livemode: false })).rejects.toThrow('ends here');
+    expect(asked).toHaveLength(3);
+    expect(await run()).toBeNull();
+    later(2 * MINUTE_MS);
+    expect(await run()).toBe(19);
+    expect(await stored()).toEqual(backlog.map(({ id }) => id).sort());
+  });
+
+  it('stores an event of the other mode as ignored and does not count it', async () => {
+    stripeHolds([{ ...event(-1), livemode: true } as never]);
+    expect(await run()).toBe(0);
+    expect(await stored()).toHaveLength(1);
+    expect(await jobs()).toEqual([]);
+  });
+});
