@@ -1,5 +1,13 @@
 import type { MigrationObject } from '@mikro-orm/core';
 import { Initial } from './0001-initial.ts';
+import { Credit } from './0002-credit.ts';
+import { CustomerWebhooks } from './0003-customer-webhooks.ts';
+import { CatchUp } from './0004-catch-up.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
-export const MIGRATIONS: MigrationObject[] = [{ name: '0001-initial', class: Initial }];
+export const MIGRATIONS: MigrationObject[] = [
+  { name: '0001-initial', class: Initial },
+  { name: '0002-credit', class: Credit },
+  { name: '0003-customer-webhooks', class: CustomerWebhooks },
+  { name: '0004-catch-up', class: CatchUp },
+];

@@ -1,3 +1,4 @@
+import { LockMode } from '@mikro-orm/postgresql';
 import type { Tx } from '../database/connection.ts';
 import { TrialPack } from '../database/entities/billing.ts';
 import { scheduleExpiry } from './expire.ts';
@@ -29,7 +30,9 @@ export async function applyTrialPack(
 ): Promise<TrialPackOutcome> {
   const projection = projectTrialPack(facts);
   if (projection.standing === 'unpaid') return 'unpaid';
-  const held = await tx.findOne(TrialPack, { accountId }, { refresh: true });
+  // Reports of use lock the pack alone, so that they do not wait for whoever reads from Stripe.
+  const lockMode = LockMode.PESSIMISTIC_WRITE;
+  const held = await tx.findOne(TrialPack, { accountId }, { refresh: true, lockMode });
   if (held !== null && held.stripeSessionId !== facts.sessionId) {
     return isRefundedWhole(facts) ? 'second_purchase_refunded' : 'second_purchase';
   }

@@ -31,7 +31,7 @@ export async function expireTrialPack(
 ): Promise<'expired' | 'noticed' | 'waiting' | 'nothing_to_do'> {
   return await db.transaction(async (tx) => {
     const account = await tx.findOne(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
-    const pack = await tx.findOne(TrialPack, { accountId });
+    const pack = await tx.findOne(TrialPack, { accountId }, { lockMode: LockMode.PESSIMISTIC_WRITE });
     if (!account || !pack || pack.state === 'revoked' || pack.state === 'expired') return 'nothing_to_do';
     const now = clock.now();
     if (now >= pack.expiresAt) {

@@ -5,6 +5,8 @@ import { Account } from '../database/entities/account.ts';
 import { TrialPack } from '../database/entities/billing.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { queueEmail } from '../notify/outbox.ts';
+import { purchaseNews } from '../webhooks/news.ts';
+import { recordEvent } from '../webhooks/record-event.ts';
 import { enter } from './ledger.ts';
 import { GRANTED_SECONDS, type TrialPackFacts } from './project.ts';
 import type { Cause } from './record.ts';
@@ -31,7 +33,7 @@ export async function grant(
     redeemedAt: facts.paidAt,
     expiresAt,
     grantedSeconds: GRANTED_SECONDS,
-    remainingSeconds: GRANTED_SECONDS,
+    remainingSeconds: 0,
     version: 1,
   });
   await enter(tx, { accountId, kind: 'grant', seconds: GRANTED_SECONDS, reportKey: `${id}:1` }, now);
@@ -49,7 +51,10 @@ export async function grant(
     dedupeKey: `trial_pack:${id}:1`,
     now,
   });
-  return await tx.findOneOrFail(TrialPack, { id });
+  const pack = await tx.findOneOrFail(TrialPack, { id }, { refresh: true });
+  const news = purchaseNews(pack, facts.paidAt);
+  await recordEvent(tx, { accountId, news, dedupeKey: `${news.type}:${id}`, now });
+  return pack;
 }
 
 /** Tells the customer that the credit can be spent. */

@@ -4,6 +4,8 @@ import type { Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { TrialPack } from '../database/entities/billing.ts';
 import { type Mail, queueEmail } from '../notify/outbox.ts';
+import { expiryNews } from '../webhooks/news.ts';
+import { recordEvent } from '../webhooks/record-event.ts';
 import { enter } from './ledger.ts';
 import type { TrialPackFacts } from './project.ts';
 import { changeOf, creditCentsRemaining, type PackChange, type PackStanding } from './rules.ts';
@@ -21,7 +23,7 @@ export type Step = {
 
 /**
  * Writes the step of a pack to another standing: row, ledger entry, audit entry and mail. Null, and nothing
- * written, if it already stands there. The caller holds the lock on the account's row.
+ * written, if it already stands there. The caller holds the locks on the rows of the account and the pack.
  */
 export async function recordChange(tx: Tx, step: Step, now: Date): Promise<PackChange | null> {
   const { pack, after } = step;
@@ -29,7 +31,7 @@ export async function recordChange(tx: Tx, step: Step, now: Date): Promise<PackC
   if (change === null) return null;
   const version = pack.version + 1;
   const seconds = after.remainingSeconds - pack.remainingSeconds;
-  await tx.nativeUpdate(TrialPack, { id: pack.id }, { ...after, version });
+  await tx.nativeUpdate(TrialPack, { id: pack.id }, { state: after.state, version });
   if (seconds !== 0) {
     const kind = change === 'expired' ? 'expire' : seconds < 0 ? 'revoke' : 'reinstate';
     await enter(tx, { accountId: pack.accountId, kind, seconds, reportKey: `${pack.id}:${version}` }, now);
@@ -48,6 +50,10 @@ export async function recordChange(tx: Tx, step: Step, now: Date): Promise<PackC
     dedupeKey: `trial_pack:${pack.id}:${version}`,
     now,
   });
+  if (change === 'expired') {
+    const news = expiryNews(pack, { ...after, expiresAt: pack.expiresAt }, now);
+    await recordEvent(tx, { accountId: pack.accountId, news, dedupeKey: `${news.type}:${pack.id}`, now });
+  }
   const { email: to } = await tx.findOneOrFail(Account, pack.accountId);
   const notice = noticeOf(step, change);
   const naturalKey = `trial_pack:${pack.id}:${version}`;

@@ -1,6 +1,8 @@
 import { Account, ApiKey, IdempotencyKey } from './entities/account.ts';
-import { CheckoutAttempt, CreditEntry, Price, Subscription, TrialPack } from './entities/billing.ts';
-import { AuditEntry, Email, StripeEvent } from './entities/journal.ts';
+import { CheckoutAttempt, Price, Subscription, TrialPack } from './entities/billing.ts';
+import { CreditEntry, CreditReservation } from './entities/credit.ts';
+import { AuditEntry, Email, RecurringTask, StripeEvent } from './entities/journal.ts';
+import { BillingEvent, WebhookDelivery, WebhookEndpoint } from './entities/webhooks.ts';
 
 /** Every table of the service. */
 export const ENTITIES = [
@@ -12,7 +14,12 @@ export const ENTITIES = [
   CheckoutAttempt,
   TrialPack,
   CreditEntry,
+  CreditReservation,
   StripeEvent,
   AuditEntry,
   Email,
+  RecurringTask,
+  BillingEvent,
+  WebhookEndpoint,
+  WebhookDelivery,
 ];

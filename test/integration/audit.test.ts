@@ -5,7 +5,8 @@ import { verifyChain } from '../../server/audit/verify.ts';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { encodeCursor } from '../../server/database/cursor.ts';
-import { CreditEntry } from '../../server/database/entities/billing.ts';
+import { TrialPack } from '../../server/database/entities/billing.ts';
+import { CreditEntry } from '../../server/database/entities/credit.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { auditListResult } from '../../shared/audit.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -128,11 +129,26 @@ test('two facts in one transaction follow each other, and a rolled-back one leav
 
 test('the database refuses to update, delete and truncate audit entries and credit entries', async () => {
   await db.transaction(async (tx) => {
-    tx.create(CreditEntry, {
+    await tx.insert(TrialPack, {
       id: uuidv7(now),
       accountId,
+      stripeSessionId: 'cs_1',
+      paymentIntent: 'pi_1',
+      state: 'active',
+      redeemedAt: now,
+      expiresAt: now,
+      grantedSeconds: 59_800,
+      remainingSeconds: 59_800,
+      entryCount: 1,
+      version: 1,
+    });
+    await tx.insert(CreditEntry, {
+      id: uuidv7(now),
+      accountId,
+      position: 1,
       kind: 'grant',
       seconds: 59_800,
+      balanceSeconds: 59_800,
       reportKey: `grant:${accountId}`,
       createdAt: now,
     });

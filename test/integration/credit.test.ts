@@ -65,19 +65,16 @@ const apply = (over: Partial<TrialPackFacts> = {}, now = start) =>
 
 const expire = (now: Date) => expireTrialPack({ db, clock: { now: () => now } }, accountId);
 
-/** What the session runtime will report one day. */
+/** Use as it stands in the ledger; how it is reported is tested elsewhere. */
 const use = (seconds: number, reportKey: string) =>
   db.transaction(async (tx) => {
     await tx.execute('select id from account where id = ? for update', [accountId]);
     const pack = await tx.findOneOrFail(TrialPack, { accountId });
     const accepted = pack.state === 'active' ? Math.min(seconds, pack.remainingSeconds) : 0;
     if (accepted === 0) return 0;
-    await enter(
-      tx,
-      { accountId, kind: 'use', seconds: -accepted, reportKey: `${accountId}:${reportKey}` },
-      start,
-    );
-    pack.remainingSeconds -= accepted;
+    const report = { sessionId: 's1', requestedSeconds: seconds, usedAt: start, outcome: 'active' } as const;
+    const entry = { accountId, kind: 'use' as const, seconds: -accepted, ...report };
+    await enter(tx, { ...entry, reportKey: `${accountId}:${reportKey}` }, start);
     return accepted;
   });
 
@@ -285,11 +282,15 @@ test('the job waits for whoever is changing the account, and closes what they le
     const expiring = expire(expiresAt);
     await untilSomebodyWaits();
     await other.query(
-      `insert into credit_entry (id, account_id, kind, seconds, report_key, created_at)
-       values (gen_random_uuid(), $1, 'use', -800, 'meanwhile', $2)`,
+      `insert into credit_entry (id, account_id, position, kind, seconds, balance_seconds, report_key, session_id,
+                                 requested_seconds, used_at, outcome, created_at)
+       values (gen_random_uuid(), $1, 2, 'use', -800, 59000, 'meanwhile', 's1', 800, $2, 'active', $2)`,
       [accountId, start],
     );
-    await other.query('update trial_pack set remaining_seconds = 59000 where account_id = $1', [accountId]);
+    await other.query(
+      'update trial_pack set remaining_seconds = 59000, entry_count = 2 where account_id = $1',
+      [accountId],
+    );
     await other.query('commit');
     expect(await expiring).toBe('expired');
   } finally {
@@ -339,7 +340,9 @@ test('a ledger that does not add up is found', async () => {
     'update trial_pack set remaining_seconds = remaining_seconds - 1 where account_id = $1',
     [accountId],
   );
-  expect(await verifyLedger(db)).toEqual([{ accountId, balance: 59_799, sumOfEntries: 59_800 }]);
+  expect(await verifyLedger(db)).toEqual([
+    { accountId, position: null, balance: 59_799, sumOfEntries: 59_800, held: 0, sumOfReservations: 0 },
+  ]);
   await db.pool.query(
     'update trial_pack set remaining_seconds = remaining_seconds + 1 where account_id = $1',
     [accountId],

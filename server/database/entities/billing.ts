@@ -2,7 +2,6 @@ import { defineEntity, type InferEntity, p } from '@mikro-orm/postgresql';
 import type { SubscriptionStatus } from '../../../shared/billing.ts';
 import type { BillingPeriod, Tier } from '../../../shared/catalog.ts';
 import { Account } from './account.ts';
-import { APPEND_ONLY } from './append-only.ts';
 
 /** What Stripe holds for the account, as last read: one row, kept after the subscription has ended. */
 export const Subscription = defineEntity({
@@ -74,7 +73,14 @@ export const TrialPack = defineEntity({
     expiresAt: p.datetime(3),
     /** Concurrent-seconds; 200 of them for each cent. */
     grantedSeconds: p.integer(),
+    /** The sum of the entries, changed with each of them in one statement. */
     remainingSeconds: p.integer(),
+    /** The sum of the reservations that nobody has closed, those that are over their time included. */
+    heldSeconds: p.integer().default(0),
+    /** The position of the newest entry. */
+    entryCount: p.integer().default(0),
+    /** When a tenth of the grant or less was left for the first time. */
+    nearlyUsedAt: p.datetime(3).nullable(),
     version: p.integer(),
   },
   checks: [
@@ -82,23 +88,7 @@ export const TrialPack = defineEntity({
       name: 'trial_pack_balance',
       expression: 'remaining_seconds >= 0 and remaining_seconds <= granted_seconds',
     },
+    { name: 'trial_pack_held', expression: 'held_seconds >= 0' },
   ],
 });
 export type TrialPack = InferEntity<typeof TrialPack>;
-
-/** The ledger of trial-pack credit: the sum of an account's entries is its balance, always. */
-export const CreditEntry = defineEntity({
-  name: 'CreditEntry',
-  properties: {
-    id: p.uuid().primary(),
-    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
-    kind: p.enum(['grant', 'use', 'expire', 'revoke', 'reinstate']),
-    /** Concurrent-seconds, negative where credit goes. */
-    seconds: p.integer(),
-    /** Names the fact, so that it is entered once. */
-    reportKey: p.text().unique(),
-    createdAt: p.datetime(3),
-  },
-  triggers: [APPEND_ONLY],
-});
-export type CreditEntry = InferEntity<typeof CreditEntry>;
