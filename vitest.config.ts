@@ -11,6 +11,7 @@ export default defineConfig({
     projects: [
       project('unit', ['test/unit/**/*.test.ts']),
       project('integration', ['test/integration/**/*.test.ts'], ['test/support/postgres.setup.ts']),
+      project('convergence', ['test/convergence/**/*.test.ts'], ['test/support/postgres.setup.ts']),
       project('browser', ['test/browser/**/*.test.ts'], ['test/support/postgres.setup.ts']),
     ],
   },

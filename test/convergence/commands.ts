@@ -1,0 +1,128 @@
+import fc from 'fast-check';
+import { BILLING_PERIODS, type BillingPeriod, TIERS, type Tier } from '../../shared/catalog.ts';
+
+type Plan = { tier: Tier; period: BillingPeriod };
+export type Kind = 'subscription' | 'trial_pack';
+export type Card =
+  | 'visa'
+  | 'chargeDeclined'
+  | 'chargeCustomerFail'
+  | 'authenticationRequired'
+  | 'createDispute';
+
+/**
+ * One thing that happens. Numbers that choose among several count round; where there is nothing to choose, or
+ * Stripe refuses, nothing happens.
+ */
+export type Command =
+  // What customers do.
+  | ({ do: 'open_page'; kind: Kind; process: number } & Plan)
+  /** A page that we know nothing of any more is still open: it stands for every old open page. */
+  | ({ do: 'find_old_page'; kind: Kind } & Plan)
+  | { do: 'pay_page'; page: number; card: Card }
+  | { do: 'come_back'; page: number; process: number }
+  | ({ do: 'change_plan' } & Plan)
+  | { do: 'cancel' }
+  | { do: 'keep' }
+  | { do: 'give_card'; card: Card }
+  | { do: 'pay_invoice'; card: Card }
+  | { do: 'dispute'; charge: number }
+  // What the bank, time and we in the Dashboard do.
+  | { do: 'decline_next'; times: number }
+  | { do: 'close_dispute'; dispute: number; outcome: 'won' | 'lost' }
+  | { do: 'refund'; charge: number; part: number }
+  | { do: 'fail_refund'; refund: number }
+  | { do: 'end_subscription' }
+  | ({ do: 'subscribe_in_dashboard' } & Plan)
+  | { do: 'wait'; hours: number }
+  // How Stripe's events arrive.
+  | { do: 'deliver'; picks: number[]; to: number; twice: boolean; work: boolean; background: boolean }
+  | { do: 'drop'; pick: number }
+  /** The queue hands out what is waiting. */
+  | { do: 'work'; process: number; background: boolean }
+  // What goes wrong with us.
+  | { do: 'slow'; process: number; holds: number[] }
+  | { do: 'doom'; process: number; points: number };
+
+const plan = { tier: fc.constantFrom(...TIERS), period: fc.constantFrom(...BILLING_PERIODS) };
+const kind = fc.constantFrom<Kind>('subscription', 'trial_pack');
+const card = fc.oneof(
+  { weight: 6, arbitrary: fc.constant<Card>('visa') },
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom<Card>(
+      'chargeDeclined',
+      'chargeCustomerFail',
+      'authenticationRequired',
+      'createDispute',
+    ),
+  },
+);
+const which = fc.nat({ max: 7 });
+const process = fc.nat({ max: 1 });
+
+type Rest<T> = {
+  [K in Exclude<keyof Extract<Command, { do: T }>, 'do'>]: fc.Arbitrary<Extract<Command, { do: T }>[K]>;
+};
+
+const of = <T extends Command['do']>(name: T, rest: Rest<T>): fc.Arbitrary<Command> =>
+  // Name and rest are of one member of the union, which a record built from both is not seen to be.
+  fc.record({ do: fc.constant(name), ...rest }) as unknown as fc.Arbitrary<Command>;
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 4, arbitrary: of('open_page', { kind, process, ...plan }) },
+  { weight: 2, arbitrary: of('find_old_page', { kind, ...plan }) },
+  { weight: 7, arbitrary: of('pay_page', { page: which, card }) },
+  { weight: 2, arbitrary: of('come_back', { page: which, process }) },
+  { weight: 5, arbitrary: of('change_plan', plan) },
+  { weight: 2, arbitrary: of('cancel', {}) },
+  { weight: 2, arbitrary: of('keep', {}) },
+  { weight: 2, arbitrary: of('give_card', { card }) },
+  { weight: 3, arbitrary: of('pay_invoice', { card }) },
+  { weight: 1, arbitrary: of('dispute', { charge: which }) },
+  { weight: 2, arbitrary: of('decline_next', { times: fc.integer({ min: 1, max: 5 }) }) },
+  {
+    weight: 2,
+    arbitrary: of('close_dispute', { dispute: which, outcome: fc.constantFrom('won', 'lost') }),
+  },
+  { weight: 2, arbitrary: of('refund', { charge: which, part: fc.constantFrom(1, 2, 3) }) },
+  { weight: 1, arbitrary: of('fail_refund', { refund: which }) },
+  { weight: 1, arbitrary: of('end_subscription', {}) },
+  { weight: 2, arbitrary: of('subscribe_in_dashboard', plan) },
+  { weight: 5, arbitrary: of('wait', { hours: fc.constantFrom(1, 24, 24 * 8, 24 * 15, 24 * 32) }) },
+  {
+    weight: 16,
+    arbitrary: of('deliver', {
+      picks: fc.array(which, { minLength: 1, maxLength: 5 }),
+      to: fc.constantFrom(0, 1, 2),
+      twice: fc.boolean(),
+      work: fc.boolean(),
+      background: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: of('drop', { pick: which }) },
+  { weight: 5, arbitrary: of('work', { process, background: fc.boolean() }) },
+  {
+    weight: 5,
+    arbitrary: of('slow', { process, holds: fc.array(fc.nat({ max: 4 }), { minLength: 1, maxLength: 5 }) }),
+  },
+  { weight: 3, arbitrary: of('doom', { process, points: fc.integer({ min: 1, max: 14 }) }) },
+);
+
+/** Most cases begin with a purchase, since little can happen to an account that never bought anything. */
+const purchase = (kind: Kind) =>
+  fc.record(plan).map((chosen): Command[] => [
+    { do: 'open_page', kind, process: 0, ...chosen },
+    { do: 'pay_page', page: 0, card: 'visa' },
+  ]);
+
+export const story: fc.Arbitrary<Command[]> = fc
+  .tuple(
+    fc.oneof(
+      { weight: 3, arbitrary: purchase('subscription') },
+      { weight: 2, arbitrary: purchase('trial_pack') },
+      { weight: 1, arbitrary: fc.constant<Command[]>([]) },
+    ),
+    fc.array(command, { minLength: 1, maxLength: 24, size: 'max' }),
+  )
+  .map(([first, rest]) => [...first, ...rest]);

@@ -1,0 +1,42 @@
+import fc from 'fast-check';
+import { it } from 'vitest';
+import { story } from './commands.ts';
+import { openLane } from './lane.ts';
+import { judge } from './properties.ts';
+import { play } from './story.ts';
+
+const CASES = Number(process.env['CASES'] ?? 1_000);
+const SEED = Number(process.env['SEED'] ?? Date.now() % 2_147_483_647);
+const LANES = 4;
+const MS_PER_CASE = 2_000;
+
+it(
+  `ends in Stripe's own state, told once, over ${CASES} cases`,
+  async () => {
+    console.info(`convergence: ${CASES} cases; run again with CASES=${CASES} SEED=${SEED}`);
+    const begun = performance.now();
+    const results = await Promise.all(
+      Array.from({ length: LANES }, async (_, number) => {
+        const lane = await openLane();
+        try {
+          return await fc.check(
+            fc.asyncProperty(story, async (commands) => await judge(await play(lane, commands))),
+            { numRuns: Math.ceil(CASES / LANES), seed: SEED + number, endOnFailure: false },
+          );
+        } finally {
+          await lane.close();
+        }
+      }),
+    );
+    const seconds = (performance.now() - begun) / 1_000;
+    console.info(`convergence: ${(CASES / seconds).toFixed(1)} cases a second`);
+    for (const { failed, counterexample, errorInstance, seed, counterexamplePath } of results) {
+      if (!failed) continue;
+      const found = JSON.stringify(counterexample?.[0], null, 1).replaceAll(/\n {2,}/g, ' ');
+      throw new Error(`Seed ${seed}, path ${counterexamplePath}, play(lane, ${found})`, {
+        cause: errorInstance,
+      });
+    }
+  },
+  60_000 + CASES * MS_PER_CASE,
+);

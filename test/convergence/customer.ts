@@ -1,0 +1,142 @@
+import type Stripe from 'stripe';
+import { cancelSubscription } from '../../server/sandbox/billing/cancel.ts';
+import { startSubscription } from '../../server/sandbox/billing/start.ts';
+import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
+import { closeDispute, openDispute } from '../../server/sandbox/disputes.ts';
+import { StripeError } from '../../server/sandbox/errors.ts';
+import { createTestPaymentMethod } from '../../server/sandbox/payment-methods.ts';
+import { declineNextPayments } from '../../server/sandbox/payments.ts';
+import {
+  portalCancel,
+  portalChangePlan,
+  portalKeep,
+  portalPayInvoice,
+  portalSetDefaultPaymentMethod,
+} from '../../server/sandbox/portal/actions.ts';
+import { createPortalSession, redeemPortalLink } from '../../server/sandbox/portal/sessions.ts';
+import { liveSubscription } from '../../server/sandbox/portal/view.ts';
+import { createRefund, failRefund } from '../../server/sandbox/refunds.ts';
+import type { World } from '../../server/sandbox/world.ts';
+import { lookupKey } from '../../shared/catalog.ts';
+import type { Command } from './commands.ts';
+import type { Lane } from './lane.ts';
+
+/** Does at Stripe what a customer, a bank or an operator does there. What Stripe refuses does not happen. */
+export function happen(lane: Lane, customer: string, pages: readonly string[], command: Command): void {
+  const { world } = lane.sandbox;
+  try {
+    world.atomically(() => act(lane, world, customer, pages, command));
+  } catch (error) {
+    if (!(error instanceof StripeError)) throw error;
+  }
+}
+
+function act(
+  { setUp }: Lane,
+  world: World,
+  customer: string,
+  pages: readonly string[],
+  command: Command,
+): void {
+  const priceOf = (plan: { tier: Parameters<typeof lookupKey>[0]; period: 'monthly' | 'annual' }) =>
+    setUp.prices.get(lookupKey(plan.tier, plan.period)) ?? '';
+  const visit = () => {
+    const link = { customer, configuration: setUp.portalConfigurationId, returnUrl: null };
+    const { url } = createPortalSession(world, { ...link, locale: null, flow: null });
+    return redeemPortalLink(world, url.split('/').at(-1) ?? '').visit;
+  };
+  switch (command.do) {
+    case 'pay_page': {
+      const page = pick(pages, command.page);
+      if (page) payCheckoutSession(world, page, { paymentMethod: `pm_card_${command.card}`, email: null });
+      return;
+    }
+    case 'change_plan':
+      portalChangePlan(world, visit(), priceOf(command));
+      return;
+    case 'cancel':
+      portalCancel(world, visit());
+      return;
+    case 'keep':
+      portalKeep(world, visit());
+      return;
+    case 'give_card':
+      portalSetDefaultPaymentMethod(world, visit(), `pm_card_${command.card}`);
+      return;
+    case 'pay_invoice': {
+      const open = world.ofCustomer('invoice', customer).findLast(({ status }) => status === 'open');
+      if (open) portalPayInvoice(world, visit(), open.id, `pm_card_${command.card}`);
+      return;
+    }
+    case 'decline_next':
+      declineNextPayments(world, customer, 'insufficient_funds', command.times);
+      return;
+    case 'dispute': {
+      const charge = pick(paidCharges(world, customer), command.charge);
+      if (charge) openDispute(world, charge.id);
+      return;
+    }
+    case 'close_dispute': {
+      const open = disputesOf(world, customer).filter(({ status }) => status === 'needs_response');
+      const dispute = pick(open, command.dispute);
+      if (dispute) closeDispute(world, dispute.id, command.outcome);
+      return;
+    }
+    case 'refund': {
+      const charge = pick(paidCharges(world, customer), command.charge);
+      if (!charge) return;
+      const left = charge.amount - charge.amount_refunded;
+      createRefund(world, { charge: charge.id, amount: Math.ceil(left / command.part) });
+      return;
+    }
+    case 'fail_refund': {
+      const refund = pick(refundsOf(world, customer), command.refund);
+      // What we refund ourselves is to stay refunded: who fails it leaves a person to look after it.
+      if (refund && refund.reason !== 'duplicate') failRefund(world, refund.id);
+      return;
+    }
+    case 'end_subscription': {
+      const live = liveSubscription(world, customer);
+      if (live) cancelSubscription(world, live.id, { prorate: false, invoiceNow: false, details: {} });
+      return;
+    }
+    case 'subscribe_in_dashboard': {
+      const card = createTestPaymentMethod(world, { pmAlias: 'pm_card_visa' });
+      portalSetDefaultPaymentMethod(world, visit(), card.id);
+      startSubscription(world, {
+        customer,
+        items: [{ price: world.get('price', priceOf(command)), quantity: 1, metadata: {} }],
+        once: [],
+        trialEnd: null,
+        billingCycleAnchor: null,
+        prorate: true,
+        paymentBehavior: 'allow_incomplete',
+        offSession: true,
+        paidBy: null,
+        fields: {},
+      });
+      return;
+    }
+    default:
+      throw new Error(`${command.do} does not happen at Stripe`);
+  }
+}
+
+/** One of several, counting round. */
+export function pick<T>(several: readonly T[], number: number): T | undefined {
+  return several[number % Math.max(1, several.length)];
+}
+
+export function paidCharges(world: World, customer: string): readonly Stripe.Charge[] {
+  return world.ofCustomer('charge', customer).filter(({ paid }) => paid);
+}
+
+export function refundsOf(world: World, customer: string): readonly Stripe.Refund[] {
+  const charges = new Set<unknown>(paidCharges(world, customer).map(({ id }) => id));
+  return [...world.newestFirst('refund')].filter(({ charge }) => charges.has(charge));
+}
+
+export function disputesOf(world: World, customer: string): readonly Stripe.Dispute[] {
+  const charges = new Set<unknown>(paidCharges(world, customer).map(({ id }) => id));
+  return [...world.newestFirst('dispute')].filter(({ charge }) => charges.has(charge));
+}

@@ -1,0 +1,275 @@
+import type Stripe from 'stripe';
+import { expect } from 'vitest';
+import { verifyChain } from '../../server/audit/verify.ts';
+import { Account } from '../../server/database/entities/account.ts';
+import { CheckoutAttempt, Subscription, TrialPack } from '../../server/database/entities/billing.ts';
+import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
+import { paidCharges, refundsOf } from './customer.ts';
+import { type Expected, endedByUs, expectedPack, expectedRow, isLive, packsPaid } from './oracle.ts';
+import type { Ending } from './story.ts';
+
+/** Throws unless everything that has to hold once all has come to rest does hold. */
+export async function judge(ending: Ending): Promise<void> {
+  const { lane, accountId, customer } = ending;
+  const [process] = lane.processes;
+  if (!process) throw new Error('a lane has two processes');
+  const { db } = process;
+  expect(await verifyChain(db, accountId), 'the audit chain is whole').toBeNull();
+  if (customer === null) return;
+  const em = db.orm.em.fork();
+  const log = await em.find(AuditEntry, { accountId }, { orderBy: { position: 'asc' } });
+  const mails = await em.find(Email, { accountId });
+  const row = await em.findOne(Subscription, { accountId });
+  const pack = await em.findOne(TrialPack, { accountId });
+  const attempts = await em.find(CheckoutAttempt, { accountId });
+  const account = await em.findOneOrFail(Account, accountId);
+
+  rowIsProjection(ending, customer, row);
+  logTellsTheChanges(ending, log, row);
+  mailsFollowTheLog(log, mails);
+  await eventsAreDone(ending);
+  receiptsArePaidInvoices(ending, customer, log, mails);
+  moneyIsSafe(ending, customer, pack, log, mails);
+  sessionsAreExclusive(ending, customer, attempts);
+  expect(account.stripeCustomerId, 'one customer').toBe(customer);
+  expect([...lane.sandbox.world.newestFirst('customer')].length, 'one customer').toBe(1);
+  packIsProjection(ending, customer, pack);
+  const { rows } = await db.pool.query<{ sum: number }>(
+    'select coalesce(sum(seconds), 0)::float8 as sum from credit_entry where account_id = $1',
+    [accountId],
+  );
+  expect(rows[0]?.sum, 'the ledger adds up to the balance').toBe(pack?.remainingSeconds ?? 0);
+
+  async function eventsAreDone({ dropped }: Ending): Promise<void> {
+    const events = await em.find(StripeEvent, { customerId: customer }, { exclude: ['raw'] });
+    const states = new Set(events.map(({ state, error }) => `${state} ${error ?? ''}`.trim()));
+    expect(
+      [...states].filter((state) => state !== 'done'),
+      'every event was carried out',
+    ).toEqual([]);
+    const arrived = new Set(events.map(({ id }) => id));
+    expect(
+      dropped.filter(({ id }) => arrived.has(id)),
+      'dropped means dropped',
+    ).toEqual([]);
+  }
+}
+
+function rowIsProjection({ lane }: Ending, customer: string, row: Subscription | null): void {
+  const ours = row && shown(row);
+  expect(ours, 'our row is the projection of what Stripe holds').toEqual(
+    expectedRow(lane.sandbox.world, customer),
+  );
+}
+
+function shown(row: Subscription): Expected {
+  const { stripeSubscriptionId, tier, pendingTier = null, status, billingPeriod, entitled } = row;
+  return {
+    stripeSubscriptionId,
+    tier,
+    pendingTier,
+    status,
+    billingPeriod,
+    currentPeriodStart: row.currentPeriodStart.toISOString(),
+    currentPeriodEnd: row.currentPeriodEnd.toISOString(),
+    cancelAtPeriodEnd: row.cancelAtPeriodEnd,
+    entitled,
+  };
+}
+
+function logTellsTheChanges({ history }: Ending, log: readonly AuditEntry[], row: Subscription | null): void {
+  expect(log.map(({ position }) => position)).toEqual(log.map((_, index) => index + 1));
+  const steps = (action: string) =>
+    log.filter((entry) => entry.action === action).map(({ payload }) => [payload['from'], payload['to']]);
+
+  const tiers = steps('subscription.tier_changed');
+  expect(chained(tiers, null), 'each tier follows on the one before').toEqual([]);
+  const granted = row?.entitled ? row.tier : null;
+  expect(tiers.at(-1)?.[1] ?? null, 'the log ends with the tier that holds').toBe(granted);
+  const granting = history.map((state) => (state.entitled ? state.tier : null));
+  expect(
+    isSubsequence(
+      tiers.map(([, to]) => to),
+      granting,
+    ),
+    'Stripe went through these tiers',
+  ).toBe(true);
+
+  const statuses = steps('subscription.status_changed');
+  expect(chained(statuses, null), 'each status follows on the one before').toEqual([]);
+  expect(statuses.at(-1)?.[1] ?? null, 'the log ends with the status that holds').toBe(row?.status ?? null);
+  const passed = history.map(({ status }) => status);
+  expect(
+    isSubsequence(
+      statuses.map(([, to]) => to),
+      passed,
+    ),
+    'Stripe went through these statuses',
+  ).toBe(true);
+
+  const periods = steps('subscription.billing_period_changed');
+  expect(chained(periods, periods[0]?.[0] ?? null), 'each period follows on the one before').toEqual([]);
+
+  const plans = log.filter(({ action }) => /cancel_(un)?scheduled$/.test(action)).map(({ action }) => action);
+  for (const [index, action] of plans.entries())
+    if (action === 'subscription.cancel_unscheduled')
+      expect(plans[index - 1], 'only what was scheduled is undone').toBe('subscription.cancel_scheduled');
+}
+
+/** The steps that do not begin where the one before ended, or lead nowhere. */
+function chained(steps: readonly unknown[][], first: unknown): unknown[] {
+  return steps.filter(
+    ([from, to], index) => from !== (index === 0 ? first : steps[index - 1]?.[1]) || from === to,
+  );
+}
+
+function isSubsequence(wanted: readonly unknown[], all: readonly unknown[]): boolean {
+  let at = 0;
+  for (const one of all) if (at < wanted.length && one === wanted[at]) at += 1;
+  return at === wanted.length;
+}
+
+function mailsFollowTheLog(log: readonly AuditEntry[], mails: readonly Email[]): void {
+  const statuses = log
+    .filter(({ action }) => action === 'subscription.status_changed')
+    .map(({ payload }) => [String(payload['from']), String(payload['to'])] as const);
+  const count = (template: string) => mails.filter((mail) => mail.template === template).length;
+  const ended = statuses.filter(([from, to]) => isLive(from) && !isLive(to));
+  const started = statuses.filter(([from, to]) => !isLive(from) && isLive(to));
+  expect(count('subscription_ended'), 'one mail for each end').toBe(ended.length);
+  expect(count('subscription_started'), 'one mail for each beginning').toBe(started.length);
+  for (const [action, template] of [
+    ['subscription.duplicate_canceled', 'subscription'],
+    ['trial_pack.duplicate_refunded', 'trial_pack'],
+  ]) {
+    const told = mails.filter(
+      ({ template: name, data }) =>
+        name === 'duplicate_purchase_refunded' && Object(data).purchase === template,
+    );
+    expect(told.length, `one mail for each ${action}`).toBe(
+      log.filter((entry) => entry.action === action).length,
+    );
+  }
+  const dunned = log.filter(({ action }) => action === 'invoice.payment_failed').length;
+  expect(count('payment_failed'), 'one mail for each failed attempt').toBe(dunned);
+}
+
+function receiptsArePaidInvoices(
+  { lane, dropped }: Ending,
+  customer: string,
+  log: readonly AuditEntry[],
+  mails: readonly Email[],
+): void {
+  const missed = new Set(
+    dropped.filter(({ type }) => type === 'invoice.paid').map(({ body }) => JSON.parse(body).data.object.id),
+  );
+  const paid = lane.sandbox.world
+    .ofCustomer('invoice', customer)
+    .filter(({ id, status }) => status === 'paid' && !missed.has(id));
+  const known = (key: string) => !missed.has(key.slice('paid:'.length));
+  const receipts = mails
+    .filter(({ template }) => template === 'payment_receipt')
+    .map((mail) => mail.naturalKey);
+  const due = paid.filter(({ amount_paid }) => amount_paid > 0).map(({ id }) => `paid:${id}`);
+  expect(receipts.filter(known).sort(), 'a receipt for each paid invoice').toEqual(due.sort());
+  const entries = log.filter(({ action }) => action === 'invoice.paid').map(({ dedupeKey }) => dedupeKey);
+  expect(entries.filter(known).sort(), 'an entry for each paid invoice').toEqual(
+    paid.map(({ id }) => `paid:${id}`).sort(),
+  );
+}
+
+function moneyIsSafe(
+  { lane }: Ending,
+  customer: string,
+  pack: TrialPack | null,
+  log: readonly AuditEntry[],
+  mails: readonly Email[],
+): void {
+  const { world } = lane.sandbox;
+  const subscriptions = world.ofCustomer('subscription', customer);
+  expect(
+    subscriptions.filter(({ status }) => isLive(status)).length,
+    'at most one subscription lives',
+  ).toBeLessThanOrEqual(1);
+
+  const surplus = new Set<string>();
+  const ended = subscriptions.filter(endedByUs);
+  for (const one of ended) {
+    const charge = chargeOfInvoice(lane, one);
+    if (charge) surplus.add(charge.id);
+  }
+  const extra = packsPaid(world, customer).filter(({ id }) => id !== pack?.stripeSessionId);
+  for (const session of extra) {
+    const intent = world.get('payment_intent', String(session.payment_intent));
+    surplus.add(String(intent.latest_charge));
+  }
+  for (const charge of paidCharges(world, customer)) {
+    const ours = refundsOf(world, customer).filter(
+      (refund) => refund.charge === charge.id && refund.reason === 'duplicate',
+    );
+    if (surplus.has(charge.id)) {
+      // What the bank has taken back already cannot be given back as well.
+      if (!charge.disputed) expect(charge.amount_refunded, 'surplus is given back').toBe(charge.amount);
+      expect(ours.length, 'surplus is given back once').toBeLessThanOrEqual(1);
+    } else expect(ours, 'nothing else is given back').toEqual([]);
+  }
+  const entries = (action: string) => log.filter((entry) => entry.action === action).length;
+  expect(entries('subscription.duplicate_canceled')).toBe(ended.length);
+  expect(entries('trial_pack.duplicate_refunded')).toBe(extra.length);
+  expect(mails.filter(({ template }) => template === 'duplicate_purchase_refunded').length).toBe(
+    ended.length + extra.length,
+  );
+}
+
+function chargeOfInvoice(
+  { sandbox: { world } }: Ending['lane'],
+  { latest_invoice, customer }: Stripe.Subscription,
+) {
+  const payment = world
+    .ofCustomer('invoice', String(customer))
+    .filter(({ id }) => id === latest_invoice)
+    .flatMap(({ id }) => [...world.newestFirst('invoice_payment')].filter(({ invoice }) => invoice === id))
+    .find(({ status }) => status === 'paid');
+  const intent = payment?.payment.payment_intent;
+  if (typeof intent !== 'string') return null;
+  return world.get('charge', String(world.get('payment_intent', intent).latest_charge));
+}
+
+function sessionsAreExclusive(
+  { lane, oldPages }: Ending,
+  customer: string,
+  attempts: readonly CheckoutAttempt[],
+): void {
+  const { world } = lane.sandbox;
+  const sessions = world.ofCustomer('checkout.session', customer).filter(({ id }) => !oldPages.has(id));
+  for (const kind of ['subscription', 'trial_pack']) {
+    const open = sessions.filter(
+      ({ status, metadata }) => status === 'open' && metadata?.['driftstack_kind'] === kind,
+    );
+    expect(open.length, `at most one payable session for a ${kind}`).toBeLessThanOrEqual(1);
+  }
+  for (const { stripeSessionId, state } of attempts) {
+    if (!stripeSessionId) continue;
+    const { status } = world.get('checkout.session', stripeSessionId);
+    expect(STATES[status ?? ''], `the attempt of a session that is ${status}`).toContain(state);
+  }
+}
+
+/** What an attempt may say of a session, by the session's own status. */
+const STATES: Readonly<Record<string, readonly string[]>> = {
+  open: ['open', 'closing'],
+  complete: ['completed'],
+  expired: ['expired'],
+};
+
+function packIsProjection({ lane }: Ending, customer: string, pack: TrialPack | null): void {
+  const { world } = lane.sandbox;
+  const paid = packsPaid(world, customer);
+  const session = paid.find(({ id }) => id === pack?.stripeSessionId);
+  expect(pack !== null, 'a pack is granted if and only if one was paid').toBe(paid.length > 0);
+  if (!pack) return;
+  expect(session, 'the pack was paid').toBeDefined();
+  if (!session) return;
+  const { state, remainingSeconds } = pack;
+  expect({ state, remainingSeconds }).toEqual(expectedPack(world, session, lane.time.ms));
+}

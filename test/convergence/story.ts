@@ -1,0 +1,255 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { startCheckout } from '../../server/billing/checkout.ts';
+import type { BillingDeps } from '../../server/billing/deps.ts';
+import { parseAllowlist } from '../../server/billing/redirects.ts';
+import { buildSessionParams } from '../../server/billing/session-params.ts';
+import { startTrialPack } from '../../server/billing/trial-pack.ts';
+import { expireTrialPack } from '../../server/credit/expire.ts';
+import { Account } from '../../server/database/entities/account.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
+import { takeIn } from '../../server/stripe/intake.ts';
+import { synchronise } from '../../server/stripe/synchronise.ts';
+import { processEvents } from '../../server/stripe/worker.ts';
+import { lookupKey, TRIAL_PACK } from '../../shared/catalog.ts';
+import { ProblemError } from '../../shared/errors.ts';
+import { sign, WEBHOOK_SECRET } from '../support/stripe.ts';
+import type { Command } from './commands.ts';
+import { happen, pick } from './customer.ts';
+import type { Lane } from './lane.ts';
+import { type Expected, expectedRow } from './oracle.ts';
+import { gates, Killed, type Life, startLife } from './process.ts';
+
+type Told = { id: string; type: string; body: string };
+
+/** Everything that was seen on the way, for the properties to judge. */
+export type Ending = {
+  readonly lane: Lane;
+  readonly accountId: string;
+  /** Null when the account never got as far as having one. */
+  readonly customer: string | null;
+  /** What Stripe said at each moment, in order, each state once until it changed. */
+  readonly history: readonly Expected[];
+  /** Events that Stripe told and that never arrived. */
+  readonly dropped: readonly Told[];
+  /** Sessions that we did not open ourselves. */
+  readonly oldPages: ReadonlySet<string>;
+};
+
+const REDIRECTS = {
+  redirects: parseAllowlist(['https://your.app']),
+  defaults: {
+    checkoutSuccessUrl: 'https://your.app/success',
+    checkoutCancelUrl: 'https://your.app/cancel',
+    portalReturnUrl: null,
+  },
+};
+const QUIET = { info: () => {}, warn: () => {}, error: () => {} };
+/** Our own cancellations and refunds are told as well, and theirs in turn: it ends after two or three rounds. */
+const MOST_ROUNDS = 12;
+
+/** Plays a case to its end, and then brings everything to rest. */
+export async function play(lane: Lane, commands: readonly Command[]): Promise<Ending> {
+  const { world } = lane.sandbox;
+  const waiting: Told[] = [];
+  const dropped: Told[] = [];
+  const history: Expected[] = [];
+  const stored = new Set<string>();
+  const pages: string[] = [];
+  const oldPages = new Set<string>();
+  const running = new Set<Promise<void>>();
+  const faults: unknown[] = [];
+  const held = gates();
+  let customer: string | null = null;
+
+  const accountId = await lane.begin((event) => {
+    waiting.push(event);
+    const now = customer === null ? null : expectedRow(world, customer);
+    if (now !== null && JSON.stringify(now) !== JSON.stringify(history.at(-1))) history.push(now);
+  });
+  const lives = lane.processes.map((real) => startLife(real, held));
+  const lifeOf = (number: number): { life: Life; deps: BillingDeps } => {
+    const at = number % lives.length;
+    const real = lane.processes[at];
+    if (!real) throw new Error('a lane has two processes');
+    let life = lives[at];
+    // A process that died is started again, with nothing of what it had in memory.
+    if (!life || life.isDead()) life = lives[at] = startLife(real, held);
+    const clock = { now: () => new Date(lane.time.ms) };
+    return { life, deps: { db: life.db, gateway: life.gateway, clock, log: QUIET, ...REDIRECTS } };
+  };
+
+  /** Runs something of ours; being killed, and refusing, are no faults. */
+  const start = (work: () => Promise<void>): Promise<void> => {
+    const task = work().catch((error: unknown) => {
+      if (!(error instanceof Killed || error instanceof ProblemError)) faults.push(error);
+    });
+    running.add(task);
+    void task.then(() => running.delete(task));
+    return task;
+  };
+  const finish = async (task: Promise<unknown>): Promise<void> => {
+    let done = false;
+    const end = task.then(() => {
+      done = true;
+    });
+    while (!done) {
+      await Promise.race([end, delay(3)]);
+      if (!done) held.hurry();
+    }
+  };
+  const run = async (background: boolean, work: () => Promise<void>): Promise<void> => {
+    const task = start(work);
+    if (background) await Promise.race([task, delay(1)]);
+    else await finish(task);
+  };
+
+  const learnCustomer = async (): Promise<void> => {
+    if (customer !== null) return;
+    const account = await lane.processes[0]?.db.orm.em.fork().findOneOrFail(Account, accountId);
+    customer = account?.stripeCustomerId ?? null;
+  };
+  const openPage = async (command: Extract<Command, { do: 'open_page' }>): Promise<void> => {
+    const { deps } = lifeOf(command.process);
+    const call = { accountId, keyId: accountId, requestId: 'req_convergence', idempotencyKey: null };
+    const minted =
+      command.kind === 'trial_pack'
+        ? await startTrialPack(deps, call, {})
+        : await startCheckout(deps, call, { tier: command.tier, billing_period: command.period });
+    pages.push(minted.value.checkout_session_id);
+  };
+  const findOldPage = async (command: Extract<Command, { do: 'find_old_page' }>): Promise<void> => {
+    const sdk = lane.processes[0]?.gateway.sdk;
+    if (customer === null || !sdk) return;
+    const key =
+      command.kind === 'trial_pack' ? TRIAL_PACK.lookupKey : lookupKey(command.tier, command.period);
+    const params = buildSessionParams({
+      kind: command.kind,
+      accountId,
+      attemptId: uuidv7(new Date()),
+      customer,
+      price: lane.setUp.prices.get(key) ?? '',
+      successUrl: 'https://your.app/success',
+      cancelUrl: 'https://your.app/cancel',
+      expiresAt: new Date(lane.time.ms + 23 * 3_600_000),
+    });
+    const { id } = await sdk.checkout.sessions.create(params);
+    pages.push(id);
+    oldPages.add(id);
+  };
+  const arrive = async (to: number, event: Told): Promise<void> => {
+    const { deps } = lifeOf(to);
+    try {
+      const rawBody = Buffer.from(event.body);
+      const signature = sign(event.body, deps.clock.now());
+      await takeIn({ ...deps, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
+      stored.add(event.id);
+    } catch (error) {
+      // Not acknowledged, so Stripe delivers it again.
+      waiting.push(event);
+      throw error;
+    }
+  };
+  const work = async (number: number, ids: readonly string[]): Promise<void> => {
+    await processEvents(lifeOf(number).deps, ids);
+  };
+  const deliver = async (command: Extract<Command, { do: 'deliver' }>): Promise<void> => {
+    const events = command.picks.flatMap((number) => {
+      const event = pick(waiting, number);
+      if (event) waiting.splice(waiting.indexOf(event), 1);
+      return event ?? [];
+    });
+    if (command.twice) waiting.push(...events.slice(0, 1));
+    const targets = command.to === 2 ? [0, 1] : [command.to];
+    const results = await Promise.allSettled(
+      targets.map(async (to) => {
+        for (const event of events) await arrive(to, event);
+        if (command.work) await work(to, ids(events));
+      }),
+    );
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  };
+  const letTimePass = (hours: number): void => {
+    // A day at a time, so that what happens on the way happens at its hour.
+    for (let left = hours; left > 0; left -= 24) {
+      lane.time.ms += Math.min(24, left) * 3_600_000;
+      world.runUntil(world.now(), null);
+    }
+  };
+
+  const step = async (command: Command): Promise<void> => {
+    switch (command.do) {
+      case 'open_page':
+        return await run(false, () => openPage(command));
+      case 'find_old_page':
+        return await findOldPage(command);
+      case 'come_back': {
+        const page = pick(pages, command.page);
+        if (page === undefined) return;
+        const cause = { kind: 'checkout_session', sessionId: page } as const;
+        return await run(
+          false,
+          async () => void (await synchronise(lifeOf(command.process).deps, accountId, cause)),
+        );
+      }
+      case 'deliver':
+        return await run(command.background, () => deliver(command));
+      case 'drop': {
+        const event = pick(waiting, command.pick);
+        if (!event) return;
+        waiting.splice(waiting.indexOf(event), 1);
+        if (!stored.has(event.id)) dropped.push(event);
+        return;
+      }
+      case 'work':
+        return await run(command.background, () => work(command.process, [...stored]));
+      case 'slow':
+        return lifeOf(command.process).life.slow(command.holds);
+      case 'doom':
+        return lifeOf(command.process).life.doom(command.points);
+      case 'wait':
+        return letTimePass(command.hours);
+      default:
+        if (customer !== null) happen(lane, customer, pages, command);
+    }
+  };
+
+  /** Everything that was not dropped arrives and is processed, by processes that live and answer at once. */
+  const settle = async (): Promise<void> => {
+    await finish(Promise.all(running));
+    for (const [at, real] of lane.processes.entries()) lives[at] = startLife(real, held);
+    for (let round = 0; round < MOST_ROUNDS; round++) {
+      const events = waiting.splice(0).reverse();
+      for (const event of events) await arrive(round, event);
+      const pending = await unfinished(lane, customer);
+      if (events.length === 0 && pending.length === 0) return;
+      const failures = await processEvents(lifeOf(round).deps, pending);
+      if (failures.size > 0 && round > 2) throw new Error(`still failing: ${[...failures].join('; ')}`);
+    }
+    throw new Error('it does not come to rest');
+  };
+
+  for (const command of commands) {
+    held.step();
+    await step(command);
+    await learnCustomer();
+  }
+  await learnCustomer();
+  await settle();
+  if (dropped.length > 0) {
+    await synchronise(lifeOf(0).deps, accountId, { kind: 'reconcile', by: 'convergence' });
+    await settle();
+  }
+  for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
+  if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
+  return { lane, accountId, customer, history, dropped, oldPages };
+}
+
+const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);
+
+async function unfinished({ processes }: Lane, customer: string | null): Promise<string[]> {
+  const { rows } = (await processes[0]?.db.pool.query<{ id: string }>(
+    `select id from stripe_event where state = 'received' and ($1::text is null or customer_id = $1 or customer_id is null)`,
+    [customer],
+  )) ?? { rows: [] };
+  return rows.map(({ id }) => id);
+}
