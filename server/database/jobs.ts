@@ -1,6 +1,8 @@
 import { type Db, fromKysely, type JobResult, PgBoss, systemClock } from 'pg-boss';
 import type { Tx } from './connection.ts';
 import { JOBS_SCHEMA, type Jobs, type QueueName } from './queues.ts';
+import type { Series } from './recurring.ts';
+import { type Orphan, REFRESH_SECONDS, takeOver } from './take-over.ts';
 
 /**
  * Adds a job inside the caller's transaction: it exists if and only if the transaction commits, and waiting
@@ -59,6 +61,7 @@ export async function work<Q extends QueueName>(
     pollingIntervalSeconds: 1,
     // NOTIFY tells of new jobs only. Retries and jobs that were to wait are found by looking.
     notifyPollingIntervalSeconds: 2,
+    heartbeatRefreshSeconds: REFRESH_SECONDS,
   } as const;
   await boss.work<Jobs[Q], unknown, typeof options>(queue, options, async (jobs) => {
     const outcomes = await handler(
@@ -72,6 +75,56 @@ export async function work<Q extends QueueName>(
     );
     return outcomes.map(toResult);
   });
+  crewOf(boss).finish.set(queue, async (orphans, signal) => {
+    for (let start = 0; start < orphans.length && !signal.aborted; start += batchSize) {
+      const batch = orphans.slice(start, start + batchSize);
+      // What was enqueued for this queue is its payload. Whether it was the last try is for the queue to say.
+      const data = (orphan: Orphan) => orphan.data as Jobs[Q];
+      await handler(
+        batch.map((job) => ({
+          id: job.id,
+          data: data(job),
+          attempt: job.tries + 1,
+          isLastAttempt: false,
+          signal,
+        })),
+      );
+    }
+  });
+}
+
+/** What finishes the jobs of a worker that was killed, by queue. */
+type Crew = {
+  readonly finish: Map<string, (orphans: readonly Orphan[], signal: AbortSignal) => Promise<void>>;
+  readonly series: Series;
+};
+const crews = new WeakMap<PgBoss, Crew>();
+
+function crewOf(boss: PgBoss): Crew {
+  const crew = crews.get(boss);
+  if (!crew) throw new Error('Workers are started on what startBoss has returned, and before it is stopped');
+  return crew;
+}
+
+function gatherCrew(boss: PgBoss, log: JobLog): void {
+  const finish: Crew['finish'] = new Map();
+  const series = takeOver(
+    boss,
+    () => [...finish.keys()],
+    async (orphans, signal) => {
+      log.warn({ jobs: orphans.length }, 'finishing the jobs of a worker that has gone silent');
+      await Promise.all(
+        [...finish].map(([queue, run]) =>
+          run(
+            orphans.filter((orphan) => orphan.queue === queue),
+            signal,
+          ),
+        ),
+      );
+    },
+    (error) => log.error({ err: error }, 'jobs of a silent worker could not be finished'),
+  );
+  crews.set(boss, { finish, series });
 }
 
 function toResult(outcome: JobOutcome): JobResult {
@@ -120,15 +173,20 @@ export async function startBoss({ url, poolMax, applicationName, log }: BossOpti
   boss.on('error', (error) => log.error({ err: error }, 'job queue error'));
   boss.on('warning', (warning) => log.warn({ warning }, 'job queue warning'));
   try {
-    return await boss.start();
+    await boss.start();
   } catch (error) {
     await boss.stop({ graceful: false });
     throw error;
   }
+  gatherCrew(boss, log);
+  return boss;
 }
 
 /** Takes no more jobs, waits for those under way, gives back what is left at the deadline, and disconnects. */
 export async function stopBoss(boss: PgBoss, timeoutMs = 8_000): Promise<void> {
+  const crew = crews.get(boss);
+  crews.delete(boss);
+  await crew?.series.close();
   await boss.stop({ graceful: true, timeout: timeoutMs });
 }
 
