@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Pool } from 'pg';
 import { z } from 'zod';
@@ -29,8 +29,7 @@ where k.hash = $1 and k.revoked_at is null`,
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const key = (request.headers.authorization ?? '').slice('Bearer '.length);
-  const hash = createHash('sha256').update(key).digest();
-  const { rows } = await pool.query({ ...READ, values: [hash] });
+  const { rows } = await pool.query({ ...READ, values: [hash('sha256', key, 'buffer')] });
   const row = rows[0];
   if (!row) {
     response.writeHead(401, { 'content-length': 0 }).end();
