@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import type { Scope } from '../../shared/scopes.ts';
@@ -13,7 +13,7 @@ const SHOWN_CHARACTERS = KEY_START.length + 4;
 
 /** SHA-256 of the whole text of a key: all that is kept of it, and how it is found again. */
 export function hashKey(key: string): Buffer {
-  return createHash('sha256').update(key).digest();
+  return hash('sha256', key, 'buffer');
 }
 
 export type NewKey = {
