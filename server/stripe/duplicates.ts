@@ -18,10 +18,8 @@ export function isMarked(subscription: Stripe.Subscription): boolean {
  * each under a key of its own: as long as the end is missing the next pass does all of it again, to no effect.
  */
 export async function endDuplicate(stripe: StripeCalls, subscription: Stripe.Subscription): Promise<void> {
-  const invoice = idOf(subscription.latest_invoice);
-  for (const payment of invoice === null ? [] : await stripe.listInvoicePayments(invoice)) {
-    const paymentIntent = idOf(payment.payment.payment_intent);
-    if (paymentIntent !== null) await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
+  for (const paymentIntent of await paymentsOf(stripe, idOf(subscription.latest_invoice))) {
+    await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
   }
   await stripe.cancelSubscription(subscription.id, MARK, `safety_cancel:${subscription.id}`);
 }
@@ -41,26 +39,39 @@ export async function effectsOfDuplicates(
   for (const { id, latest_invoice, currency } of ended) {
     const key = keyOf(id);
     if (known.has(key)) continue;
-    const invoiceId = idOf(latest_invoice);
-    const paidCents = (invoiceId === null ? null : await stripe.readInvoice(invoiceId))?.amount_paid ?? 0;
-    const amountCents = paidCents === 0 ? null : paidCents;
+    const refundedCents = await refundedCentsOf(stripe, idOf(latest_invoice));
     effects.push(
       {
         kind: 'audit',
         key,
         action: 'subscription.duplicate_canceled',
         target: id,
-        payload: { refunded_cents: paidCents, currency, ...source },
+        payload: { refunded_cents: refundedCents, currency, ...source },
       },
       {
         kind: 'mail',
         key,
         template: 'duplicate_purchase_refunded',
-        data: { purchase: 'subscription', amountCents, currency },
+        data: { purchase: 'subscription', amountCents: refundedCents || null, currency },
       },
     );
   }
   return effects;
+}
+
+/** Read from the payments themselves: the bank may have been quicker than our refund. */
+async function refundedCentsOf(stripe: StripeCalls, invoice: string | null): Promise<number> {
+  let cents = 0;
+  for (const paymentIntent of await paymentsOf(stripe, invoice)) {
+    const charge = (await stripe.readPaymentIntent(paymentIntent))?.latest_charge;
+    cents += typeof charge === 'object' ? (charge?.amount_refunded ?? 0) : 0;
+  }
+  return cents;
+}
+
+async function paymentsOf(stripe: StripeCalls, invoice: string | null): Promise<string[]> {
+  const payments = invoice === null ? [] : await stripe.listInvoicePayments(invoice);
+  return payments.flatMap(({ payment }) => idOf(payment.payment_intent) ?? []);
 }
 
 const keyOf = (subscriptionId: string) => `duplicate:${subscriptionId}`;

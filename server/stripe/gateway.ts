@@ -16,6 +16,8 @@ const CALL_MS = 18_000;
 const REMEMBERED_MS = 5 * 60_000;
 const PAGE = 100;
 
+export type Refunded = 'refunded' | 'nothing_left' | 'charged_back';
+
 export type StripeCalls = ReturnType<typeof callsTo>;
 
 export type StripeGateway = StripeCalls & {
@@ -262,17 +264,23 @@ function callsTo(stripe: Stripe, terms: Terms) {
       return list.data;
     },
 
-    /** Refunds all that is left of a payment; null when nothing is left. The same key never refunds twice. */
-    refund: async (paymentIntent: string, idempotencyKey: string): Promise<Stripe.Refund | null> => {
+    /**
+     * Refunds all that is left of a payment; the same key never refunds twice. What the customer's bank has taken
+     * back is no longer ours to give, and stays `charged_back`.
+     */
+    refund: async (paymentIntent: string, idempotencyKey: string): Promise<Refunded> => {
       try {
-        return await call<Stripe.Refund>('refund', (options) =>
+        await call<Stripe.Refund>('refund', (options) =>
           stripe.refunds.create(
             { payment_intent: paymentIntent, reason: 'duplicate' },
             { ...options, idempotencyKey },
           ),
         );
+        return 'refunded';
       } catch (error) {
-        if (stripeCode(error) === 'charge_already_refunded') return null;
+        const code = stripeCode(error);
+        if (code === 'charge_already_refunded') return 'nothing_left';
+        if (code === 'charge_disputed') return 'charged_back';
         throw error;
       }
     },

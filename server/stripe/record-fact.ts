@@ -105,8 +105,10 @@ async function recordPack(context: Recording, facts: TrialPackFacts, source: Sou
   const outcome = await applyTrialPack(tx, { accountId: account.id, facts, cause: source }, now);
   if (outcome !== 'second_purchase' && outcome !== 'second_purchase_refunded') return [];
   const { paymentIntentId, amountCents, currency, sessionId } = facts;
+  let refundedCents = amountCents;
   if (outcome === 'second_purchase' && paymentIntentId !== null) {
-    await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
+    const refunded = await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
+    if (refunded === 'charged_back') refundedCents = facts.amountRefundedCents;
     alarms.push({ kind: 'duplicate_trial_pack', details: { checkout_session_id: sessionId } });
   }
   const key = `duplicate:${sessionId}`;
@@ -116,13 +118,13 @@ async function recordPack(context: Recording, facts: TrialPackFacts, source: Sou
       key,
       action: 'trial_pack.duplicate_refunded',
       target: sessionId,
-      payload: { refunded_cents: amountCents, currency, payment_intent: paymentIntentId, ...source },
+      payload: { refunded_cents: refundedCents, currency, payment_intent: paymentIntentId, ...source },
     },
     {
       kind: 'mail',
       key,
       template: 'duplicate_purchase_refunded',
-      data: { purchase: 'trial_pack', amountCents, currency },
+      data: { purchase: 'trial_pack', amountCents: refundedCents || null, currency },
     },
   ];
 }

@@ -155,7 +155,7 @@ export function duplicatePurchaseRefunded(
       paragraph(
         WHAT_HAPPENED[purchase],
         amount === null
-          ? 'Nothing was charged for the second one.'
+          ? 'No money for the second one is left with us.'
           : `We sent ${amount} back to your payment method; banks take some days to show it.`,
         'There is nothing you need to do.',
       ),
