@@ -2,7 +2,9 @@ import { z } from 'zod';
 
 /**
  * The events we ask Stripe for, and nothing else: `invoice.created` would let a failing endpoint delay
- * charging, `invoice.payment_succeeded` doubles `invoice.paid`. Twenty fit into one `events.list`.
+ * charging, `invoice.payment_succeeded` doubles `invoice.paid`, and
+ * `customer.subscription.resumed` says what `updated` says. A booked downgrade that is changed before its time
+ * is told by its schedule alone. Twenty fit into one `events.list`.
  */
 export const EVENT_TYPES = [
   'checkout.session.completed',
@@ -13,7 +15,7 @@ export const EVENT_TYPES = [
   'customer.subscription.updated',
   'customer.subscription.deleted',
   'customer.subscription.paused',
-  'customer.subscription.resumed',
+  'subscription_schedule.updated',
   'customer.subscription.trial_will_end',
   'invoice.paid',
   'invoice.upcoming',

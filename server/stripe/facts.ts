@@ -55,7 +55,7 @@ export async function readFact(
     case 'customer.subscription.updated':
     case 'customer.subscription.deleted':
     case 'customer.subscription.paused':
-    case 'customer.subscription.resumed':
+    case 'subscription_schedule.updated':
     case 'customer.deleted':
       return { kind: 'nothing' };
   }
