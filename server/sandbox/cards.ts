@@ -118,26 +118,6 @@ export function testCard(numberOrAlias: string): TestCard | undefined {
   return TEST_CARDS.find(({ number, aliases }) => number === wanted || aliases.includes(wanted));
 }
 
-/** How a test IBAN settles: the documented ones that fail or take minutes, and success for any other. */
-export function ibanBehaviour(iban: string): Behaviour {
-  const known = TEST_IBANS.find(({ ibans }) => ibans.includes(iban.replaceAll(' ', '').toUpperCase()));
-  return {
-    kind: 'settles_later',
-    outcome: known?.outcome ?? 'succeed',
-    afterSeconds: known?.afterSeconds ?? 2,
-  };
-}
-
-const TEST_IBANS: readonly {
-  readonly ibans: readonly string[];
-  readonly outcome: 'succeed' | 'fail';
-  readonly afterSeconds: number;
-}[] = [
-  { ibans: ['AT861904300235473202', 'DE62370400440532013001'], outcome: 'fail', afterSeconds: 2 },
-  { ibans: ['AT321904300235473204', 'DE08370400440532013003'], outcome: 'succeed', afterSeconds: 180 },
-  { ibans: ['AT051904300235473205', 'DE78370400440532013004'], outcome: 'fail', afterSeconds: 180 },
-];
-
 function card(
   number: string,
   brand: string,

@@ -178,12 +178,27 @@ function methodDetails(
   threeDSecure: 'authenticated' | null,
   approved: boolean,
 ): Stripe.Charge.PaymentMethodDetails {
-  const { card, sepa_debit: sepa } = method;
+  const { card, sepa_debit: sepa, us_bank_account: account } = method;
   if (sepa) {
     const { bank_code, branch_code, country, fingerprint, last4 } = sepa;
     return {
       type: 'sepa_debit',
       sepa_debit: { bank_code, branch_code, country, fingerprint, last4, mandate: null },
+    };
+  }
+  if (account) {
+    const { account_holder_type, account_type, bank_name, fingerprint, last4, routing_number } = account;
+    return {
+      type: 'us_bank_account',
+      us_bank_account: {
+        account_holder_type,
+        account_type,
+        bank_name,
+        fingerprint,
+        last4,
+        payment_reference: null,
+        routing_number,
+      },
     };
   }
   if (!card) return { type: method.type };

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { billingSettings, setBillingSettings } from './billing/settings.ts';
 import { DECLINES, type DeclineName } from './cards.ts';
 import type { Deliveries } from './deliveries.ts';
 import { getDelivery, listDeliveries } from './delivery-log.ts';
@@ -9,6 +10,7 @@ import { invalidRequest, StripeError } from './errors.ts';
 import { orderApiFault } from './faults.ts';
 import { internalFault } from './http.ts';
 import { KINDS } from './kinds.ts';
+import { withoutUndefined } from './params.ts';
 import { completeAuthentication, declineNextPayments, settleDelayed } from './payments.ts';
 import { failRefund } from './refunds.ts';
 import { errorAnswer, send } from './send.ts';
@@ -60,6 +62,15 @@ const faultOrder = z.discriminatedUnion('on', [
     times,
   }),
 ]);
+const settingsChange = z.strictObject({
+  afterRetries: z.enum(['cancel', 'unpaid', 'past_due']).optional(),
+  retryDays: z.array(z.int().min(1).max(60)).max(8).optional(),
+  draftSeconds: z
+    .int()
+    .min(0)
+    .max(72 * 3_600)
+    .optional(),
+});
 const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; // Object.keys widens
 
 /**
@@ -75,6 +86,8 @@ const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; /
  * - `POST /charges/:id/dispute` `{reason?, amount?}`, `POST /disputes/:id/close` `{outcome: 'won' | 'lost'}`
  * - `POST /refunds/:id/fail`
  * - `POST /customers/:id/decline_next` `{decline?, times?}` the bank refuses the next payments
+ * - `POST /billing_settings` `{afterRetries?: 'cancel' | 'unpaid' | 'past_due', retryDays?, draftSeconds?}`: what
+ *   Stripe's dashboard decides about failed renewals; `GET /billing_settings`
  * - `POST /reset` `{keepEndpoints?}` forgets everything, webhook endpoints excepted unless told
  *
  * A POST must be `application/json`, which no foreign web page can send without asking first.
@@ -190,6 +203,11 @@ export async function control(
     declineNextPayments(world, customer.id, given.decline, given.times);
     return { customer: customer.id, ...given };
   });
+
+  app.get('/_sandbox/billing_settings', () => billingSettings(world));
+  app.post('/_sandbox/billing_settings', (request) =>
+    setBillingSettings(world, withoutUndefined(parse(settingsChange, request.body))),
+  );
 
   app.post('/_sandbox/reset', (request) => {
     const { keepEndpoints } = parse(

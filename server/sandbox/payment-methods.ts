@@ -1,26 +1,20 @@
-import { createHash } from 'node:crypto';
 import type Stripe from 'stripe';
-import {
-  type Behaviour,
-  DECLINES,
-  type DeclineName,
-  ibanBehaviour,
-  type TestCard,
-  testCard,
-} from './cards.ts';
+import { fingerprint, sepaDebit, type UsAccount, usAccountOfAlias, usBankAccount } from './bank-accounts.ts';
+import { type Behaviour, DECLINES, type DeclineName, type TestCard, testCard } from './cards.ts';
 import { invalidRequest, resourceMissing, StripeError } from './errors.ts';
 import { type MetadataChange, mergeMetadata } from './params.ts';
 import type { World } from './world.ts';
 
-/** What a payment method is made from: `tok_visa`, `pm_card_visa`, a test card's number, or an IBAN. */
+/** What a payment method is made from: `tok_visa`, `pm_card_visa`, a test card's number, or a bank account. */
 export type TestPaymentSource =
   | { readonly token: string }
   | { readonly pmAlias: string }
   | { readonly card: { number: string; expMonth: number; expYear: number; cvc?: string | undefined } }
-  | { readonly iban: string };
+  | { readonly iban: string }
+  | { readonly usAccount: UsAccount };
 
 /**
- * Makes a payment method that behaves as Stripe's documented test card or IBAN does. Throws 400 for an unknown
+ * Makes a payment method that behaves as Stripe's documented test card or account does. Throws 400 for an unknown
  * token, and 402 `incorrect_number` or `expired_card` for a card that could not exist.
  */
 export function createTestPaymentMethod(
@@ -59,7 +53,8 @@ export function resolvePaymentMethod(
   idOrAlias: string,
   param = 'payment_method',
 ): Stripe.PaymentMethod {
-  if (idOrAlias.startsWith('pm_card_')) return createTestPaymentMethod(world, { pmAlias: idOrAlias });
+  if (idOrAlias.startsWith('pm_card_') || idOrAlias.startsWith(US_ALIAS))
+    return createTestPaymentMethod(world, { pmAlias: idOrAlias });
   return world.get('payment_method', idOrAlias, param);
 }
 
@@ -142,11 +137,16 @@ export function cardRefused(decline: DeclineName, extra: Record<string, unknown>
   return new StripeError({ status: 402, type: 'card_error', code, declineCode: decline, message, extra });
 }
 
-type Details = Pick<Stripe.PaymentMethod, 'type' | 'card' | 'sepa_debit'>;
+const US_ALIAS = 'pm_usBankAccount_';
+
+type Details = Pick<Stripe.PaymentMethod, 'type' | 'card' | 'sepa_debit' | 'us_bank_account'>;
 
 function detailsOf(world: World, source: TestPaymentSource): { details: Details; behaviour: Behaviour } {
   if ('iban' in source) return sepaDebit(source.iban);
+  if ('usAccount' in source) return usBankAccount(source.usAccount);
   if ('card' in source) return ownCard(world, source.card);
+  const account = 'pmAlias' in source ? usAccountOfAlias(source.pmAlias.replace(US_ALIAS, '')) : undefined;
+  if (account) return usBankAccount(account);
   const [reference, prefix, noun] =
     'token' in source ? [source.token, 'tok_', 'token'] : [source.pmAlias, 'pm_card_', 'PaymentMethod'];
   const card = reference.startsWith(prefix) ? testCard(reference.slice(prefix.length)) : undefined;
@@ -202,35 +202,6 @@ function cardDetails(card: TestCard, expMonth: number, expYear: number): Details
       wallet: null,
     },
   };
-}
-
-function sepaDebit(given: string): { details: Details; behaviour: Behaviour } {
-  const iban = given.replaceAll(' ', '').toUpperCase();
-  if (!/^[A-Z]{2}\d{2}[A-Z0-9]{11,30}$/.test(iban)) {
-    throw invalidRequest('The bank account number is invalid: it must be an IBAN.', {
-      code: 'invalid_bank_account_iban',
-      param: 'sepa_debit[iban]',
-    });
-  }
-  return {
-    details: {
-      type: 'sepa_debit',
-      sepa_debit: {
-        bank_code: iban.slice(4, 9),
-        branch_code: '',
-        country: iban.slice(0, 2),
-        fingerprint: fingerprint(iban),
-        generated_from: { charge: null, setup_attempt: null },
-        last4: iban.slice(-4),
-      },
-    },
-    behaviour: ibanBehaviour(iban),
-  };
-}
-
-/** The same card has the same fingerprint each time, so that a repeated trial can be noticed. */
-function fingerprint(number: string): string {
-  return createHash('sha256').update(number).digest('base64url').replaceAll(/[-_]/g, '').slice(0, 16);
 }
 
 function yearOf(world: World): number {

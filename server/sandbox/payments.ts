@@ -268,6 +268,8 @@ function usable(
   }
   if (method.type === 'sepa_debit' && intent.currency !== 'eur')
     throw invalidRequest('SEPA Direct Debit payments must be in eur.', { param: 'payment_method' });
+  if (method.type === 'us_bank_account' && intent.currency !== 'usd')
+    throw invalidRequest('ACH Direct Debit payments must be in usd.', { param: 'payment_method' });
   return world.get('payment_method', method.id);
 }
 

@@ -147,7 +147,7 @@ export function openWorld(options: WorldOptions): World {
       const after = { ...before, ...fields };
       store.put(kind, after);
       const previous = changedFields(before, fields);
-      if (event && Object.keys(previous).length > 0) world.emit(event, after, previous);
+      if (event && previous !== null) world.emit(event, after, previous);
       return after;
     },
     emit(type, object, previous) {
@@ -289,13 +289,17 @@ function clockOf(world: World, object: Snapshot): string | null {
   return typeof owner.test_clock === 'string' ? owner.test_clock : null;
 }
 
-function changedFields<T extends object>(before: T, fields: Partial<T>): Record<string, unknown> {
+/** The old values of what changed, or null where nothing did. What was not there before has no old value. */
+function changedFields<T extends object>(before: T, fields: Partial<T>): Record<string, unknown> | null {
+  let changed = false;
   const previous: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(fields)) {
     const old = (before as Record<string, unknown>)[name];
-    if (JSON.stringify(old) !== JSON.stringify(value)) previous[name] = old ?? null;
+    if (JSON.stringify(old) === JSON.stringify(value)) continue;
+    changed = true;
+    if (old !== undefined) previous[name] = old;
   }
-  return previous;
+  return changed ? previous : null;
 }
 
 function hiddenIn(store: Store): Hidden {

@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { methodTypesIn } from '../bank-accounts.ts';
 import { listOf } from '../list.ts';
 import { cancelPaymentIntent, createPaymentIntent } from '../payments.ts';
 import type { World } from '../world.ts';
@@ -87,7 +88,7 @@ function newPaymentIntent(world: World, invoice: Stripe.Invoice): Stripe.Payment
     amount: invoice.amount_due,
     currency: invoice.currency,
     customer: idOf(invoice.customer),
-    paymentMethodTypes: ['card', 'sepa_debit'],
+    paymentMethodTypes: methodTypesIn(invoice.currency),
     description: paymentDescription(invoice.billing_reason, subscriptionOf(invoice) !== null),
     metadata: {},
     setupFutureUsage: subscriptionOf(invoice) === null ? null : 'off_session',

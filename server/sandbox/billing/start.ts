@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { methodTypesIn } from '../bank-accounts.ts';
 import { invalidRequest, StripeError } from '../errors.ts';
 import { confirmPaymentIntent, createPaymentIntent, declineError } from '../payments.ts';
 import type { World } from '../world.ts';
@@ -167,7 +168,7 @@ function firstPayment(
     amount: due,
     currency: subscription.currency,
     customer: given.customer,
-    paymentMethodTypes: ['card', 'sepa_debit'],
+    paymentMethodTypes: methodTypesIn(subscription.currency),
     description: paymentDescription('subscription_create', true),
     metadata: {},
     setupFutureUsage: 'off_session',

@@ -33,7 +33,7 @@ const { metadata: _metadata, ...lineItem } = newItemParams.shape;
 /** What a Checkout Session is created with. */
 export const newSession = params({
   allow_promotion_codes: bool.optional(),
-  allowed_payment_method_types: arrayOf(oneOf('card', 'sepa_debit')).optional(),
+  allowed_payment_method_types: arrayOf(oneOf('card', 'sepa_debit', 'us_bank_account')).optional(),
   automatic_tax: onlyDisabled.optional(),
   billing_address_collection: oneOf('auto', 'required').optional(),
   cancel_url: redirectAddress.optional(),
@@ -72,7 +72,7 @@ export const newSession = params({
   }).optional(),
   payment_method_collection: oneOf('always', 'if_required').optional(),
   // Gone from the pinned version, but Stripe's own CLI still sends it.
-  payment_method_types: arrayOf(oneOf('card', 'sepa_debit')).optional(),
+  payment_method_types: arrayOf(oneOf('card', 'sepa_debit', 'us_bank_account')).optional(),
   submit_type: oneOf('auto', 'book', 'donate', 'pay', 'subscribe').optional(),
   subscription_data: params({
     billing_cycle_anchor: timestamp.optional(),

@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { methodTypesIn } from '../bank-accounts.ts';
 import { livingCustomer } from '../billing/customers.ts';
 import type { WantedItem } from '../billing/subscription-object.ts';
 import { expireCheckoutSession } from '../checkout/complete.ts';
@@ -104,7 +105,7 @@ function create(world: World, given: GivenSession): Stripe.Checkout.Session {
   return createCheckoutSession(world, {
     mode,
     currency,
-    paymentMethodTypes: types ?? (currency === 'eur' ? ['card', 'sepa_debit'] : ['card']),
+    paymentMethodTypes: [...(types ?? methodTypesIn(currency))],
     allowedPaymentMethodTypes: given.allowed_payment_method_types ?? null,
     expiresAt,
     details: {

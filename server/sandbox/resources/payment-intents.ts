@@ -1,5 +1,6 @@
 import type Stripe from 'stripe';
 import type { z } from 'zod';
+import { methodTypesIn } from '../bank-accounts.ts';
 import { invalidRequest } from '../errors.ts';
 import { listRoute } from '../list.ts';
 import {
@@ -102,7 +103,7 @@ function create(world: World, given: z.output<typeof newPaymentIntent>): Stripe.
     currency: given.currency,
     customer: given.customer ?? null,
     // Without a list Stripe takes what the account's settings allow; ours allow what the sandbox can play.
-    paymentMethodTypes: types ?? (given.currency === 'eur' ? ['card', 'sepa_debit'] : ['card']),
+    paymentMethodTypes: types ?? methodTypesIn(given.currency),
     description: given.description ?? null,
     metadata: mergeMetadata({}, given.metadata),
     setupFutureUsage: given.setup_future_usage ?? null,

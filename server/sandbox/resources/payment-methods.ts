@@ -11,6 +11,7 @@ import {
 } from '../payment-methods.ts';
 import { type Route, route } from '../route.ts';
 import type { World } from '../world.ts';
+import { unsupported } from './billing-params.ts';
 import { liveCustomer } from './customers.ts';
 
 const billingDetails = params({
@@ -22,7 +23,7 @@ const billingDetails = params({
 });
 
 const newPaymentMethod = params({
-  type: oneOf('card', 'sepa_debit'),
+  type: oneOf('card', 'sepa_debit', 'us_bank_account'),
   card: params({
     token: text.optional(),
     number: text.optional(),
@@ -31,6 +32,13 @@ const newPaymentMethod = params({
     cvc: text.optional(),
   }).optional(),
   sepa_debit: params({ iban: text }).optional(),
+  us_bank_account: params({
+    account_holder_type: oneOf('company', 'individual').optional(),
+    account_number: text,
+    account_type: oneOf('checking', 'savings').optional(),
+    routing_number: text,
+    ...unsupported('financial_connections_account'),
+  }).optional(),
   billing_details: billingDetails.optional(),
   metadata: metadata.optional(),
 });
@@ -113,6 +121,17 @@ export function createPaymentMethod(
   if (given.type === 'sepa_debit') {
     if (!given.sepa_debit) throw missing('sepa_debit[iban]');
     return createTestPaymentMethod(world, { iban: given.sepa_debit.iban }, details, given.metadata);
+  }
+  if (given.type === 'us_bank_account') {
+    const account = given.us_bank_account;
+    if (!account) throw missing('us_bank_account[account_number]');
+    const usAccount = {
+      routingNumber: account.routing_number,
+      accountNumber: account.account_number,
+      holderType: account.account_holder_type ?? 'individual',
+      accountType: account.account_type ?? 'checking',
+    };
+    return createTestPaymentMethod(world, { usAccount }, details, given.metadata);
   }
   const { token, number, exp_month: expMonth, exp_year: expYear, cvc } = given.card ?? {};
   if (token !== undefined) return createTestPaymentMethod(world, { token }, details, given.metadata);
