@@ -9,6 +9,9 @@ import { isDatabaseUnavailable } from './database/unavailable.ts';
 import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
 import { type Command, readArguments, UsageError } from './operator/command.ts';
 import { DatabaseBehindError, withDatabase } from './operator/database.ts';
+import { EVENT_COMMANDS } from './operator/event-commands.ts';
+import { EXPLAIN_COMMANDS } from './operator/explain-commands.ts';
+import { RECONCILE_COMMANDS } from './operator/reconcile-commands.ts';
 import { STRIPE_COMMANDS } from './operator/stripe-commands.ts';
 
 const COMMANDS: readonly Command[] = [
@@ -34,6 +37,9 @@ const COMMANDS: readonly Command[] = [
   },
   ...ACCOUNT_COMMANDS,
   ...STRIPE_COMMANDS,
+  ...EXPLAIN_COMMANDS,
+  ...RECONCILE_COMMANDS,
+  ...EVENT_COMMANDS,
   {
     name: 'openapi',
     usage: '[--write FILE | --check FILE]',

@@ -31,6 +31,8 @@ export interface Given {
   required(name: string): string;
   flag(name: string): boolean;
   word(name: string): string;
+  /** A word that may be left out. */
+  optionalWord(name: string): string | undefined;
 }
 
 /** The call was wrong: shown with the usage, exit code 2. */
@@ -62,6 +64,7 @@ export function readArguments(command: Command, args: readonly string[]): Given 
       if (value === undefined) throw new UsageError(`${name} is missing`);
       return value;
     },
+    optionalWord: (name) => positionals[words.indexOf(name)],
   };
 }
 

@@ -1,20 +1,18 @@
 import { LockMode } from '@mikro-orm/postgresql';
-import type Stripe from 'stripe';
 import type { Clock } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
-import { CheckoutAttempt, Subscription, TrialPack } from '../database/entities/billing.ts';
+import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import type { Log } from '../database/log.ts';
+import { type Difference, differencesBetween, readHoldings } from './drift.ts';
 import { effectsOfDuplicates, endDuplicate, isMarked } from './duplicates.ts';
 import { type Effect, type Source, writeEffects } from './effects.ts';
-import { isHandled } from './events.ts';
-import { type Fact, readFact } from './facts.ts';
 import { countFailure, isOutage, reasonOf } from './failure.ts';
 import type { StripeCalls, StripeGateway } from './gateway.ts';
 import { readPrices } from './prices.ts';
-import { type Projection, project, type SubscriptionRow } from './project.ts';
-import { readPaymentFacts, readSessionFacts } from './purchase.ts';
+import { project } from './project.ts';
+import { ended, readAll, readAsked, readSubscriptions } from './readings.ts';
 import { type Alarm, Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
 
@@ -27,11 +25,17 @@ export type SyncDeps = {
   onAlarm?: (alarm: Alarm) => void;
 };
 
-/** Why an account is synchronised: events that wait for it, a customer back from Checkout, or an operator. */
+/** Why an account is synchronised: events that wait for it, a customer back from Checkout, or a comparison. */
 export type Cause =
   | { kind: 'events' }
   | { kind: 'checkout_session'; sessionId: string }
   | { kind: 'reconcile'; by: string };
+
+/** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */
+export type Outcome = { failures: Failures; differences: readonly Difference[] };
+
+/** How a pass goes about it: with these events only (null: all that wait), or only to see what it would change. */
+export type Terms = { only: readonly string[] | null; dryRun: boolean };
 
 /** Events to be tried again, each with the reason why it could not be carried out. */
 export type Failures = ReadonlyMap<string, string>;
@@ -49,7 +53,7 @@ const STRIPE_MS = 20_000;
  */
 export async function synchronise(deps: SyncDeps, accountId: string, cause: Cause): Promise<Failures> {
   try {
-    return await pass(deps, accountId, cause, null);
+    return (await pass(deps, accountId, cause, { only: null, dryRun: false })).failures;
   } catch (error) {
     const pending = isOutage(error) ? [] : await pendingIds(deps.db, accountId);
     if (pending.length === 0) throw error;
@@ -58,7 +62,8 @@ export async function synchronise(deps: SyncDeps, accountId: string, cause: Caus
     const failures = new Map<string, string>();
     for (const eventId of pending) {
       try {
-        for (const [id, reason] of await pass(deps, accountId, cause, eventId)) failures.set(id, reason);
+        const alone = await pass(deps, accountId, cause, { only: [eventId], dryRun: false });
+        for (const [id, reason] of alone.failures) failures.set(id, reason);
       } catch (single) {
         if (isOutage(single)) throw single;
         failures.set(eventId, reasonOf(single));
@@ -73,23 +78,31 @@ export async function synchronise(deps: SyncDeps, accountId: string, cause: Caus
  * One transaction, Stripe read inside it under the account's lock. Measured: a first subscription takes 16
  * statements (begin, lock, events, row, prices, insert, 3 per audit entry, 2 per mail, events, commit), an event
  * that changes nothing 7, and nothing pending 3 and no call to Stripe.
+ * A dry run does all of it except for what would change something at Stripe, and is rolled back.
  */
-async function pass(deps: SyncDeps, accountId: string, cause: Cause, only: string | null): Promise<Failures> {
+export async function pass(
+  deps: SyncDeps,
+  accountId: string,
+  cause: Cause,
+  { only, dryRun }: Terms,
+): Promise<Outcome> {
   const alarms: Alarm[] = [];
-  const failures = await deps.db.transaction(async (tx) => {
+  const work = async (tx: Tx): Promise<Outcome> => {
     const account = await tx.findOneOrFail(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
     const events = await tx.find(
       StripeEvent,
-      { accountId, state: 'received', ...(only !== null && { id: only }) },
-      { orderBy: { createdAt: 'asc', id: 'asc' }, exclude: ['raw'] },
+      { accountId, state: 'received', ...(only !== null && { id: { $in: [...only] } }) },
+      // What has failed before comes last, so that it does not eat up the time of the others.
+      { orderBy: { attempts: 'asc', createdAt: 'asc', id: 'asc' }, exclude: ['raw'] },
     );
-    if (events.length === 0 && cause.kind === 'events') return new Map<string, string>();
+    if (events.length === 0 && cause.kind === 'events') return { failures: new Map(), differences: [] };
 
     const now = deps.clock.now();
-    const stripe = deps.gateway.within(STRIPE_MS);
+    const stripe = dryRun ? withoutEffect(deps.gateway.within(STRIPE_MS)) : deps.gateway.within(STRIPE_MS);
+    const holdings = cause.kind === 'reconcile' ? await readHoldings(tx, accountId) : null;
     const held = await tx.findOne(Subscription, { accountId });
     const before = held && projected(held);
-    const { subscriptions, customerGone } = await readSubscriptions(stripe, account, events);
+    const { subscriptions, customerGone } = await readSubscriptions(stripe, account, events, cause);
     const prices = await readPrices(tx, stripe, subscriptions, now);
     const ours = subscriptions.filter((subscription) => !isMarked(subscription));
     const projection = ended(project(ours, prices, before), before, customerGone);
@@ -134,6 +147,14 @@ async function pass(deps: SyncDeps, accountId: string, cause: Cause, only: strin
     if (customerGone) effects.push(...(await forgetCustomer(tx, account, { source, now })));
     await writeEffects(tx, account, effects, now);
 
+    const differences =
+      holdings === null
+        ? []
+        : differencesBetween(holdings, await readHoldings(tx, accountId), projection.duplicates);
+    // What the events at hand explain has not drifted.
+    if (cause.kind === 'reconcile' && events.length === 0) {
+      await writeEffects(tx, account, repaired(account, cause.by, differences), now);
+    }
     const done = events.filter(({ id }) => !told.failed.has(id)).map(({ id }) => id);
     if (done.length > 0) {
       const settled = { state: 'done' as const, error: null, processedAt: now };
@@ -141,82 +162,55 @@ async function pass(deps: SyncDeps, accountId: string, cause: Cause, only: strin
     }
     for (const [id, error] of told.failed) await countFailure(tx, id, error);
     const again = [...told.failed].filter(([, error]) => !(error instanceof Contradiction));
-    return new Map(again.map(([id, error]) => [id, reasonOf(error)]));
-  });
+    return { failures: new Map(again.map(([id, error]) => [id, reasonOf(error)])), differences };
+  };
+  if (dryRun) return await undone(deps.db, work);
+  const outcome = await deps.db.transaction(work);
   for (const alarm of alarms) {
     deps.log.error({ accountId, ...alarm }, 'Stripe told us something that a person has to look at');
     deps.onAlarm?.(alarm);
   }
-  return failures;
+  return outcome;
 }
 
-type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId'>;
+/** Carries the outcome out of a transaction that is rolled back for its sake. */
+class Undone extends Error {
+  override readonly name = 'Undone';
+  readonly outcome: Outcome;
 
-async function readSubscriptions(
-  stripe: StripeCalls,
-  { stripeCustomerId }: Account,
-  events: readonly Pending[],
-): Promise<{ subscriptions: Stripe.Subscription[]; customerGone: boolean }> {
-  if (!stripeCustomerId) return { subscriptions: [], customerGone: false };
-  const toldGone = events.some(
-    ({ type, objectId }) => type === 'customer.deleted' && objectId === stripeCustomerId,
-  );
-  if (toldGone) {
-    const customer = await stripe.readCustomer(stripeCustomerId);
-    if (customer === null || customer.deleted) return { subscriptions: [], customerGone: true };
-  }
-  return { subscriptions: await stripe.listSubscriptions(stripeCustomerId), customerGone: false };
-}
-
-/** Stripe ends the subscriptions of a customer it deletes, and no longer lists them. */
-function ended(projection: Projection, before: SubscriptionRow | null, customerGone: boolean): Projection {
-  if (!customerGone || before === null) return projection;
-  const status = before.status === 'incomplete_expired' ? before.status : 'canceled';
-  const over = { status, pendingTier: null, cancelAtPeriodEnd: false, entitled: false } as const;
-  return { ...projection, row: { ...before, ...over } };
-}
-
-async function readAll(stripe: StripeCalls, events: readonly Pending[], subscriptionId: string | null) {
-  const facts: { eventId: string; fact: Fact }[] = [];
-  const failed = new Map<string, unknown>();
-  for (const { id, type, objectId } of events) {
-    if (!isHandled(type)) continue;
-    try {
-      facts.push({
-        eventId: id,
-        fact: await readFact(stripe, { type, objectId: objectId ?? null }, subscriptionId),
-      });
-    } catch (error) {
-      // Stripe answered for the account just now: what fails here is this one object.
-      failed.set(id, error);
-    }
-  }
-  return { facts, failed };
-}
-
-/** What the cause itself wants looked at, beside the events. */
-async function readAsked(tx: Tx, stripe: StripeCalls, accountId: string, cause: Cause): Promise<Fact[]> {
-  switch (cause.kind) {
-    case 'events':
-      return [];
-    case 'checkout_session':
-      return asFacts([await readSessionFacts(stripe, cause.sessionId)]);
-    case 'reconcile': {
-      const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
-      const attempts = await tx.find(CheckoutAttempt, { accountId, state });
-      const pack = await tx.findOne(TrialPack, { accountId });
-      const read = [];
-      for (const { stripeSessionId } of attempts) {
-        if (stripeSessionId) read.push(await readSessionFacts(stripe, stripeSessionId));
-      }
-      if (pack) read.push(await readPaymentFacts(stripe, pack.paymentIntent));
-      return asFacts(read);
-    }
+  constructor(outcome: Outcome) {
+    super('This transaction was a dry run.');
+    this.outcome = outcome;
   }
 }
 
-const asFacts = (read: readonly (Awaited<ReturnType<typeof readSessionFacts>> | null)[]): Fact[] =>
-  read.flatMap((facts) => (facts ? [{ kind: 'session' as const, facts }] : []));
+async function undone(db: Database, work: (tx: Tx) => Promise<Outcome>): Promise<Outcome> {
+  try {
+    return await db.transaction(async (tx) => {
+      throw new Undone(await work(tx));
+    });
+  } catch (error) {
+    if (error instanceof Undone) return error.outcome;
+    throw error;
+  }
+}
+
+/** The two calls by which a pass changes something at Stripe. */
+function withoutEffect(stripe: StripeCalls): StripeCalls {
+  return { ...stripe, refund: async () => 'nothing_left', cancelSubscription: async () => null };
+}
+
+/** One entry for the whole repair. It is named by where the audit log stood before, under the account's lock. */
+function repaired(
+  { id, auditPosition }: Account,
+  by: string,
+  differences: readonly Difference[],
+): readonly Effect[] {
+  if (differences.length === 0) return [];
+  const key = `reconciled:${id}:${auditPosition}`;
+  const payload = { by, differences };
+  return [{ kind: 'audit', key, action: 'operator.reconciled', target: null, payload }];
+}
 
 function sourceOf(cause: Cause, eventId: string | undefined): Source {
   if (eventId !== undefined) return { stripe_event_id: eventId };

@@ -1,0 +1,58 @@
+import { formatId, parseId } from '../../shared/ids.ts';
+import { toWireTime } from '../../shared/time.ts';
+import { type Command, UsageError } from './command.ts';
+import { withDatabase } from './database.ts';
+import { readTimeline, type Timeline } from './timeline.ts';
+
+/** Answers why an account is on its tier. */
+export const EXPLAIN_COMMANDS: readonly Command[] = [
+  {
+    name: 'explain',
+    usage: 'ACCOUNT_ID [--json]',
+    summary: 'Show where an account stands and everything that led there',
+    options: [],
+    words: ['ACCOUNT_ID'],
+    async run({ config, now, say, answer }, given) {
+      const accountId = parseId('acc', given.word('ACCOUNT_ID'));
+      if (accountId === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
+      const timeline = await withDatabase(config, (db) => readTimeline(db, accountId, now()));
+      for (const line of summary(timeline)) say(line);
+      say('');
+      for (const { at, source, name, text } of timeline.happenings) {
+        say(`${toWireTime(at)}  ${source.padEnd(6)}  ${name}  ${text}`);
+      }
+      const { account, waiting, happenings } = timeline;
+      answer({
+        account_id: formatId('acc', account.id),
+        email: account.email,
+        stripe_customer_id: account.stripeCustomerId,
+        tier: timeline.tier,
+        pending_tier: timeline.pendingTier,
+        billing_state: timeline.state,
+        waiting_events: waiting.events,
+        dead_events: waiting.dead,
+        unsent_mails: waiting.mails,
+        timeline: happenings.map(({ at, ...rest }) => ({ at: toWireTime(at), ...rest })),
+      });
+    },
+  },
+];
+
+function summary({ account, state, tier, pendingTier, waiting }: Timeline): string[] {
+  const { subscription, trial_pack: pack } = state;
+  const opened = `opened ${toWireTime(account.createdAt)}`;
+  const end = subscription?.cancel_at_period_end ? 'ends' : 'paid until';
+  const plan = subscription
+    ? `${subscription.tier} ${subscription.billing_period}, ${subscription.status}, ${end} ${subscription.current_period_end}`
+    : 'never had one';
+  const credit = pack.redeemed
+    ? `${pack.active ? 'active' : 'not active'}, ${pack.credit_cents_remaining} cents left, until ${pack.expires_at}`
+    : 'never bought';
+  return [
+    `${formatId('acc', account.id)}  ${account.email}  ${account.stripeCustomerId ?? 'no Stripe customer'}  ${opened}`,
+    `tier          ${tier}${pendingTier === null ? '' : `, ${pendingTier} is booked`}`,
+    `subscription  ${plan}`,
+    `trial pack    ${credit}`,
+    `waiting       ${waiting.events} events, ${waiting.dead} given up, ${waiting.mails} mails unsent`,
+  ];
+}

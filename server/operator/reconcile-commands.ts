@@ -1,0 +1,97 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ProblemError } from '../../shared/errors.ts';
+import { formatId, parseId } from '../../shared/ids.ts';
+import { readBilling } from '../billing/caller.ts';
+import type { Database } from '../database/connection.ts';
+import { createPace } from '../notify/pace.ts';
+import { type Difference, inWords } from '../stripe/drift.ts';
+import { isOutage, reasonOf } from '../stripe/failure.ts';
+import { reconcile } from '../stripe/reconcile.ts';
+import { accountsAfter } from '../stripe/sweep.ts';
+import type { SyncDeps } from '../stripe/synchronise.ts';
+import { type Command, type CommandContext, UsageError } from './command.ts';
+import { withDatabase } from './database.ts';
+import { reachStripe } from './stripe.ts';
+
+/** Far under Stripe's limits of 25 (test) and 100 (live) calls a second, with a few calls for each account. */
+const ACCOUNTS_PER_SECOND = 5;
+const TOLD_EVERY = 100;
+
+type Found = { account_id: string; differences: readonly Difference[] };
+type Failed = { account_id: string; reason: string };
+
+/** Compares accounts with Stripe, shows in words what differs, and repairs it. */
+export const RECONCILE_COMMANDS: readonly Command[] = [
+  {
+    name: 'reconcile',
+    usage: '[ACCOUNT_ID] [--dry-run] [--json]',
+    summary: 'Compare one account, or all, with Stripe and repair what differs',
+    options: [],
+    flags: ['dry-run'],
+    words: ['ACCOUNT_ID'],
+    async run(context, given) {
+      const dryRun = given.flag('dry-run');
+      const word = given.optionalWord('ACCOUNT_ID');
+      const only = word === undefined ? null : parseId('acc', word);
+      if (word !== undefined && only === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
+      const { found, failed, checked } = await withDatabase(context.config, (db) =>
+        compareAll(context, db, { only, dryRun }),
+      );
+      const what = dryRun ? 'differ' : 'differed and were repaired';
+      context.say(`Compared ${checked} with Stripe: ${found.length} ${what}, ${failed.length} failed.`);
+      context.answer({ dry_run: dryRun, checked, differing: found, failed });
+      if (failed.length > 0)
+        throw new ProblemError('internal', 'Not every account could be compared with Stripe.');
+    },
+  },
+];
+
+async function compareAll(
+  { config, now, say }: CommandContext,
+  db: Database,
+  { only, dryRun }: { only: string | null; dryRun: boolean },
+): Promise<{ found: Found[]; failed: Failed[]; checked: number }> {
+  const log = { info: () => {}, warn: () => {}, error: (_: object, message: string) => say(message) };
+  const deps: SyncDeps = { db, gateway: reachStripe(config), clock: { now }, log };
+  const pace = createPace({
+    perSecond: ACCOUNTS_PER_SECOND,
+    nowMs: () => performance.now(),
+    sleep: (durationMs) => sleep(durationMs),
+  });
+  const found: Found[] = [];
+  const failed: Failed[] = [];
+  let checked = 0;
+  for await (const accountId of accounts(db, only)) {
+    await pace.turn();
+    const account_id = formatId('acc', accountId);
+    try {
+      const differences = await reconcile(deps, accountId, { by: 'reconciler', dryRun });
+      if (differences.length > 0) {
+        found.push({ account_id, differences });
+        say(account_id);
+        for (const difference of differences) say(`  ${inWords(difference)}`);
+      }
+    } catch (error) {
+      // Without Stripe there is nothing to compare with; one account's own trouble leaves the others.
+      if (isOutage(error)) throw error;
+      failed.push({ account_id, reason: reasonOf(error) });
+      say(`${account_id}\n  could not be compared: ${reasonOf(error)}`);
+    }
+    checked += 1;
+    if (checked % TOLD_EVERY === 0) say(`… ${checked} compared, ${found.length} differ`);
+  }
+  return { found, failed, checked };
+}
+
+async function* accounts(db: Database, only: string | null): AsyncGenerator<string> {
+  if (only !== null) {
+    // Throws where there is no such account.
+    await readBilling(db, only);
+    yield only;
+    return;
+  }
+  for (let page = await accountsAfter(db, null); page.length > 0; ) {
+    yield* page;
+    page = await accountsAfter(db, page.at(-1) ?? null);
+  }
+}

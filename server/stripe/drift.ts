@@ -1,0 +1,98 @@
+import { toWireTime } from '../../shared/time.ts';
+import type { Tx } from '../database/connection.ts';
+import { Account } from '../database/entities/account.ts';
+import { CheckoutAttempt, Subscription, TrialPack } from '../database/entities/billing.ts';
+import { projected } from './record-row.ts';
+
+export const DIFFERENCE_KINDS = [
+  'customer',
+  'subscription',
+  'tier',
+  'pending_tier',
+  'status',
+  'billing_period',
+  'current_period_start',
+  'current_period_end',
+  'cancel_at_period_end',
+  'surplus_subscription',
+  'checkout_session',
+  'trial_pack',
+] as const;
+export type DifferenceKind = (typeof DIFFERENCE_KINDS)[number];
+
+/** One thing that we hold otherwise than Stripe does; null where one of the two has nothing. */
+export type Difference = {
+  readonly kind: DifferenceKind;
+  /** Which one, where an account can have several. */
+  readonly id: string | null;
+  readonly ours: string | null;
+  readonly stripe: string | null;
+};
+
+/** A difference as a person reads it: `tier: ours api_builder, Stripe's api_scale`. */
+export function inWords({ kind, id, ours, stripe }: Difference): string {
+  const what = kind.replaceAll('_', ' ') + (id === null ? '' : ` ${id}`);
+  return `${what}: ours ${ours ?? 'none'}, Stripe's ${stripe ?? 'none'}`;
+}
+
+/** Everything of an account that follows Stripe, as words by what they describe. */
+export type Holdings = ReadonlyMap<string, { kind: DifferenceKind; id: string | null; value: string }>;
+
+/** Reads what we hold now, past what the entity manager remembers. */
+export async function readHoldings(tx: Tx, accountId: string): Promise<Holdings> {
+  const anew = { disableIdentityMap: true } as const;
+  const account = await tx.findOneOrFail(Account, accountId, anew);
+  const row = await tx.findOne(Subscription, { accountId }, anew);
+  const pack = await tx.findOne(TrialPack, { accountId }, anew);
+  const attempts = await tx.find(
+    CheckoutAttempt,
+    { accountId, stripeSessionId: { $ne: null } },
+    { ...anew, orderBy: { createdAt: 'asc' } },
+  );
+  const found: [DifferenceKind, string | null, string | null | undefined][] = [
+    ['customer', null, account.stripeCustomerId],
+    ...(row ? ofRow(row) : []),
+    ...attempts.map(
+      ({ stripeSessionId: id, state }) =>
+        ['checkout_session', id ?? null, state] satisfies [DifferenceKind, string | null, string],
+    ),
+    ['trial_pack', null, pack && `${pack.state} with ${pack.remainingSeconds} s of ${pack.grantedSeconds} s`],
+  ];
+  return new Map(
+    found.flatMap(([kind, id, value]) => (value ? [[`${kind} ${id}`, { kind, id, value }]] : [])),
+  );
+}
+
+function ofRow(row: Subscription): [DifferenceKind, null, string | null][] {
+  const { stripeSubscriptionId, tier, pendingTier, status, billingPeriod, ...rest } = projected(row);
+  return [
+    ['subscription', null, stripeSubscriptionId],
+    ['tier', null, tier],
+    ['pending_tier', null, pendingTier],
+    ['status', null, status],
+    ['billing_period', null, billingPeriod],
+    ['current_period_start', null, toWireTime(rest.currentPeriodStart)],
+    ['current_period_end', null, toWireTime(rest.currentPeriodEnd)],
+    ['cancel_at_period_end', null, rest.cancelAtPeriodEnd ? 'yes' : 'no'],
+  ];
+}
+
+/** What a pass changed, or would change: its state before is ours, the one after it is Stripe's. */
+export function differencesBetween(
+  ours: Holdings,
+  stripe: Holdings,
+  surplus: readonly string[],
+): Difference[] {
+  const keys = new Set([...ours.keys(), ...stripe.keys()]);
+  const changed = [...keys].flatMap((key): Difference[] => {
+    const [mine, theirs] = [ours.get(key), stripe.get(key)];
+    const named = mine ?? theirs;
+    if (!named || mine?.value === theirs?.value) return [];
+    const { kind, id } = named;
+    return [{ kind, id, ours: mine?.value ?? null, stripe: theirs?.value ?? null }];
+  });
+  const second = surplus.map(
+    (id): Difference => ({ kind: 'surplus_subscription', id, ours: null, stripe: 'live' }),
+  );
+  return [...changed, ...second];
+}

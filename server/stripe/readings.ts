@@ -1,0 +1,98 @@
+import type Stripe from 'stripe';
+import type { Tx } from '../database/connection.ts';
+import type { Account } from '../database/entities/account.ts';
+import { CheckoutAttempt, TrialPack } from '../database/entities/billing.ts';
+import type { StripeEvent } from '../database/entities/journal.ts';
+import { isHandled } from './events.ts';
+import { type Fact, readFact } from './facts.ts';
+import type { StripeCalls } from './gateway.ts';
+import type { Projection, SubscriptionRow } from './project.ts';
+import { readPaymentFacts, readSessionFacts } from './purchase.ts';
+import type { Cause } from './synchronise.ts';
+
+type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId'>;
+
+/** Every subscription of the account's customer; whether Stripe has deleted it is asked where that may be so. */
+export async function readSubscriptions(
+  stripe: StripeCalls,
+  { stripeCustomerId }: Account,
+  events: readonly Pending[],
+  cause: Cause,
+): Promise<{ subscriptions: Stripe.Subscription[]; customerGone: boolean }> {
+  if (!stripeCustomerId) return { subscriptions: [], customerGone: false };
+  const toldGone = events.some(
+    ({ type, objectId }) => type === 'customer.deleted' && objectId === stripeCustomerId,
+  );
+  if (toldGone || cause.kind === 'reconcile') {
+    const customer = await stripe.readCustomer(stripeCustomerId);
+    if (customer?.deleted) return { subscriptions: [], customerGone: true };
+    // Without an event that says so, a customer Stripe has never heard of more likely means the wrong key.
+    if (customer === null && toldGone) return { subscriptions: [], customerGone: true };
+    if (customer === null) throw new Error(`Stripe does not know the customer ${stripeCustomerId}`);
+  }
+  return { subscriptions: await stripe.listSubscriptions(stripeCustomerId), customerGone: false };
+}
+
+/** Stripe ends the subscriptions of a customer it deletes, and no longer lists them. */
+export function ended(
+  projection: Projection,
+  before: SubscriptionRow | null,
+  customerGone: boolean,
+): Projection {
+  if (!customerGone || before === null) return projection;
+  const status = before.status === 'incomplete_expired' ? before.status : 'canceled';
+  const over = { status, pendingTier: null, cancelAtPeriodEnd: false, entitled: false } as const;
+  return { ...projection, row: { ...before, ...over } };
+}
+
+/** What each event is about, as Stripe holds it now; an event whose object cannot be read has failed by itself. */
+export async function readAll(
+  stripe: StripeCalls,
+  events: readonly Pending[],
+  subscriptionId: string | null,
+) {
+  const facts: { eventId: string; fact: Fact }[] = [];
+  const failed = new Map<string, unknown>();
+  for (const { id, type, objectId } of events) {
+    if (!isHandled(type)) continue;
+    try {
+      facts.push({
+        eventId: id,
+        fact: await readFact(stripe, { type, objectId: objectId ?? null }, subscriptionId),
+      });
+    } catch (error) {
+      // Stripe answered for the account just now: what fails here is this one object.
+      failed.set(id, error);
+    }
+  }
+  return { facts, failed };
+}
+
+/** What the cause itself wants looked at, beside the events. */
+export async function readAsked(
+  tx: Tx,
+  stripe: StripeCalls,
+  accountId: string,
+  cause: Cause,
+): Promise<Fact[]> {
+  switch (cause.kind) {
+    case 'events':
+      return [];
+    case 'checkout_session':
+      return asFacts([await readSessionFacts(stripe, cause.sessionId)]);
+    case 'reconcile': {
+      const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
+      const attempts = await tx.find(CheckoutAttempt, { accountId, state });
+      const pack = await tx.findOne(TrialPack, { accountId });
+      const read = [];
+      for (const { stripeSessionId } of attempts) {
+        if (stripeSessionId) read.push(await readSessionFacts(stripe, stripeSessionId));
+      }
+      if (pack) read.push(await readPaymentFacts(stripe, pack.paymentIntent));
+      return asFacts(read);
+    }
+  }
+}
+
+const asFacts = (read: readonly (Awaited<ReturnType<typeof readSessionFacts>> | null)[]): Fact[] =>
+  read.flatMap((facts) => (facts ? [{ kind: 'session' as const, facts }] : []));

@@ -1,0 +1,18 @@
+import type { Difference } from './drift.ts';
+import { pass, type SyncDeps, synchronise } from './synchronise.ts';
+
+/**
+ * Compares what we hold about an account with what Stripe holds, and brings it to that. Each repair is one entry
+ * in the audit log, written with it. Events that wait are processed first: what they explain has not drifted. A
+ * dry run looks at the same and changes nothing, here or at Stripe. Throws where Stripe cannot be read.
+ */
+export async function reconcile(
+  deps: SyncDeps,
+  accountId: string,
+  { by, dryRun = false }: { by: string; dryRun?: boolean },
+): Promise<readonly Difference[]> {
+  if (!dryRun) await synchronise(deps, accountId, { kind: 'events' });
+  // Events that cannot be processed have been tried just now, and must not stand in the way of the comparison.
+  const { differences } = await pass(deps, accountId, { kind: 'reconcile', by }, { only: [], dryRun });
+  return differences;
+}
