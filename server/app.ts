@@ -6,6 +6,7 @@ import type { Clock } from '../shared/time.ts';
 import { listAudit } from './audit/list.ts';
 import { startCheckout } from './billing/checkout.ts';
 import type { BillingDeps } from './billing/deps.ts';
+import { internalUseCases } from './billing/internal.ts';
 import { startPortal } from './billing/portal.ts';
 import { readState } from './billing/read-state.ts';
 import type { RedirectPolicy } from './billing/redirects.ts';
@@ -116,6 +117,7 @@ function buildDoors(parts: AppParts, isDraining: () => boolean): FastifyInstance
     http.register(async (scope) =>
       mountInternal(scope, {
         token,
+        useCases: internalUseCases({ db, clock }),
         ...(parts.console && { readConsole: () => readConsole(db, clock.now()) }),
       }),
     );

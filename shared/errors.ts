@@ -38,6 +38,10 @@ export const CONFLICT_CODES = [
   'idempotency_key_in_use',
   'concurrent_change',
   'email_taken',
+  'no_trial_pack',
+  'report_id_reused',
+  'reservation_id_reused',
+  'reservation_closed',
 ] as const;
 export type ConflictCode = (typeof CONFLICT_CODES)[number];
 

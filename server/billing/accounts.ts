@@ -49,6 +49,13 @@ export async function createAccount(
   return { id, email: address.data };
 }
 
+/** The account with an address, in whatever case. Throws `not-found`. */
+export async function findAccount(db: Database, email: string): Promise<Account> {
+  const account = await db.orm.em.fork().findOne(Account, { email: email.trim().toLowerCase() });
+  if (!account) throw new ProblemError('not-found', 'There is no account with this e-mail address.');
+  return account;
+}
+
 /** All accounts, newest first. */
 export async function listAccounts(db: Database): Promise<Account[]> {
   return await db.orm.em.fork().find(Account, {}, { orderBy: { createdAt: 'desc', id: 'desc' } });

@@ -3,7 +3,7 @@ import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { TrialPack } from '../database/entities/billing.ts';
 import { enqueue } from '../database/jobs.ts';
-import { queueEmail } from '../notify/outbox.ts';
+import { noteExpiring } from './notices.ts';
 import { recordChange } from './record.ts';
 import { creditCentsRemaining, noticeDueAt, spendableSeconds } from './rules.ts';
 
@@ -41,22 +41,8 @@ export async function expireTrialPack(
     }
     await scheduleExpiry(tx, pack, now);
     if (now < noticeDueAt(pack.expiresAt)) return 'waiting';
-    return (await queueNotice(tx, account, pack, now)) ? 'noticed' : 'waiting';
+    const seconds = spendableSeconds(pack, now);
+    if (seconds === 0) return 'waiting';
+    return (await noteExpiring(tx, pack, creditCentsRemaining(seconds), now)) ? 'noticed' : 'waiting';
   });
-}
-
-async function queueNotice(tx: Tx, account: Account, pack: TrialPack, now: Date): Promise<boolean> {
-  const seconds = spendableSeconds(pack, now);
-  if (seconds === 0) return false;
-  return await queueEmail(
-    tx,
-    {
-      accountId: account.id,
-      to: account.email,
-      template: 'credit_expiring',
-      data: { creditCents: creditCentsRemaining(seconds), expiresAt: pack.expiresAt },
-      naturalKey: `trial_pack:${pack.id}:expiring`,
-    },
-    now,
-  );
 }

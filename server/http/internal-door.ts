@@ -1,17 +1,28 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
+import type { InternalUseCases } from '../api/internal.ts';
+import { acceptJson } from './body.ts';
+import { createGate } from './gate.ts';
 import { headerValues } from './request-context.ts';
+import { handleInternalTrpc, sendTrpcProblem } from './trpc.ts';
 
 export type InternalParts = {
   /** What `Authorization: Bearer …` must carry. */
   readonly token: string;
+  /** What `/internal/trpc` calls. */
+  readonly useCases: InternalUseCases;
+  /** Calls worked on at a time; more are told to come back. */
+  readonly maxInFlight?: number;
   /** What the console of the local Stripe shows of this service; absent next to a real Stripe. */
   readonly readConsole?: () => Promise<object>;
 };
 
+const MAX_IN_FLIGHT = 256;
+
 /** Mounts `/internal/…`, for programs of the operator that hold the service token. Never in the public document. */
-export function mountInternal(app: FastifyInstance, { token, readConsole }: InternalParts): void {
+export function mountInternal(app: FastifyInstance, parts: InternalParts): void {
+  const { token, useCases, maxInFlight = MAX_IN_FLIGHT, readConsole } = parts;
   const expected = digest(`Bearer ${token}`);
   app.addHook('onRequest', async (request) => {
     const [header = '', second] = headerValues(request, 'authorization');
@@ -21,6 +32,18 @@ export function mountInternal(app: FastifyInstance, { token, readConsole }: Inte
     }
   });
   if (readConsole) app.get('/internal/console/accounts', async () => await readConsole());
+
+  acceptJson(app);
+  const gate = createGate(maxInFlight);
+  app.register(async (scope) => {
+    scope.setErrorHandler((error, _request, reply) => sendTrpcProblem(reply, error));
+    scope.route({
+      method: ['GET', 'POST'],
+      url: '/internal/trpc/*',
+      exposeHeadRoute: false,
+      handler: gate((request, reply) => handleInternalTrpc(request, reply, useCases)),
+    });
+  });
 }
 
 function digest(text: string): Buffer {

@@ -1,15 +1,13 @@
-import { TRPCError } from '@trpc/server';
+import { type AnyProcedure, TRPCError } from '@trpc/server';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { forEachOpenApiProcedure, type OpenApiProcedure } from 'trpc-to-openapi';
 import { ProblemError } from '../../shared/errors.ts';
-import type { Context } from '../api/context.ts';
+import { type InternalUseCases, internalRouter } from '../api/internal.ts';
 import { trpcErrorShape } from '../api/problem.ts';
 import { appRouter } from '../api/root.ts';
 import { parseJson, parseJsonBody } from './json.ts';
 import { describeProblem, noteProblem } from './problems.ts';
 import { type ApiParts, openContext } from './request-context.ts';
 
-const PREFIX = '/trpc/';
 const MAX_BATCH = 10;
 
 /**
@@ -22,10 +20,33 @@ export async function handleTrpc(
   reply: FastifyReply,
   parts: ApiParts,
 ): Promise<FastifyReply> {
-  const ctx = openContext(request, reply, parts);
-  const { names, isBatch, readInput } = readCall(request);
+  return await answerCalls(request, reply, { ...PUBLIC, ctx: openContext(request, reply, parts) });
+}
+
+/** The same for programs that hold the service token. */
+export async function handleInternalTrpc(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  useCases: InternalUseCases,
+): Promise<FastifyReply> {
+  return await answerCalls(request, reply, { ...INTERNAL, ctx: { requestId: request.id, useCases } });
+}
+
+type Mount = {
+  /** What stands before the name of the procedure in the path. */
+  prefix: string;
+  procedures: ReadonlyMap<string, AnyProcedure>;
+  ctx: object;
+};
+
+async function answerCalls(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  mount: Mount,
+): Promise<FastifyReply> {
+  const { names, isBatch, readInput } = readCall(request, mount);
   const answers = await Promise.all(
-    names.map((name, index) => callOne(name, index, { request, reply, ctx, readInput })),
+    names.map((name, index) => callOne(name, index, { request, reply, mount, readInput })),
   );
   const statuses = new Set(answers.map(({ status }) => status));
   const [first] = answers;
@@ -41,8 +62,13 @@ export function sendTrpcProblem(reply: FastifyReply, thrown: unknown): FastifyRe
   return reply.code(status).header('content-type', 'application/json').send(JSON.stringify(body));
 }
 
-const PROCEDURES = new Map<string, OpenApiProcedure>();
-forEachOpenApiProcedure(appRouter._def.procedures, ({ path, procedure }) => PROCEDURES.set(path, procedure));
+const PUBLIC = { prefix: '/trpc/', procedures: proceduresOf(appRouter._def.procedures) };
+const INTERNAL = { prefix: '/internal/trpc/', procedures: proceduresOf(internalRouter._def.procedures) };
+
+/** By their full names. tRPC types this record as the nested one the router was made from. */
+function proceduresOf(record: object): ReadonlyMap<string, AnyProcedure> {
+  return new Map(Object.entries<AnyProcedure>({ ...record }));
+}
 
 type TrpcCall = {
   names: string[];
@@ -51,16 +77,16 @@ type TrpcCall = {
   readInput(index: number): unknown;
 };
 
-function readCall(request: FastifyRequest): TrpcCall {
+function readCall(request: FastifyRequest, { prefix, procedures }: Mount): TrpcCall {
   const [pathname = '', ...rest] = (request.raw.url ?? '').split('?');
   const search = new URLSearchParams(rest.join('?'));
   const isBatch = search.get('batch') === '1';
-  const path = decode(pathname.slice(pathname.indexOf(PREFIX) + PREFIX.length));
+  const path = decode(pathname.slice(pathname.indexOf(prefix) + prefix.length));
   const names = isBatch ? path.split(',') : [path];
   if (names.length > MAX_BATCH) {
     throw new ProblemError('bad-request', `A batch may hold at most ${MAX_BATCH} calls.`);
   }
-  const types = new Set(names.flatMap((name) => PROCEDURES.get(name)?._def.type ?? []));
+  const types = new Set(names.flatMap((name) => procedures.get(name)?._def.type ?? []));
   if (types.size > 1) throw new ProblemError('bad-request', 'A batch holds either queries or mutations.');
 
   let inputs: { value: unknown } | undefined;
@@ -95,7 +121,7 @@ function decode(path: string): string {
 type Call = {
   request: FastifyRequest;
   reply: FastifyReply;
-  ctx: Context;
+  mount: Mount;
   readInput: TrpcCall['readInput'];
 };
 
@@ -106,10 +132,10 @@ const METHODS = { query: 'GET', mutation: 'POST', subscription: 'GET' };
 async function callOne(
   name: string,
   index: number,
-  { request, reply, ctx, readInput }: Call,
+  { request, reply, mount, readInput }: Call,
 ): Promise<Answer> {
   try {
-    const procedure = PROCEDURES.get(name);
+    const procedure = mount.procedures.get(name);
     if (!procedure) throw new TRPCError({ code: 'NOT_FOUND' });
     const { type } = procedure._def;
     if (request.method !== METHODS[type]) {
@@ -117,7 +143,7 @@ async function callOne(
       throw new TRPCError({ code: 'METHOD_NOT_SUPPORTED' });
     }
     const data: unknown = await procedure({
-      ctx,
+      ctx: mount.ctx,
       path: name,
       type,
       signal: undefined,

@@ -267,7 +267,11 @@ test('the job tells of unspent credit a day before, once, and closes the ledger 
   expect(await expire(expiresAt)).toBe('expired');
   expect(await expire(expiresAt)).toBe('nothing_to_do');
   expect(await entries()).toEqual(['grant 59800', 'expire -59800']);
-  expect(await audited()).toEqual(['trial_pack.redeemed', 'trial_pack.expired']);
+  expect(await audited()).toEqual([
+    'trial_pack.redeemed',
+    'trial_pack.credit_expiring',
+    'trial_pack.expired',
+  ]);
   expect(await mailData('trial_pack_expired')).toEqual([
     { unspentCents: 299, expiredAt: expiresAt.toISOString() },
   ]);
