@@ -204,6 +204,10 @@ describe('startCheckout', () => {
       code: 'redirect_url_required',
       options: { errors: [{ field: 'success_url' }] },
     });
+    const { cancel_url: __, ...barer } = bare;
+    expect(await caught(startCheckout(deps, callOf(accountId), barer))).toMatchObject({
+      options: { errors: [{ field: 'success_url' }, { field: 'cancel_url' }] },
+    });
     expect(bench.stripe.calls).toHaveLength(before);
   });
 
