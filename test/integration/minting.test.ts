@@ -205,7 +205,11 @@ describe('startCheckout', () => {
       options: { errors: [{ field: 'success_url' }] },
     });
     const { cancel_url: __, ...barer } = bare;
-    expect(await caught(startCheckout(deps, callOf(accountId), barer))).toMatchObject({
+    const none = {
+      ...deps,
+      defaults: { ...deps.defaults, checkoutSuccessUrl: null, checkoutCancelUrl: null },
+    };
+    expect(await caught(startCheckout(none, callOf(accountId), barer))).toMatchObject({
       options: { errors: [{ field: 'success_url' }, { field: 'cancel_url' }] },
     });
     expect(bench.stripe.calls).toHaveLength(before);
