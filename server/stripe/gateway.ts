@@ -192,12 +192,19 @@ function callsTo(stripe: Stripe, terms: Terms) {
       ),
 
     /** What the next renewal will cost; null when there is none to come. */
-    previewRenewal: (subscription: string) =>
-      found(
-        call<Stripe.Invoice>('invoice', (options) =>
-          stripe.invoices.createPreview({ subscription }, options),
-        ),
-      ),
+    previewRenewal: async (subscription: string): Promise<Stripe.Invoice | null> => {
+      try {
+        return await found(
+          call<Stripe.Invoice>('invoice', (options) =>
+            stripe.invoices.createPreview({ subscription }, options),
+          ),
+        );
+      } catch (error) {
+        // It was cancelled after Stripe had announced the renewal.
+        if (stripeCode(error) === 'invoice_upcoming_none') return null;
+        throw error;
+      }
+    },
 
     readInvoice: (id: string) =>
       found(call<Stripe.Invoice>('invoice', (options) => stripe.invoices.retrieve(id, {}, options))),

@@ -30,6 +30,12 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'change_plan', ...monthly('api_starter') },
   ],
+  'a renewal that is announced and then cancelled': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'wait', hours: 24 * 25 },
+    { do: 'cancel' },
+  ],
   'a second trial pack whose payment the bank takes back': [
     { do: 'open_page', kind: 'trial_pack', process: 0, ...monthly('api_starter') },
     { do: 'find_old_page', kind: 'trial_pack', ...monthly('api_starter') },

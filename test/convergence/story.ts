@@ -136,17 +136,19 @@ export async function play(lane: Lane, commands: readonly Command[]): Promise<En
     pages.push(id);
     oldPages.add(id);
   };
-  const arrive = async (to: number, event: Told): Promise<void> => {
+  const arrive = async (to: number, events: readonly Told[]): Promise<void> => {
     const { deps } = lifeOf(to);
-    try {
-      const rawBody = Buffer.from(event.body);
-      const signature = sign(event.body, deps.clock.now());
-      await takeIn({ ...deps, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
-      stored.add(event.id);
-    } catch (error) {
-      // Not acknowledged, so Stripe delivers it again.
-      waiting.push(event);
-      throw error;
+    for (const [at, event] of events.entries()) {
+      try {
+        const rawBody = Buffer.from(event.body);
+        const signature = sign(event.body, deps.clock.now());
+        await takeIn({ ...deps, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
+        stored.add(event.id);
+      } catch (error) {
+        // Not acknowledged, so Stripe delivers them again.
+        waiting.push(...events.slice(at));
+        throw error;
+      }
     }
   };
   const work = async (number: number, ids: readonly string[]): Promise<void> => {
@@ -162,7 +164,7 @@ export async function play(lane: Lane, commands: readonly Command[]): Promise<En
     const targets = command.to === 2 ? [0, 1] : [command.to];
     const results = await Promise.allSettled(
       targets.map(async (to) => {
-        for (const event of events) await arrive(to, event);
+        await arrive(to, events);
         if (command.work) await work(to, ids(events));
       }),
     );
@@ -219,7 +221,7 @@ export async function play(lane: Lane, commands: readonly Command[]): Promise<En
     for (const [at, real] of lane.processes.entries()) lives[at] = startLife(real, held);
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const events = waiting.splice(0).reverse();
-      for (const event of events) await arrive(round, event);
+      await arrive(round, events);
       const pending = await unfinished(lane, customer);
       if (events.length === 0 && pending.length === 0) return;
       const failures = await processEvents(lifeOf(round).deps, pending);
