@@ -21,7 +21,7 @@ const BAR_ROOM = 340;
 const ROW = 30;
 const TOP = 52;
 
-/** Horizontal bars as an SVG without a background, whose colours can be read on a light and on a dark page. */
+/** Horizontal bars on a light card of their own, so that they can be read on a light and on a dark page. */
 export function drawBars({ title, unit, bars }: BarChart): string {
   const most = Math.max(...bars.map(({ value }) => value));
   const height = TOP + bars.length * ROW + 10;
@@ -37,13 +37,14 @@ export function drawBars({ title, unit, bars }: BarChart): string {
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${escapeXml(title)}">
   <style>
-    text { font: 13px system-ui, sans-serif; fill: #57606a }
+    text { font: 13px system-ui, sans-serif; fill: #24292f }
     .title { font-weight: 600; font-size: 15px }
     .figure { font-variant-numeric: tabular-nums }
     .bar { fill: #635bff }
     .floor { fill: #8c959f }
-    @media (prefers-color-scheme: dark) { text { fill: #c9d1d9 } .bar { fill: #8f88ff } }
+    .card { fill: #f6f8fa; stroke: #d0d7de }
   </style>
+  <rect x="0.5" y="0.5" width="${WIDTH - 1}" height="${height - 1}" rx="6" class="card"/>
   <text x="12" y="24" class="title">${escapeXml(title)}</text>
   <text x="12" y="42">${escapeXml(unit)}</text>
 ${rows.join('\n')}

@@ -41,10 +41,13 @@ async function run(names: readonly SectionName[]): Promise<void> {
       console.log(`${((performance.now() - startedAt) / 1_000).toFixed(0).padStart(4)} s  ${line}`);
     });
     const reports = new Map<SectionName, Report>();
-    for (const name of names) reports.set(name, await SECTIONS[name](bench));
-    for (const report of reports.values()) print(report);
+    for (const name of names) {
+      const report = await SECTIONS[name](bench);
+      print(report);
+      reports.set(name, report);
+    }
     if (names.length === NAMES.length) await write(reports);
-    else console.log('\nA part of the sections leaves test/bench/figures as it is; run all to write it.');
+    else console.log('A part of the sections leaves test/bench/figures as it is; run all to write it.');
   } finally {
     await close();
   }
@@ -77,6 +80,7 @@ function print({ tables, notes }: Report): void {
   for (const table of tables) console.log(`\n${formatTable(table)}`);
   console.log('');
   for (const note of notes) console.log(`  ${note}`);
+  console.log('');
 }
 
 async function write(reports: ReadonlyMap<SectionName, Report>): Promise<void> {
@@ -91,7 +95,7 @@ async function write(reports: ReadonlyMap<SectionName, Report>): Promise<void> {
   for (const { charts } of reports.values())
     for (const [file, chart] of Object.entries(charts))
       await writeFile(new URL(file, FIGURES), drawBars(chart));
-  console.log('\nWritten to test/bench/figures.');
+  console.log('Written to test/bench/figures.');
 }
 
 function isSection(name: string): name is SectionName {

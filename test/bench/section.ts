@@ -2,7 +2,7 @@ import type { BarChart } from './chart.ts';
 import type { StartChild } from './child.ts';
 import type { Table } from './table.ts';
 
-/** What a section is given: everything it starts ends with the benchmark. */
+/** What a section is given; everything it starts ends with the benchmark. */
 export type Bench = {
   readonly startChild: StartChild;
   /** A migrated, empty database of its own. */

@@ -72,7 +72,9 @@ it('draws the longest bar for the largest value and escapes what it writes', () 
       { label: 'ours & theirs', value: 100, remark: '0.50 of the floor' },
     ],
   });
-  const widths = [...svg.matchAll(/<rect [^>]*width="(\d+)"/g)].map(([, width]) => Number(width));
+  const widths = [...svg.matchAll(/<rect [^>]*width="(\d+)" [^>]*class="(?:bar|floor)"/g)].map(([, width]) =>
+    Number(width),
+  );
   expect(widths[0]).toBe((widths[1] ?? 0) * 2);
   expect(svg).toContain('a &#60; b');
   expect(svg).toContain('ours &#38; theirs');

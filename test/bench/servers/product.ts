@@ -46,6 +46,7 @@ const app = await createApp({
   emailFrom: 'bench@example.test',
   internalApiToken: null,
   console: false,
+  customerWebhooks: { secretKey: null, ports: [], loopback: false },
   limits: { global: { free: UNLIMITED, api_builder: UNLIMITED }, minting: UNLIMITED, failures: UNLIMITED },
 });
 const port = await app.listen(0, '127.0.0.1');
