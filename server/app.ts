@@ -13,11 +13,13 @@ import type { RedirectPolicy } from './billing/redirects.ts';
 import { startTrialPack } from './billing/trial-pack.ts';
 import type { RealEmail, Role } from './config.ts';
 import { expireTrialPack } from './credit/expire.ts';
+import { listUsage } from './credit/list.ts';
 import type { Database } from './database/connection.ts';
 import { startBoss, stopBoss, work } from './database/jobs.ts';
 import { buildHttp } from './http/app.ts';
 import { mountInternal } from './http/internal-door.ts';
 import type { RateLimits } from './http/limits.ts';
+import { createMetrics, type Metrics } from './http/metrics.ts';
 import { allowLinksTo, STRIPE_ORIGINS } from './notify/links.ts';
 import { createPace } from './notify/pace.ts';
 import { connectResend } from './notify/resend.ts';
@@ -25,7 +27,15 @@ import { type SendDeps, sendEmail } from './notify/send.ts';
 import { readConsole } from './operator/console.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
 import { takeIn } from './stripe/intake.ts';
+import { lookAfterStripe } from './stripe/look-after.ts';
+import type { SyncDeps } from './stripe/synchronise.ts';
 import { stripeEventHandler } from './stripe/worker.ts';
+import type { Resolve } from './webhooks/destination.ts';
+import { startDispatcher } from './webhooks/dispatch.ts';
+import { createPoster } from './webhooks/post.ts';
+import { resolveByDns } from './webhooks/resolve.ts';
+import type { SecretKey } from './webhooks/secrets.ts';
+import { webhookUseCases } from './webhooks/use-cases.ts';
 
 export type AppParts = {
   /** Connected and up to date; closed by whoever opened it. */
@@ -48,6 +58,17 @@ export type AppParts = {
   /** Whether `/internal/console` is there, for the console of the local Stripe. */
   readonly console: boolean;
   readonly limits?: RateLimits;
+  readonly customerWebhooks: CustomerWebhooks;
+};
+
+export type CustomerWebhooks = {
+  /** Null where this deployment sends none. */
+  readonly secretKey: SecretKey;
+  /** The ports beside 443 that may be called. */
+  readonly ports: readonly number[];
+  /** Lets http go to this machine, for development beside the local Stripe. Refused with a live key. */
+  readonly loopback: boolean;
+  readonly resolve?: Resolve;
 };
 
 export type App = {
@@ -68,8 +89,9 @@ const DRAIN_MS = 1_000;
 /** Puts the service together; the only place that knows every room. Nothing listens until `listen`. */
 export async function createApp(parts: AppParts): Promise<App> {
   let draining = false;
-  const http = buildDoors(parts, () => draining);
-  const worker = parts.roles.has('worker') ? await startWorker(parts) : null;
+  const metrics = createMetrics(parts.db);
+  const http = buildDoors(parts, metrics, () => draining);
+  const worker = parts.roles.has('worker') ? await startWorker(parts, metrics) : null;
   return {
     http,
     async listen(port, host) {
@@ -86,13 +108,14 @@ export async function createApp(parts: AppParts): Promise<App> {
   };
 }
 
-function buildDoors(parts: AppParts, isDraining: () => boolean): FastifyInstance {
+function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean): FastifyInstance {
   const { db, clock, log, gateway, redirects, defaults, livemode } = parts;
   const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log };
   const http = buildHttp({
     db,
     clock,
     log,
+    metrics,
     isDraining,
     ...(parts.roles.has('api') && {
       api: {
@@ -101,7 +124,9 @@ function buildDoors(parts: AppParts, isDraining: () => boolean): FastifyInstance
           startCheckout: (call, input) => startCheckout(billing, call, input),
           startTrialPack: (call, input) => startTrialPack(billing, call, input),
           startPortal: (call, input) => startPortal(billing, call, input),
+          listTrialPackUsage: (accountId, input) => listUsage(db, accountId, input),
           listAudit: (accountId, input) => listAudit(db, accountId, input),
+          webhooks: webhookUseCases(webhookParts(parts)),
         },
         ...(parts.limits && { limits: parts.limits }),
       },
@@ -125,16 +150,19 @@ function buildDoors(parts: AppParts, isDraining: () => boolean): FastifyInstance
   return http;
 }
 
-async function startWorker(parts: AppParts): Promise<{ close(): Promise<void> }> {
+function webhookParts({ db, clock, livemode, customerWebhooks }: AppParts) {
+  const { secretKey, ports, loopback, resolve = resolveByDns } = customerWebhooks;
+  if (loopback && livemode)
+    throw new Error('Webhooks to this machine are for development, not for live keys');
+  return { db, clock, secretKey, destinations: { resolve, ports, loopback } };
+}
+
+async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close(): Promise<void> }> {
   const { db, clock, log, gateway } = parts;
   const boss = await startBoss({ url: db.url, poolMax: 4, applicationName: 'driftstack-jobs', log });
   const sending = sendDeps(parts);
-  await work(
-    boss,
-    'stripe-event',
-    { batchSize: 20, concurrency: 4 },
-    stripeEventHandler({ db, gateway, clock, log }),
-  );
+  const sync: SyncDeps = { db, gateway, clock, log, onAlarm: ({ kind }) => metrics.countAlarm(kind) };
+  await work(boss, 'stripe-event', { batchSize: 20, concurrency: 4 }, stripeEventHandler(sync));
   await work(boss, 'send-email', { batchSize: 1, concurrency: 2 }, async ([job]) => {
     if (!job) return [];
     await sendEmail(sending, job.data.emailId);
@@ -145,7 +173,25 @@ async function startWorker(parts: AppParts): Promise<{ close(): Promise<void> }>
     await expireTrialPack({ db, clock }, job.data.accountId);
     return [{ id: job.id, status: 'completed' }];
   });
-  return { close: () => stopBoss(boss) };
+  const poster = createPoster();
+  // Without a key there is no endpoint that could be delivered to.
+  const dispatcher =
+    parts.customerWebhooks.secretKey && startDispatcher({ ...webhookParts(parts), log, post: poster.post });
+  const lookout = lookAfterStripe({
+    ...sync,
+    livemode: parts.livemode,
+    onMissed: metrics.countCaughtUp,
+    onDrift: (differences) => {
+      for (const { kind } of differences) metrics.countDrift(kind);
+    },
+    sleep: (durationMs) => sleep(durationMs),
+  });
+  return {
+    async close() {
+      await Promise.all([lookout.close(), stopBoss(boss), dispatcher?.close()]);
+      poster.close();
+    },
+  };
 }
 
 function sendDeps({ db, clock, log, email, emailFrom, linkOrigins, defaults }: AppParts): SendDeps {

@@ -22,6 +22,10 @@ export interface Config {
   readonly checkoutCancelUrl: string | null;
   readonly portalReturnUrl: string | null;
   readonly internalApiToken: string | null;
+  /** The 32 bytes under which the secrets of webhook endpoints are kept; null when none were given. */
+  readonly webhookSecretKey: Buffer | null;
+  /** The ports beside 443 that webhooks may be sent to. */
+  readonly webhookPorts: readonly number[];
 }
 
 export interface LocalStripe {
@@ -117,6 +121,18 @@ const environment = z.object({
     .string()
     .regex(/^\S{24,}$/, 'must be at least 24 characters without white space')
     .optional(),
+  WEBHOOK_SECRET_KEY: z
+    .string()
+    .regex(/^[A-Za-z0-9+/]{43}=$/, 'must be 32 random bytes in base64: openssl rand -base64 32')
+    .transform((text) => Buffer.from(text, 'base64'))
+    .optional(),
+  WEBHOOK_PORTS: list
+    .refine(
+      (ports) => ports.every((text) => /^[1-9]\d{0,4}$/.test(text) && Number(text) <= 65535),
+      'must be a comma-separated list of port numbers',
+    )
+    .transform((ports) => ports.map(Number))
+    .optional(),
   ROLES: list.refine(isRoles, `must be a comma-separated list of ${ROLES.join(', ')}`).optional(),
   DATA_DIR: z.string().regex(noLineBreak, 'must be a directory').optional(),
   LOG_LEVEL: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).optional(),
@@ -170,6 +186,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     checkoutCancelUrl: given.CHECKOUT_CANCEL_URL ?? null,
     portalReturnUrl: given.PORTAL_RETURN_URL ?? null,
     internalApiToken: given.INTERNAL_API_TOKEN ?? null,
+    webhookSecretKey: given.WEBHOOK_SECRET_KEY ?? null,
+    webhookPorts: given.WEBHOOK_PORTS ?? [],
   };
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type App, createApp } from './app.ts';
@@ -86,6 +86,11 @@ async function startParts(
     emailFrom: config.emailFrom,
     internalApiToken: token,
     console: sandbox !== null,
+    customerWebhooks: {
+      secretKey: await webhookSecretKey(config),
+      ports: config.webhookPorts,
+      loopback: config.stripe.kind === 'local',
+    },
   });
   closers.push(() => app.close());
   const port = await listenOn(app, config);
@@ -163,6 +168,21 @@ async function wireLocalStripe(
     webhook.secret ?? sandbox.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
   if (secret === undefined) throw new Error(`the local Stripe has lost the secret of ${webhook.id}`);
   return secret;
+}
+
+/** A database of our own comes with a key of its own, in a file beside it that only this user can read. */
+async function webhookSecretKey({ webhookSecretKey, database, dataDir }: Config): Promise<Buffer | null> {
+  if (webhookSecretKey !== null || database.kind !== 'embedded') return webhookSecretKey;
+  await mkdir(dataDir, { recursive: true });
+  const path = join(dataDir, 'webhook-secret-key');
+  try {
+    await writeFile(path, randomBytes(32).toString('base64'), { mode: 0o600, flag: 'wx' });
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  }
+  const key = Buffer.from(await readFile(path, 'utf8'), 'base64');
+  if (key.length !== 32) throw new ConfigError([`${path} does not hold the 32 bytes it was made with`]);
+  return key;
 }
 
 function redirectPolicy({ redirectAllowlist, stripe }: Config): RedirectPolicy {
@@ -249,6 +269,9 @@ function warningsOf(config: Config): string[] {
       : []),
     ...(redirectAllowlist === null && config.roles.has('api')
       ? ['BILLING_REDIRECT_ALLOWLIST is not set: every redirect address is refused until it is']
+      : []),
+    ...(config.webhookSecretKey === null && config.database.kind === 'url'
+      ? ['WEBHOOK_SECRET_KEY is not set: customers cannot register webhook endpoints until it is']
       : []),
     ...(email.kind === 'off' && config.roles.has('worker')
       ? ['RESEND_API_KEY is not set: mails are recorded and not sent']

@@ -42,11 +42,16 @@ export const CONFLICT_CODES = [
   'report_id_reused',
   'reservation_id_reused',
   'reservation_closed',
+  'too_many_webhook_endpoints',
 ] as const;
 export type ConflictCode = (typeof CONFLICT_CODES)[number];
 
 /** Codes finer than the slug. A problem without one of these carries its slug, with underscores. */
-export type ProblemCode = ConflictCode | 'redirect_url_not_allowed' | 'redirect_url_required';
+export type ProblemCode =
+  | ConflictCode
+  | 'redirect_url_not_allowed'
+  | 'redirect_url_required'
+  | 'webhook_url_not_allowed';
 
 export const fieldErrorSchema = z
   .strictObject({

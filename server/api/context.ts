@@ -8,8 +8,10 @@ import type {
   PortalSessionResult,
   TrialPackInput,
 } from '../../shared/billing.ts';
+import type { UsageListInput, UsageListResult } from '../../shared/usage.ts';
 import type { Caller } from '../billing/caller.ts';
 import type { Minted, MintingCall } from '../billing/deps.ts';
+import type { WebhookUseCases } from '../webhooks/use-cases.ts';
 
 /** The kinds of calls, each with a token bucket of its own for every account. */
 export type RateBucket = 'global' | 'minting';
@@ -20,7 +22,9 @@ export type UseCases = {
   startCheckout(call: MintingCall, input: CheckoutSessionInput): Promise<Minted<CheckoutSessionResult>>;
   startTrialPack(call: MintingCall, input: TrialPackInput): Promise<Minted<CheckoutSessionResult>>;
   startPortal(call: MintingCall, input: PortalSessionInput): Promise<Minted<PortalSessionResult>>;
+  listTrialPackUsage(accountId: string, input: UsageListInput): Promise<UsageListResult>;
   listAudit(accountId: string, input: AuditListInput): Promise<AuditListResult>;
+  webhooks: WebhookUseCases;
 };
 
 /** One request, however it came in. */

@@ -11,6 +11,8 @@ import { problemOf, trpcErrorShape } from './problem.ts';
 export type Meta = {
   scope: Scope;
   bucket: RateBucket;
+  /** What a success is answered with over REST; 200 unless it says otherwise. */
+  status?: 201 | 202 | 204;
   openapi: NonNullable<OpenApiMeta['openapi']> & { tags: string[]; summary: string; description: string };
 };
 

@@ -29,8 +29,9 @@ export function errorResponses(
       },
     ],
     ...(operationId === 'getBillingState' ? [[404, NOT_FOUND] as const] : []),
-    ...(minting ? [[409, conflicts(operationId)] as const] : []),
-    ...(openapi.method === 'POST'
+    ...(openapi.path.includes('{id}') ? [[404, notFound(openapi.path)] as const] : []),
+    ...(operationId in CONFLICTS ? [[409, conflicts(operationId)] as const] : []),
+    ...(openapi.method === 'POST' || openapi.method === 'PATCH'
       ? ([
           [413, TOO_LARGE],
           [415, NOT_JSON],
@@ -57,15 +58,24 @@ function example(summary: string, error: ProblemError): ErrorExample {
   return { name: error.code, summary, error };
 }
 
+/** The field that the example of a refusal is about. */
+const FIELDS: Readonly<Record<string, string>> = {
+  getBillingState: 'checkout_session_id',
+  startPortalSession: 'return_url',
+  listAuditLog: 'limit',
+  listTrialPackUsage: 'limit',
+  listBillingEvents: 'limit',
+  listWebhookEndpoints: 'limit',
+  listWebhookDeliveries: 'limit',
+  createWebhookEndpoint: 'url',
+  updateWebhookEndpoint: 'url',
+};
+
 function invalid(operationId: string, minting: boolean): ErrorResponse {
-  const field =
-    { getBillingState: 'checkout_session_id', startPortalSession: 'return_url' }[operationId] ??
-    'success_url';
+  const field = FIELDS[operationId] ?? (minting ? 'success_url' : 'id');
   const message = 'is not on the allowlist of redirect addresses of this deployment';
   const wrong =
-    operationId === 'listAuditLog'
-      ? { field: 'limit', message: 'must be at most 100' }
-      : { field, message: 'must be a string' };
+    field === 'limit' ? { field, message: 'must be at most 100' } : { field, message: 'must be a string' };
   return {
     description: 'The call is malformed; `errors` names the fields at fault.',
     examples: [
@@ -115,6 +125,15 @@ const NOT_FOUND: ErrorResponse = {
   ],
 };
 
+function notFound(path: string): ErrorResponse {
+  const what = path.startsWith('/v1/webhook-deliveries/') ? 'webhook delivery' : 'webhook endpoint';
+  const detail = `This account has no such ${what}.`;
+  return {
+    description: `${detail} Those of other accounts are answered the same.`,
+    examples: [example('Unknown, or of another account', new ProblemError('not-found', detail))],
+  };
+}
+
 const CONFLICTS: Readonly<Record<string, readonly [ConflictCode, string][]>> = {
   startCheckoutSession: [
     ['already_subscribed', 'This account already has a subscription. Change it in the customer portal.'],
@@ -122,6 +141,9 @@ const CONFLICTS: Readonly<Record<string, readonly [ConflictCode, string][]>> = {
   startTrialPack: [
     ['trial_pack_already_redeemed', 'This account has already bought its trial pack.'],
     ['trial_pack_payment_pending', 'The payment for the trial pack is still being processed.'],
+  ],
+  createWebhookEndpoint: [
+    ['too_many_webhook_endpoints', 'An account can have 10 webhook endpoints. Delete one first.'],
   ],
   startPortalSession: [
     ['no_billing_customer', 'This account has not bought anything yet, so there is nothing to manage.'],
@@ -132,6 +154,9 @@ function conflicts(operationId: string): ErrorResponse {
   const own = (CONFLICTS[operationId] ?? []).map(([code, detail]) =>
     example(code.replaceAll('_', ' '), new ProblemError('conflict', detail, { code })),
   );
+  if (operationId === 'createWebhookEndpoint') {
+    return { description: 'The state of the account does not allow it; `code` says why.', examples: own };
+  }
   return {
     description: 'The state of the account or the Idempotency-Key does not allow it; `code` says which.',
     examples: [

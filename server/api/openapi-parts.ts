@@ -17,6 +17,7 @@ export const SERVERS = [{ url: '/', description: 'The deployment that serves thi
 export const TAGS = [
   { name: 'Billing', description: 'What an account has bought, and the ways to buy.' },
   { name: 'Audit log', description: 'What happened to an account.' },
+  { name: 'Webhooks', description: 'The events of an account: by reading on, or sent to its endpoints.' },
 ];
 
 export const SECURITY = {

@@ -6,6 +6,7 @@ import {
   type OpenApiProcedure,
 } from 'trpc-to-openapi';
 import { problemSchema } from '../../shared/errors.ts';
+import { EVENT_TYPES, WEBHOOK_BODIES } from '../../shared/events.ts';
 import type { Meta } from './init.ts';
 import { type ErrorResponse, errorResponses, exampleValue } from './openapi-errors.ts';
 import {
@@ -17,6 +18,7 @@ import {
   SERVERS,
   TAGS,
 } from './openapi-parts.ts';
+import { BODY_NAMES, webhookPaths } from './openapi-webhooks.ts';
 import { appRouter } from './root.ts';
 
 type Operation = NonNullable<NonNullable<OpenAPIObject['paths']>[string]['get']>;
@@ -29,7 +31,10 @@ export function buildOpenApi(): OpenAPIObject {
     openApiVersion: '3.1.0',
     baseUrl: '/',
     securitySchemes: SECURITY,
-    defs: { Problem: problemSchema },
+    defs: {
+      Problem: problemSchema,
+      ...Object.fromEntries(EVENT_TYPES.map((type) => [BODY_NAMES[type], WEBHOOK_BODIES[type]])),
+    },
   });
   const components: Components = {
     ...document.components,
@@ -42,7 +47,7 @@ export function buildOpenApi(): OpenAPIObject {
   };
   forEachOpenApiProcedure<Meta>(appRouter._def.procedures, ({ procedure, meta }) => {
     const item = document.paths?.[meta.openapi.path];
-    const operation = meta.openapi.method === 'GET' ? item?.get : item?.post;
+    const operation = item && operationOf(item, meta.openapi.method);
     if (operation) complete(operation, procedure, meta, components);
   });
   return {
@@ -51,6 +56,7 @@ export function buildOpenApi(): OpenAPIObject {
     servers: SERVERS,
     tags: TAGS,
     paths: document.paths ?? {},
+    webhooks: webhookPaths(components.schemas ?? {}),
     components,
   };
 }
@@ -58,6 +64,23 @@ export function buildOpenApi(): OpenAPIObject {
 /** The document as the file in the repository holds it. */
 export function serializeOpenApi(): string {
   return `${JSON.stringify(buildOpenApi(), null, 2)}\n`;
+}
+
+type PathItem = NonNullable<OpenAPIObject['paths']>[string];
+
+function operationOf(item: PathItem, method: Meta['openapi']['method']): Operation | undefined {
+  switch (method) {
+    case 'GET':
+      return item.get;
+    case 'POST':
+      return item.post;
+    case 'PATCH':
+      return item.patch;
+    case 'PUT':
+      return item.put;
+    case 'DELETE':
+      return item.delete;
+  }
 }
 
 /** Adds what procedures cannot say: names, examples, headers, and every way to be refused. */
@@ -74,15 +97,17 @@ function complete(
   showExamples(operation, components);
   if (minting) operation.parameters = [{ $ref: '#/components/parameters/IdempotencyKey' }];
 
+  // The generator says 200 for every success.
+  const { status = 200 } = meta;
   const success = operation.responses?.['200'];
   operation.responses = {
-    '200': {
-      ...success,
+    [status]: {
+      ...(status === 204 ? { description: meta.openapi.successDescription } : success),
       headers: headers(['X-Request-Id', ...RATE_LIMIT_HEADERS, ...(minting ? ['Idempotent-Replayed'] : [])]),
     },
   };
-  for (const [status, response] of errorResponses(meta, operationId)) {
-    operation.responses[status] = errorResponse(status, response);
+  for (const [refused, response] of errorResponses(meta, operationId)) {
+    operation.responses[refused] = errorResponse(refused, response);
   }
 }
 
@@ -90,11 +115,20 @@ function nameInput(operation: Operation, procedure: OpenApiProcedure, { schemas 
   const body = operation.requestBody;
   if (!body || !('content' in body)) return;
   const media = body.content['application/json'];
+  if (isEmptyObject(media?.schema)) {
+    // Everything the call takes stands in its path.
+    delete operation.requestBody;
+    return;
+  }
   const id = getInputOutputParsers(procedure).inputParser.meta()?.id;
   if (!media?.schema || id === undefined) return;
   schemas[id] = media.schema;
   body.description = 'description' in media.schema ? (media.schema.description ?? '') : '';
   media.schema = { $ref: `#/components/schemas/${id}` };
+}
+
+function isEmptyObject(schema: object | undefined): boolean {
+  return schema !== undefined && 'properties' in schema && Object.keys(schema.properties ?? {}).length === 0;
 }
 
 /** Schemas carry the examples; tools look for them beside the schema. */

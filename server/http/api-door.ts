@@ -13,9 +13,12 @@ export function mountApi(app: FastifyInstance, parts: ApiParts & { maxInFlight: 
   const reading = createGate(parts.maxInFlight);
   const minting = createGate(parts.maxInFlight);
 
-  for (const { method, url, minting: mints, handler } of restRoutes(parts)) {
+  const routes = restRoutes(parts);
+  for (const { method, url, minting: mints, handler } of routes)
     app.route({ method, url, handler: (mints ? minting : reading)(handler) });
-    app.options(url, (_request, reply) => answerPreflight(reply, `${String(method)}, OPTIONS`));
+  for (const [url, alike] of Map.groupBy(routes, (route) => route.url)) {
+    const methods = [...alike.map(({ method }) => String(method)), 'OPTIONS'].join(', ');
+    app.options(url, (_request, reply) => answerPreflight(reply, methods));
   }
 
   const trpc = (request: FastifyRequest, reply: FastifyReply) => handleTrpc(request, reply, parts);

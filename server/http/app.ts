@@ -8,7 +8,7 @@ import { answerClientError } from './client-error.ts';
 import { setHeaders } from './headers.ts';
 import { mountHealth } from './health.ts';
 import { createLimiter, RATE_LIMITS, type RateLimits } from './limits.ts';
-import { createMetrics } from './metrics.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { mountPages } from './pages.ts';
 import { sendProblem } from './problems.ts';
 import { requestIds } from './request-ids.ts';
@@ -18,6 +18,8 @@ export type HttpDeps = {
   readonly db: Database;
   readonly clock: Clock;
   readonly log: FastifyBaseLogger;
+  /** Where this service counts; one of its own where none is given. */
+  readonly metrics?: Metrics;
   /** Mounts tRPC, REST and the pages when given. */
   readonly api?: { readonly useCases: UseCases; readonly limits?: RateLimits };
   /** Mounts the door for Stripe when given. */
@@ -64,7 +66,7 @@ export function buildHttp(deps: HttpDeps): FastifyInstance {
     },
     clientErrorHandler: (error, socket) => answerClientError(error, socket, newRequestId()),
   });
-  const metrics = createMetrics(db);
+  const metrics = deps.metrics ?? createMetrics(db);
   observe(app, log, metrics);
   refuseUnknown(app);
   app.removeAllContentTypeParsers();
@@ -133,10 +135,23 @@ function refuseUnknown(app: FastifyInstance): void {
   });
   app.setNotFoundHandler((request, reply) => {
     const [path = ''] = request.url.split('?');
-    const methods = methodsOf.get(path) ?? methodsOf.get(path.replace(/^(\/trpc\/).+/s, '$1*'));
+    const methods =
+      methodsOf.get(path) ??
+      methodsOf.get(path.replace(/^(\/trpc\/).+/s, '$1*')) ??
+      [...methodsOf].find(([url]) => isOfPattern(path, url))?.[1];
     if (!methods) return sendProblem(reply, new ProblemError('not-found', 'There is nothing at this path.'));
     const allow = [...methods].sort().join(', ');
     reply.header('allow', allow);
     return sendProblem(reply, new ProblemError('method-not-allowed', `This path answers to ${allow}.`));
   });
+}
+
+/** Whether a path is one of a route with parameters, such as `/v1/webhooks/:id`. */
+function isOfPattern(path: string, url: string): boolean {
+  if (!url.includes(':')) return false;
+  const [given, wanted] = [path.split('/'), url.split('/')];
+  return (
+    given.length === wanted.length &&
+    wanted.every((segment, at) => (segment.startsWith(':') ? given[at] !== '' : segment === given[at]))
+  );
 }

@@ -8,6 +8,7 @@ import {
   unwrapZodType,
 } from 'trpc-to-openapi';
 import { ProblemError } from '../../shared/errors.ts';
+import type { Meta } from '../api/init.ts';
 import { appRouter } from '../api/root.ts';
 import { isPlainText, parseJsonBody } from './json.ts';
 import { type ApiParts, openContext } from './request-context.ts';
@@ -22,34 +23,58 @@ export type RestRoute = { method: HTTPMethods; url: string; minting: boolean; ha
  */
 export function restRoutes(parts: ApiParts): RestRoute[] {
   const routes: RestRoute[] = [];
-  forEachOpenApiProcedure(appRouter._def.procedures, ({ path, procedure, meta: { openapi } }) => {
-    routes.push({
-      method: openapi.method,
-      url: openapi.path,
-      minting: procedure._def.type === 'mutation',
-      handler: dispatch(path, procedure, acceptsRequestBody(openapi.method), parts),
-    });
-  });
+  forEachOpenApiProcedure<Meta>(
+    appRouter._def.procedures,
+    ({ path, procedure, meta: { openapi, status } }) => {
+      routes.push({
+        method: openapi.method,
+        url: openapi.path.replace(/\{(\w+)\}/g, ':$1'),
+        minting: procedure._def.type === 'mutation',
+        handler: dispatch(path, procedure, { hasBody: acceptsRequestBody(openapi.method), status }, parts),
+      });
+    },
+  );
   return routes;
 }
 
 /** Calls the procedure, which reads its input only after it has let the caller in. */
-function dispatch(path: string, procedure: OpenApiProcedure, hasBody: boolean, parts: ApiParts): Handler {
+function dispatch(
+  path: string,
+  procedure: OpenApiProcedure,
+  { hasBody, status = 200 }: { hasBody: boolean; status?: Meta['status'] | 200 | undefined },
+  parts: ApiParts,
+): Handler {
   const readQuery = queryReader(procedure);
-  return async (request, reply) =>
-    await procedure({
+  return async (request, reply) => {
+    const answer: unknown = await procedure({
       ctx: openContext(request, reply, parts),
       path,
       type: procedure._def.type,
       signal: undefined,
       batchIndex: 0,
       getRawInput: async () =>
-        hasBody
-          ? Buffer.isBuffer(request.body)
-            ? parseJsonBody(request.body)
-            : undefined
-          : readQuery(request.query),
+        withPath(request.params, hasBody ? readBody(request.body) : readQuery(request.query)),
     });
+    reply.code(status);
+    return status === 204 ? reply.send() : answer;
+  };
+}
+
+function readBody(body: unknown): unknown {
+  return Buffer.isBuffer(body) ? parseJsonBody(body) : undefined;
+}
+
+/** What the path names belongs to the input, and may stand nowhere else. */
+function withPath(params: unknown, input: unknown): unknown {
+  const named = Object.entries(params ?? {});
+  if (named.length === 0) return input;
+  if (input !== undefined && (typeof input !== 'object' || input === null || Array.isArray(input)))
+    return input;
+  for (const [name, value] of named) {
+    if (!isPlainText(String(value))) throw refusal(name, 'is not text');
+    if (input !== undefined && Object.hasOwn(input, name)) throw refusal(name, 'stands in the path only');
+  }
+  return { ...input, ...Object.fromEntries(named) };
 }
 
 const INTEGER = /^-?\d{1,15}$/;

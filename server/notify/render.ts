@@ -23,6 +23,7 @@ import {
   trialPackReinstated,
   trialPackSuspended,
 } from './emails/trial-pack.ts';
+import { webhookEndpointPaused } from './emails/webhooks.ts';
 import { oneLine } from './format.ts';
 import { Layout } from './layout.ts';
 import { EMAIL_DATA, type EmailTemplate, type EmailTemplates } from './templates.ts';
@@ -85,4 +86,5 @@ const WRITERS: { readonly [T in EmailTemplate]: Writer<T> } = {
   credit_used_up: creditUsedUp,
   credit_expiring: creditExpiring,
   duplicate_purchase_refunded: duplicatePurchaseRefunded,
+  webhook_endpoint_paused: webhookEndpointPaused,
 };

@@ -63,6 +63,12 @@ export const EMAIL_DATA = {
     amountCents: amountCents.nullable(),
     currency,
   }),
+  /** The host alone: the rest of the address may hold a secret of its owner's. */
+  webhook_endpoint_paused: z.object({
+    host: z.string(),
+    reason: z.enum(['gone', 'failing']),
+    pausedAt: moment,
+  }),
 } satisfies Record<string, z.ZodType>;
 
 export type EmailTemplate = keyof typeof EMAIL_DATA;

@@ -2,6 +2,7 @@ import type { AuditAction } from '../../shared/audit.ts';
 import { formatId } from '../../shared/ids.ts';
 import { toWireTime } from '../../shared/time.ts';
 import type { Plan } from '../notify/templates.ts';
+import { subscriptionNews } from '../webhooks/news.ts';
 import type { Effect, Source } from './effects.ts';
 import { isLive, type SubscriptionRow } from './project.ts';
 
@@ -19,9 +20,9 @@ export type RowChange = {
   now: Date;
 };
 
-/** The audit entries and mails that follow from a change of the row: each difference is one fact. */
+/** The audit entries, events and mails that follow from a change of the row: each difference is one fact. */
 export function effectsOfChange(change: RowChange): Effect[] {
-  return [...auditsOf(change), ...mailsOf(change)];
+  return [...auditsOf(change), ...eventsOf(change), ...mailsOf(change)];
 }
 
 function auditsOf({ accountId, subscriptionId, version, before, after, source }: RowChange): Effect[] {
@@ -63,6 +64,15 @@ function auditsOf({ accountId, subscriptionId, version, before, after, source }:
     effects.push(entry('subscription.tier_change_unscheduled', { to: booked.tier }));
   }
   return effects;
+}
+
+function eventsOf({ accountId, subscriptionId, version, before, after }: RowChange): Effect[] {
+  const ended = before !== null && isLive(before.status) && !isLive(after.status);
+  return subscriptionNews(subscriptionId, before, after, { ended }).map((news) => ({
+    kind: 'event',
+    key: `${news.type}:${accountId}:${version}`,
+    news,
+  }));
 }
 
 function mailsOf({ accountId, version, before, after, trialEndsAt, now }: RowChange): Effect[] {

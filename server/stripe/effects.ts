@@ -1,8 +1,10 @@
 import type { AuditAction } from '../../shared/audit.ts';
+import type { EventNews } from '../../shared/events.ts';
 import { append } from '../audit/append.ts';
 import type { Tx } from '../database/connection.ts';
 import { type Mail, queueEmail } from '../notify/outbox.ts';
 import type { EmailTemplate, EmailTemplates } from '../notify/templates.ts';
+import { recordEvent } from '../webhooks/record-event.ts';
 
 /** What led to a change, for the payload of its audit entry: an event, a request or an operator's command. */
 export type Source = Readonly<Record<string, string>>;
@@ -16,6 +18,7 @@ export type Effect =
       readonly target: string | null;
       readonly payload: Readonly<Record<string, unknown>>;
     }
+  | { readonly kind: 'event'; readonly key: string; readonly news: EventNews }
   | MailEffect;
 
 type MailEffect = {
@@ -39,6 +42,8 @@ export async function writeEffects(
       const { action, target: targetResourceId, payload, key: dedupeKey } = effect;
       const actor = { type: 'system' } as const;
       await append(tx, { accountId, action, targetResourceId, payload, actor, dedupeKey, now });
+    } else if (effect.kind === 'event') {
+      await recordEvent(tx, { accountId, news: effect.news, dedupeKey: effect.key, now });
     } else {
       const { kind: _, key: naturalKey, ...mail } = effect;
       await queueEmail(tx, { accountId, to, naturalKey, ...mail } satisfies Mail, now);

@@ -4,9 +4,11 @@ import { listAudit } from '../../server/audit/list.ts';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { issueKey } from '../../server/billing/keys.ts';
 import { billingState } from '../../server/billing/state.ts';
+import { listUsage } from '../../server/credit/list.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { buildHttp, type HttpDeps } from '../../server/http/app.ts';
 import { createLog } from '../../server/http/log.ts';
+import { webhookUseCases } from '../../server/webhooks/use-cases.ts';
 import type { Scope } from '../../shared/scopes.ts';
 import type { Clock } from '../../shared/time.ts';
 import { createTestDatabase } from './database.ts';
@@ -33,6 +35,9 @@ export type TestHttpOptions = Partial<Omit<HttpDeps, 'db' | 'log' | 'api'>> & {
   /** Leaves the API out. */
   withoutApi?: boolean;
 };
+
+/** Under which tests keep the secrets of webhook endpoints. */
+export const WEBHOOK_KEY = Buffer.alloc(32, 7);
 
 const systemClock: Clock = { now: () => new Date() };
 
@@ -111,6 +116,13 @@ function fakeUseCases(db: Database, clock: Clock): UseCases {
       value: { portal_url: 'https://billing.stripe.com/p/session/1' },
       replayed: false,
     }),
+    listTrialPackUsage: (accountId, input) => listUsage(db, accountId, input),
     listAudit: (accountId, input) => listAudit(db, accountId, input),
+    webhooks: webhookUseCases({
+      db,
+      clock,
+      secretKey: WEBHOOK_KEY,
+      destinations: { resolve: async () => ['93.184.215.14'], ports: [], loopback: false },
+    }),
   };
 }

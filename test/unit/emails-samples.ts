@@ -83,4 +83,14 @@ export const SAMPLES: readonly Sample[] = [
     'duplicate_purchase_refunded',
     { purchase: 'subscription', amountCents: null, currency: 'usd' },
   ],
+  [
+    'webhook-gone',
+    'webhook_endpoint_paused',
+    { host: 'hooks.example.net', reason: 'gone', pausedAt: deadline },
+  ],
+  [
+    'webhook-failing',
+    'webhook_endpoint_paused',
+    { host: 'hooks.example.net', reason: 'failing', pausedAt: deadline },
+  ],
 ];

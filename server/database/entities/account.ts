@@ -17,6 +17,10 @@ export const Account = defineEntity({
     /** Position and hash of the newest audit entry; written by `append` alone. */
     auditPosition: p.bigint('number').default(0),
     auditHash: p.blob().$type<Buffer>().nullable(),
+    /** The place of the newest event in the feed. */
+    eventSequence: p.bigint('number').default(0),
+    /** The position of the newest webhook endpoint or delivery. */
+    webhookPosition: p.bigint('number').default(0),
     createdAt: p.datetime(3),
   },
 });

@@ -1,0 +1,219 @@
+import { z } from 'zod';
+import {
+  createdEndpointSchema,
+  createEndpointInput,
+  deliveryInput,
+  deliveryListInput,
+  deliveryListResult,
+  endpointInput,
+  endpointListInput,
+  endpointListResult,
+  replayInput,
+  replayResult,
+  updateEndpointInput,
+  webhookDeliverySchema,
+  webhookEndpointSchema,
+} from '../../shared/webhooks.ts';
+import type { WebhookCaller } from '../webhooks/deps.ts';
+import { type Meta, procedure, router } from './init.ts';
+
+const tags = ['Webhooks'];
+const READ = { scope: 'read:webhooks', bucket: 'global' } as const satisfies Partial<Meta>;
+const WRITE = { scope: 'account_owner', bucket: 'global' } as const satisfies Partial<Meta>;
+
+type CallerContext = { caller: { accountId: string; keyId: string }; requestId: string };
+
+const callerOf = ({ caller, requestId }: CallerContext): WebhookCaller => ({
+  accountId: caller.accountId,
+  keyId: caller.keyId,
+  requestId,
+});
+
+/** Where an account's events are sent, and what became of them. */
+export const webhooksRouter = router({
+  create: procedure
+    .meta({
+      ...WRITE,
+      status: 201,
+      openapi: {
+        method: 'POST',
+        path: '/v1/webhooks',
+        operationId: 'createWebhookEndpoint',
+        tags,
+        summary: 'Create a webhook endpoint',
+        description:
+          'Registers an https address that events are sent to. The answer holds the secret that verifies them; ' +
+          'it is shown this once. An account can have ten endpoints.',
+        successDescription: 'The endpoint, with its secret.',
+      },
+    })
+    .input(createEndpointInput)
+    .output(createdEndpointSchema)
+    .mutation(({ ctx, input }) => ctx.useCases.webhooks.create(callerOf(ctx), input)),
+
+  list: procedure
+    .meta({
+      ...READ,
+      openapi: {
+        method: 'GET',
+        path: '/v1/webhooks',
+        operationId: 'listWebhookEndpoints',
+        tags,
+        summary: 'List webhook endpoints',
+        description: 'The endpoints of the account, newest first, without their secrets.',
+        successDescription: 'One page of endpoints.',
+      },
+    })
+    .input(endpointListInput)
+    .output(endpointListResult)
+    .query(({ ctx, input }) => ctx.useCases.webhooks.list(ctx.caller.accountId, input)),
+
+  get: procedure
+    .meta({
+      ...READ,
+      openapi: {
+        method: 'GET',
+        path: '/v1/webhooks/{id}',
+        operationId: 'getWebhookEndpoint',
+        tags,
+        summary: 'Read a webhook endpoint',
+        description: 'One endpoint of the account, without its secret.',
+        successDescription: 'The endpoint.',
+      },
+    })
+    .input(endpointInput)
+    .output(webhookEndpointSchema)
+    .query(({ ctx, input }) => ctx.useCases.webhooks.get(ctx.caller.accountId, input)),
+
+  update: procedure
+    .meta({
+      ...WRITE,
+      openapi: {
+        method: 'PATCH',
+        path: '/v1/webhooks/{id}',
+        operationId: 'updateWebhookEndpoint',
+        tags,
+        summary: 'Change a webhook endpoint',
+        description:
+          'Changes the given fields. `active: false` pauses: events are kept, and sent once it is `true` again.',
+        successDescription: 'The endpoint as it is now.',
+      },
+    })
+    .input(updateEndpointInput)
+    .output(webhookEndpointSchema)
+    .mutation(({ ctx, input }) => ctx.useCases.webhooks.update(callerOf(ctx), input)),
+
+  delete: procedure
+    .meta({
+      ...WRITE,
+      status: 204,
+      openapi: {
+        method: 'DELETE',
+        path: '/v1/webhooks/{id}',
+        operationId: 'deleteWebhookEndpoint',
+        tags,
+        summary: 'Delete a webhook endpoint',
+        description: 'Deletes an endpoint for good. Deleting it again changes nothing and succeeds.',
+        successDescription: 'It is deleted.',
+      },
+    })
+    .input(endpointInput)
+    .output(z.null())
+    .mutation(async ({ ctx, input }) => {
+      await ctx.useCases.webhooks.delete(callerOf(ctx), input);
+      return null;
+    }),
+
+  test: procedure
+    .meta({
+      ...WRITE,
+      status: 202,
+      openapi: {
+        method: 'POST',
+        path: '/v1/webhooks/{id}/test',
+        operationId: 'testWebhookEndpoint',
+        tags,
+        summary: 'Send a test event',
+        description:
+          'Sends `test.ping`, signed and tried like any event. Its `data` is empty, and it is not in the feed.',
+        successDescription: 'The delivery that will carry it.',
+      },
+    })
+    .input(endpointInput)
+    .output(webhookDeliverySchema)
+    .mutation(({ ctx, input }) => ctx.useCases.webhooks.test(callerOf(ctx), input)),
+
+  rotateSecret: procedure
+    .meta({
+      ...WRITE,
+      openapi: {
+        method: 'POST',
+        path: '/v1/webhooks/{id}/rotate-secret',
+        operationId: 'rotateWebhookSecret',
+        tags,
+        summary: 'Rotate the secret',
+        description:
+          'Gives the endpoint a new secret, shown this once. For 24 hours everything is signed with the secret ' +
+          'before as well.',
+        successDescription: 'The endpoint, with its new secret.',
+      },
+    })
+    .input(endpointInput)
+    .output(createdEndpointSchema)
+    .mutation(({ ctx, input }) => ctx.useCases.webhooks.rotateSecret(callerOf(ctx), input)),
+
+  replay: procedure
+    .meta({
+      ...WRITE,
+      status: 202,
+      openapi: {
+        method: 'POST',
+        path: '/v1/webhooks/{id}/replay',
+        operationId: 'replayWebhookEvents',
+        tags,
+        summary: 'Replay events from a sequence number',
+        description:
+          'Sends every event after a sequence number once more, in order, with the ids they had: those of the ' +
+          'types that the endpoint is for now.',
+        successDescription: 'How many deliveries were queued.',
+      },
+    })
+    .input(replayInput)
+    .output(replayResult)
+    .mutation(({ ctx, input }) => ctx.useCases.webhooks.replay(callerOf(ctx), input)),
+
+  listDeliveries: procedure
+    .meta({
+      ...READ,
+      openapi: {
+        method: 'GET',
+        path: '/v1/webhooks/{id}/deliveries',
+        operationId: 'listWebhookDeliveries',
+        tags,
+        summary: 'List deliveries',
+        description: 'What was sent to an endpoint and what it answered, newest first.',
+        successDescription: 'One page of deliveries.',
+      },
+    })
+    .input(deliveryListInput)
+    .output(deliveryListResult)
+    .query(({ ctx, input }) => ctx.useCases.webhooks.listDeliveries(ctx.caller.accountId, input)),
+
+  replayDelivery: procedure
+    .meta({
+      ...WRITE,
+      status: 202,
+      openapi: {
+        method: 'POST',
+        path: '/v1/webhook-deliveries/{id}/replay',
+        operationId: 'replayWebhookDelivery',
+        tags,
+        summary: 'Replay a delivery',
+        description: 'Sends what the delivery carried once more, as a new delivery with the same event id.',
+        successDescription: 'The new delivery.',
+      },
+    })
+    .input(deliveryInput)
+    .output(webhookDeliverySchema)
+    .mutation(({ ctx, input }) => ctx.useCases.webhooks.replayDelivery(callerOf(ctx), input)),
+});

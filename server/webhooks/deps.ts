@@ -1,0 +1,52 @@
+import { ProblemError } from '../../shared/errors.ts';
+import { type IdPrefix, parseId } from '../../shared/ids.ts';
+import type { Clock } from '../../shared/time.ts';
+import type { Actor } from '../audit/append.ts';
+import type { Database, Tx } from '../database/connection.ts';
+import { WebhookEndpoint } from '../database/entities/webhooks.ts';
+import type { DestinationPolicy } from './destination.ts';
+import { lockFeed } from './record-event.ts';
+import type { SecretKey } from './secrets.ts';
+
+/** What the use cases of webhooks work with. */
+export type WebhookDeps = {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly secretKey: SecretKey;
+  readonly destinations: DestinationPolicy;
+};
+
+/** Who calls; uuids. */
+export type WebhookCaller = {
+  readonly accountId: string;
+  readonly keyId: string;
+  readonly requestId: string;
+};
+
+export function actorOf({ accountId, keyId }: WebhookCaller): Actor {
+  return { type: 'customer', accountId, keyId };
+}
+
+/** Reads the uuid of the id a caller gave; throws `bad-request` naming the parameter `id`. */
+export function readId(prefix: IdPrefix, text: string): string {
+  const id = parseId(prefix, text);
+  if (id !== null) return id;
+  const message = `must be ${prefix}_ and a uuid`;
+  throw new ProblemError('bad-request', `id ${message}.`, { errors: [{ field: 'id', message }] });
+}
+
+/** The account's endpoint, with the account locked. Deleted, another account's and unknown are all `not-found`. */
+export async function lockEndpoint(
+  tx: Tx,
+  accountId: string,
+  id: string,
+): Promise<{ endpoint: WebhookEndpoint; position: number }> {
+  const { position } = await lockFeed(tx, accountId);
+  const endpoint = await tx.findOne(WebhookEndpoint, { id, accountId, deletedAt: null });
+  if (!endpoint) throw noEndpoint();
+  return { endpoint, position };
+}
+
+export function noEndpoint(): ProblemError {
+  return new ProblemError('not-found', 'This account has no such webhook endpoint.');
+}

@@ -1,0 +1,129 @@
+import { formatId } from '../../shared/ids.ts';
+import type { Clock } from '../../shared/time.ts';
+import type { Database } from '../database/connection.ts';
+import {
+  type Attempted,
+  type ClaimedDelivery,
+  type ClaimedEndpoint,
+  claimDeliveries,
+  settle,
+} from './claim.ts';
+import { checkDestination, type DestinationPolicy } from './destination.ts';
+import { eventBody } from './list-events.ts';
+import { pauseEndpoint } from './pause.ts';
+import type { Post, PostResult } from './post.ts';
+import { judge, pauseReason } from './schedule.ts';
+import { type SecretKey, signatureHeaders, unseal } from './secrets.ts';
+
+export type DrainDeps = {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly secretKey: SecretKey;
+  readonly destinations: DestinationPolicy;
+  readonly post: Post;
+};
+
+/** How many deliveries one statement takes, and for how long an endpoint may keep its place. */
+const BATCH = 100;
+const TURN_MS = 10_000;
+/** What was sent and is not written down yet would be sent again after a crash: not much, and not for long. */
+const UNSETTLED = 25;
+/** An endpoint whose last try failed is sent several at a time: its order is lost, and tries may take long. */
+const WIDTH_WHEN_FAILING = 5;
+
+/**
+ * Sends what is due for a leased endpoint, one after the other in order as long as it answers, until nothing
+ * is due, its turn is over or it is to be left alone.
+ */
+export async function drain(
+  deps: DrainDeps,
+  endpoint: ClaimedEndpoint,
+  { leaseId, signal }: { leaseId: string; signal: AbortSignal },
+): Promise<void> {
+  const { db, clock } = deps;
+  const endsAt = performance.now() + TURN_MS;
+  const secrets = secretsOf(deps.secretKey, endpoint, clock.now());
+  let failures = endpoint.consecutiveFailures;
+  let failingSince = endpoint.failingSinceMs === null ? null : new Date(endpoint.failingSinceMs);
+  let heldUntil: Date | null = null;
+  let unsettled: Attempted[] = [];
+  const write = async (): Promise<void> => {
+    if (unsettled.length === 0) return;
+    await settle(db, { endpointId: endpoint.id, leaseId, heldUntil }, unsettled);
+    unsettled = [];
+  };
+
+  for (;;) {
+    const claimed = await claimDeliveries(db, { endpointId: endpoint.id, limit: BATCH, now: clock.now() });
+    for (let next = 0; next < claimed.length; ) {
+      if (signal.aborted || performance.now() > endsAt) return await write();
+      const some = claimed.slice(next, next + (failures > 0 ? WIDTH_WHEN_FAILING : 1));
+      next += some.length;
+      const results = await Promise.all(some.map((delivery) => attempt(deps, endpoint, delivery, secrets)));
+      for (const { attempted, status, hold } of results) {
+        unsettled.push(attempted);
+        heldUntil = hold ?? heldUntil;
+        const failed = attempted.state !== 'delivered';
+        failures = failed ? failures + 1 : 0;
+        failingSince = failed ? (failingSince ?? attempted.at) : null;
+        const reason = failed ? pauseReason(status, failingSince, attempted.at) : null;
+        if (reason !== null) {
+          await write();
+          return await pauseEndpoint(db, endpoint, reason, attempted.at);
+        }
+      }
+      if (heldUntil !== null) return await write();
+      if (unsettled.length >= UNSETTLED || failures > 0) await write();
+    }
+    await write();
+    if (claimed.length < BATCH) return;
+  }
+}
+
+function secretsOf(key: SecretKey, endpoint: ClaimedEndpoint, now: Date): string[] {
+  const { id, secret, prevSecret, graceEndsMs } = endpoint;
+  const inGrace = prevSecret !== null && graceEndsMs !== null && graceEndsMs > now.getTime();
+  return [unseal(key, id, secret), ...(inGrace ? [unseal(key, id, prevSecret)] : [])];
+}
+
+type Tried = { attempted: Attempted; status: number | null; hold: Date | null };
+
+async function attempt(
+  { clock, destinations, post }: DrainDeps,
+  { accountId, url }: ClaimedEndpoint,
+  delivery: ClaimedDelivery,
+  secrets: readonly string[],
+): Promise<Tried> {
+  const { id, eventId, eventType, sequence } = delivery;
+  const data: Record<string, unknown> = delivery.data === null ? {} : JSON.parse(delivery.data);
+  const event = { id: eventId, accountId, type: eventType, emittedAt: new Date(delivery.emittedMs), data };
+  const body = JSON.stringify(eventBody(event));
+  const at = clock.now();
+  const headers = {
+    ...signatureHeaders({ eventId: formatId('evt', eventId), eventType, body }, secrets, at),
+    ...(sequence !== null && { 'x-driftstack-event-sequence': String(sequence) }),
+  };
+  const destination = await checkDestination(destinations, url);
+  const result =
+    'refused' in destination ? refused(destination.refused) : await post(destination, headers, body);
+  const verdict = judge(result, delivery.attempts + 1, clock.now());
+  return {
+    status: result.status,
+    hold: verdict.kind === 'delivered' ? null : verdict.holdUntil,
+    attempted: {
+      id,
+      state: verdict.kind,
+      at,
+      nextAttemptAt: verdict.kind === 'failed' ? verdict.nextAttemptAt : null,
+      status: result.status,
+      excerpt: result.excerpt,
+      error:
+        verdict.kind === 'delivered' ? null : (result.error ?? `The answer was ${result.status}, not 2xx.`),
+      durationMs: result.durationMs,
+    },
+  };
+}
+
+function refused(why: string): PostResult {
+  return { status: null, excerpt: null, retryAfter: null, error: `The URL ${why}.`, durationMs: 0 };
+}

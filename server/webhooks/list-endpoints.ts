@@ -1,0 +1,100 @@
+import { formatId } from '../../shared/ids.ts';
+import { toWireTime } from '../../shared/time.ts';
+import type {
+  EndpointListInput,
+  EndpointListResult,
+  WebhookEndpoint as WireEndpoint,
+} from '../../shared/webhooks.ts';
+import { decodeCursor, encodeCursor } from '../database/cursor.ts';
+import { WebhookEndpoint } from '../database/entities/webhooks.ts';
+import { noEndpoint, type WebhookDeps } from './deps.ts';
+
+const LIST = 'webhooks';
+
+/** One page of the account's endpoints, newest first. Deleted ones are not among them. */
+export async function listEndpoints(
+  { db, clock }: Pick<WebhookDeps, 'db' | 'clock'>,
+  accountId: string,
+  { limit, cursor }: EndpointListInput,
+): Promise<EndpointListResult> {
+  const rows = await db.orm.em.fork().find(
+    WebhookEndpoint,
+    {
+      accountId,
+      deletedAt: null,
+      ...(cursor !== undefined && { position: { $lt: decodeCursor(LIST, accountId, cursor) } }),
+    },
+    { orderBy: { position: 'desc' }, limit: limit + 1 },
+  );
+  const page = rows.slice(0, limit);
+  const last = page.at(-1);
+  const counts = await countDeliveries(
+    { db },
+    page.map(({ id }) => id),
+  );
+  const now = clock.now();
+  return {
+    data: page.map((endpoint) => toWire(endpoint, counts.get(endpoint.id), now)),
+    next_cursor: rows.length > limit && last ? encodeCursor(LIST, accountId, last.position) : null,
+  };
+}
+
+/** One endpoint of the account, by its uuid. Throws `not-found` for any other. */
+export async function readEndpoint(
+  { db, clock }: Pick<WebhookDeps, 'db' | 'clock'>,
+  accountId: string,
+  id: string,
+): Promise<WireEndpoint> {
+  const endpoint = await db.orm.em.fork().findOne(WebhookEndpoint, { id, accountId, deletedAt: null });
+  if (!endpoint) throw noEndpoint();
+  const counts = await countDeliveries({ db }, [id]);
+  return toWire(endpoint, counts.get(id), clock.now());
+}
+
+type Counts = WireEndpoint['delivery_counts'];
+
+async function countDeliveries(
+  { db }: Pick<WebhookDeps, 'db'>,
+  endpointIds: readonly string[],
+): Promise<ReadonlyMap<string, Counts>> {
+  const { rows } = await db.pool.query<{ id: string } & Counts>({
+    name: 'count-deliveries',
+    text: `
+      select endpoint_id as id,
+             count(*) filter (where state = 'delivered')::float8 as delivered,
+             count(*) filter (where state = 'failed')::float8 as failed,
+             count(*) filter (where state = 'dlq')::float8 as dlq
+        from webhook_delivery where endpoint_id = any($1) group by 1`,
+    values: [endpointIds],
+  });
+  return new Map(rows.map(({ id, ...counts }) => [id, counts]));
+}
+
+function toWire(
+  endpoint: WebhookEndpoint,
+  counts: Counts = { delivered: 0, failed: 0, dlq: 0 },
+  now: Date,
+): WireEndpoint {
+  const grace = endpoint.rotationGraceExpiresAt ?? null;
+  const inGrace = grace !== null && grace > now;
+  return {
+    id: formatId('whk', endpoint.id),
+    url: endpoint.url,
+    secret_prefix: endpoint.secretPrefix,
+    prev_secret_prefix: inGrace ? (endpoint.prevSecretPrefix ?? null) : null,
+    rotation_grace_expires_at: inGrace ? toWireTime(grace) : null,
+    events: endpoint.events,
+    description: endpoint.description ?? null,
+    active: endpoint.active,
+    consecutive_failures: endpoint.consecutiveFailures,
+    last_success_at: wireOrNull(endpoint.lastSuccessAt),
+    last_failure_at: wireOrNull(endpoint.lastFailureAt),
+    disabled_at: wireOrNull(endpoint.disabledAt),
+    delivery_counts: counts,
+    created_at: toWireTime(endpoint.createdAt),
+  };
+}
+
+export function wireOrNull(date: Date | null | undefined): string | null {
+  return date ? toWireTime(date) : null;
+}
