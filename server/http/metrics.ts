@@ -1,12 +1,19 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Database } from '../database/connection.ts';
+import { isDatabaseUnavailable } from '../database/unavailable.ts';
 
 export type Metrics = {
   /** For rooms that count something of their own. */
   readonly registry: Registry;
   countRequest(request: FastifyRequest, reply: FastifyReply): void;
   countEvent(result: 'stored' | 'duplicate' | 'ignored' | 'refused'): void;
+  /** Events that were never delivered and have been fetched from Stripe. */
+  countCaughtUp(events: number): void;
+  /** Something that we held otherwise than Stripe, and that no event explains. */
+  countDrift(kind: string): void;
+  /** Something that a person has to look at. */
+  countAlarm(kind: string): void;
 };
 
 const BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -39,6 +46,24 @@ export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
       this.set({ state: 'waiting' }, pool.waitingCount);
     },
   });
+  const caughtUp = new Counter({
+    name: 'driftstack_stripe_events_caught_up_total',
+    help: 'Events of Stripe that never arrived and were fetched by us.',
+    registers: [registry],
+  });
+  const drift = new Counter({
+    name: 'driftstack_stripe_drift_total',
+    help: 'What we held otherwise than Stripe, by kind; found by comparing and repaired.',
+    labelNames: ['kind'] as const,
+    registers: [registry],
+  });
+  const alarms = new Counter({
+    name: 'driftstack_stripe_alarms_total',
+    help: 'What Stripe told us that a person has to look at, by kind.',
+    labelNames: ['kind'] as const,
+    registers: [registry],
+  });
+  watchEvents(pool, registry);
   return {
     registry,
     countRequest(request, reply) {
@@ -53,5 +78,52 @@ export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
       );
     },
     countEvent: (result) => events.inc({ result }),
+    countCaughtUp: (missed) => caughtUp.inc(missed),
+    countDrift: (kind) => drift.inc({ kind }),
+    countAlarm: (kind) => alarms.inc({ kind }),
   };
 }
+
+/** What to be woken for: events that nobody processes, and events that were given up. Read at each scrape. */
+function watchEvents(pool: Database['pool'], registry: Registry): void {
+  // Each figure reads for itself: one that another one sets would be a scrape behind.
+  new Gauge({
+    name: 'driftstack_stripe_event_oldest_seconds',
+    help: 'Age of the oldest event of Stripe that has not been processed; 0 when none waits.',
+    registers: [registry],
+    async collect() {
+      this.set((await readUnsettled(pool)).seconds);
+    },
+  });
+  new Gauge({
+    name: 'driftstack_stripe_events_unsettled',
+    help: 'Events of Stripe that wait (received), and that were given up and wait for a person (dead).',
+    labelNames: ['state'] as const,
+    registers: [registry],
+    async collect() {
+      const { received, dead } = await readUnsettled(pool);
+      this.set({ state: 'received' }, received);
+      this.set({ state: 'dead' }, dead);
+    },
+  });
+}
+
+type Unsettled = { received: number; dead: number; seconds: number };
+/** What is unknown while the database is away; the other figures are wanted most of all then. */
+const UNKNOWN: Unsettled = { received: Number.NaN, dead: Number.NaN, seconds: Number.NaN };
+
+async function readUnsettled(pool: Database['pool']): Promise<Unsettled> {
+  try {
+    const { rows } = await pool.query<Unsettled>(UNSETTLED);
+    return rows[0] ?? UNKNOWN;
+  } catch (error) {
+    if (isDatabaseUnavailable(error)) return UNKNOWN;
+    throw error;
+  }
+}
+
+// Each part has a partial index of its own.
+const UNSETTLED = `select
+  (select count(*) from stripe_event where state = 'received')::float8 as received,
+  (select count(*) from stripe_event where state = 'dead')::float8 as dead,
+  coalesce((select extract(epoch from now() - min(received_at)) from stripe_event where state = 'received'), 0)::float8 as seconds`;
