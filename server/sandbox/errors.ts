@@ -15,6 +15,8 @@ export interface StripeErrorFields {
   readonly declineCode?: string;
   /** Further members of the `error` object, such as `payment_intent` on a declined confirmation. */
   readonly extra?: Readonly<Record<string, unknown>>;
+  /** The id under which there is nothing. Where it is the address that names it, the answer is 404. */
+  readonly missingId?: string;
   /** What was changed before the refusal stays, as a declined payment leaves its charge. Otherwise it is undone. */
   readonly keepsChanges?: boolean;
 }
@@ -35,10 +37,11 @@ export function invalidRequest(message: string, rest: { code?: string; param?: s
   return new StripeError({ status: 400, type: 'invalid_request_error', message, ...rest });
 }
 
-/** `resource_missing` in Stripe's words: 404 for the object the address names, 400 for one a parameter names. */
+/** `resource_missing` in Stripe's words. The HTTP layer answers 404 where the address names the id, else 400. */
 export function resourceMissing(noun: string, id: string, param = 'id'): StripeError {
   return new StripeError({
     status: param === 'id' ? 404 : 400,
+    missingId: id,
     type: 'invalid_request_error',
     code: 'resource_missing',
     message: `No such ${noun}: '${id}'`,

@@ -99,7 +99,7 @@ function answer(options: ApiOptions, route: Route, request: FastifyRequest, requ
   const id = idOf(request);
 
   const run = (): Answer => {
-    const result = route.run(world, { id, params: given });
+    const result = named(id, () => route.run(world, { id, params: given }));
     return { status: 200, body: JSON.stringify(expand(world, includes, result, expanded)), headers: {} };
   };
   const key = idempotencyKey(request);
@@ -116,6 +116,17 @@ function answer(options: ApiOptions, route: Route, request: FastifyRequest, requ
   return world.duringRequest({ id: requestId, idempotencyKey: key }, () =>
     runOnce(world, run, claim.remember),
   );
+}
+
+/** What is missing is 404 when the address itself names it, whatever Stripe calls that parameter. */
+function named(id: string, run: () => object): object {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof StripeError && id !== '' && error.fields.missingId === id)
+      throw new StripeError({ ...error.fields, status: 404 });
+    throw error;
+  }
 }
 
 /** The effect and the memory of it are one transaction: a process killed between the two leaves neither. */

@@ -73,9 +73,9 @@ export function attachPaymentMethod(
   customer: string,
   param = 'payment_method',
 ): Stripe.PaymentMethod {
+  const method = resolvePaymentMethod(world, idOrAlias, param);
   const owner = world.get('customer', customer, 'customer');
   if (owner.deleted) throw resourceMissing('customer', customer, 'customer');
-  const method = resolvePaymentMethod(world, idOrAlias, param);
   if (method.customer === customer) return method;
   if (method.customer !== null) {
     throw invalidRequest(

@@ -1,73 +1,18 @@
-import Fastify, { type FastifyBaseLogger, type FastifyPluginAsync } from 'fastify';
+import Fastify, { type FastifyBaseLogger } from 'fastify';
 import { answerEverything, badRequestOnSocket, refuse } from './answers.ts';
 import { registerBilling } from './billing/lifecycle.ts';
 import { control } from './control.ts';
-import { type Deliveries, deliverWebhooks } from './deliveries.ts';
-import type { Includes } from './expand.ts';
+import { deliverWebhooks } from './deliveries.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
 import { pages } from './pages/pages.ts';
 import type { Product } from './pages/product.ts';
 import { registerPaymentMethods } from './payment-methods.ts';
 import { registerPayments } from './payments.ts';
-import { billingPortalRoutes } from './resources/billing-portal.ts';
-import { chargeIncludes, chargeRoutes } from './resources/charges.ts';
-import { checkoutSessionIncludes, checkoutSessionRoutes } from './resources/checkout-sessions.ts';
-import { customerIncludes, customerRoutes } from './resources/customers.ts';
-import { disputeRoutes } from './resources/disputes.ts';
-import { eventRoutes } from './resources/events.ts';
-import { invoiceItemRoutes } from './resources/invoice-items.ts';
-import { invoicePaymentRoutes } from './resources/invoice-payments.ts';
-import { invoiceIncludes, invoiceRoutes } from './resources/invoices.ts';
-import { paymentIntentRoutes } from './resources/payment-intents.ts';
-import { paymentMethodRoutes } from './resources/payment-methods.ts';
-import { paymentPageRoutes } from './resources/payment-pages.ts';
-import { priceRoutes } from './resources/prices.ts';
-import { productRoutes } from './resources/products.ts';
-import { refundRoutes } from './resources/refunds.ts';
-import { setupIntentRoutes } from './resources/setup-intents.ts';
-import { subscriptionItemRoutes } from './resources/subscription-items.ts';
-import { subscriptionScheduleRoutes } from './resources/subscription-schedules.ts';
-import { subscriptionRoutes } from './resources/subscriptions.ts';
-import { testClockRoutes } from './resources/test-clocks.ts';
-import { webhookEndpointRoutes } from './resources/webhook-endpoints.ts';
-import type { Route } from './route.ts';
-import { listenForCli, stripeCliRoutes } from './stripe-cli.ts';
+import { INCLUDES, routes } from './routes.ts';
+import { listenForCli } from './stripe-cli.ts';
 import { runTestClocks } from './test-clocks.ts';
 import { openWorld, type World } from './world.ts';
-
-/** The API's routes. Each resources file brings its own. */
-const ROUTES: readonly Route[] = [
-  ...billingPortalRoutes,
-  ...chargeRoutes,
-  ...checkoutSessionRoutes,
-  ...customerRoutes,
-  ...disputeRoutes,
-  ...invoiceItemRoutes,
-  ...invoicePaymentRoutes,
-  ...invoiceRoutes,
-  ...paymentIntentRoutes,
-  ...paymentMethodRoutes,
-  ...paymentPageRoutes,
-  ...priceRoutes,
-  ...productRoutes,
-  ...refundRoutes,
-  ...setupIntentRoutes,
-  ...stripeCliRoutes,
-  ...subscriptionItemRoutes,
-  ...subscriptionRoutes,
-  ...subscriptionScheduleRoutes,
-  ...testClockRoutes,
-  ...webhookEndpointRoutes,
-];
-
-/** What objects show only when asked (`expand`). */
-const INCLUDES: Includes = {
-  ...chargeIncludes,
-  ...checkoutSessionIncludes,
-  ...customerIncludes,
-  ...invoiceIncludes,
-};
 
 /** Who answers alarms and follows events. Called once, before the first request. */
 const REGISTER: readonly ((world: World) => void)[] = [
@@ -75,9 +20,6 @@ const REGISTER: readonly ((world: World) => void)[] = [
   registerPaymentMethods,
   registerBilling,
 ];
-
-/** Pages and other servers on the same port, outside /v1. */
-const PLUGINS: readonly FastifyPluginAsync<{ world: World; deliveries: Deliveries }>[] = [];
 
 export interface SandboxOptions {
   /** 0 takes any free port. */
@@ -118,11 +60,9 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const onFailure = (error: unknown): void => app.log.error({ err: error }, 'the local Stripe failed');
   const deliveries = deliverWebhooks(world, { clock, onFailure });
   const listeners = listenForCli(app.server, world, clock);
-  const routes = [...ROUTES, ...eventRoutes(deliveries, listeners)];
   answerEverything(app);
-  await app.register(api, { world, routes, includes: INCLUDES });
+  await app.register(api, { world, routes: routes(deliveries, listeners), includes: INCLUDES });
   await app.register(control, { world, deliveries, listeners });
-  for (const plugin of PLUGINS) await app.register(plugin, { world, deliveries });
   await app.register(pages, { world, deliveries, clock, product });
   let stopClocks = (): void => {};
   const stop = async (): Promise<void> => {

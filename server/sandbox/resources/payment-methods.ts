@@ -46,6 +46,16 @@ const newPaymentMethod = params({
 /** What a payment method is made from, as `payment_method_data` of other requests too. */
 export const paymentMethodData = newPaymentMethod;
 
+const ofCustomer = listRoute(
+  'payment_method',
+  '/v1/customers/:id/payment_methods',
+  { type: text.optional(), allow_redisplay: text.optional() },
+  (method, { type, allow_redisplay }, { id }) =>
+    method.customer === id &&
+    (type === undefined || method.type === type) &&
+    (allow_redisplay === undefined || method.allow_redisplay === allow_redisplay),
+);
+
 /** Payment methods: cards by token or number, and bank debits. */
 export const paymentMethodRoutes: Route[] = [
   route('POST', '/v1/payment_methods', newPaymentMethod, (world, given) => createPaymentMethod(world, given)),
@@ -101,15 +111,13 @@ export const paymentMethodRoutes: Route[] = [
       (type === undefined || method.type === type) &&
       (allow_redisplay === undefined || method.allow_redisplay === allow_redisplay),
   ),
-  listRoute(
-    'payment_method',
-    '/v1/customers/:id/payment_methods',
-    { type: text.optional(), allow_redisplay: text.optional() },
-    (method, { type, allow_redisplay }, { world, id }) =>
-      method.customer === liveCustomer(world, id, 'id').id &&
-      (type === undefined || method.type === type) &&
-      (allow_redisplay === undefined || method.allow_redisplay === allow_redisplay),
-  ),
+  {
+    ...ofCustomer,
+    run(world, call) {
+      liveCustomer(world, call.id, 'customer');
+      return ofCustomer.run(world, call);
+    },
+  },
 ];
 
 /** Makes a payment method from a request's parameters. */
