@@ -34,6 +34,7 @@ export const StripeEvent = defineEntity({
     { name: 'stripe_event_pending_account', properties: ['accountId'], where: "state = 'received'" },
     { name: 'stripe_event_pending_customer', properties: ['customerId'], where: "state = 'received'" },
     { name: 'stripe_event_pending', properties: ['receivedAt'], where: "state = 'received'" },
+    { name: 'stripe_event_dead', properties: ['receivedAt'], where: "state = 'dead'" },
   ],
 });
 export type StripeEvent = InferEntity<typeof StripeEvent>;
@@ -87,3 +88,16 @@ export const Email = defineEntity({
   indexes: [{ name: 'email_unsent', properties: ['createdAt'], where: "state in ('pending', 'parked')" }],
 });
 export type Email = InferEntity<typeof Email>;
+
+/** A task that one process of several does from time to time, and where it stands. */
+export const RecurringTask = defineEntity({
+  name: 'RecurringTask',
+  properties: {
+    name: p.text().primary(),
+    /** From here on anybody may take the next turn; whoever takes it moves this ahead. */
+    nextRunAt: p.datetime(3),
+    /** What the task has reached; parse it when reading. */
+    progress: p.json<unknown>(),
+  },
+});
+export type RecurringTask = InferEntity<typeof RecurringTask>;
