@@ -303,7 +303,7 @@ describe('for operators', () => {
       /driftstack_http_request_duration_seconds_count\{method="GET",route="\/v1\/billing",status="200"\} \d+/,
     );
     expect(text).toContain('driftstack_database_connections{state="open"}');
-    expect(text).not.toContain('7781');
+    expect(text).not.toContain('canary');
   });
 });
 
