@@ -1,0 +1,130 @@
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createAccount } from '../../server/billing/accounts.ts';
+import { connectDatabase } from '../../server/database/connection.ts';
+import type { WebhookCaller, WebhookDeps } from '../../server/webhooks/deps.ts';
+import { type Dispatcher, startDispatcher } from '../../server/webhooks/dispatch.ts';
+import { createPoster } from '../../server/webhooks/post.ts';
+import { recordEvent } from '../../server/webhooks/record-event.ts';
+import { webhookUseCases } from '../../server/webhooks/use-cases.ts';
+import type { EventNews, EventType } from '../../shared/events.ts';
+import { createTestDatabase } from './database.ts';
+import { WEBHOOK_KEY } from './http.ts';
+import { NOW, quietLog } from './stripe.ts';
+
+export type Received = { path: string; headers: IncomingHttpHeaders; body: string };
+export type Receiver = Awaited<ReturnType<typeof startReceiver>>;
+
+/** An endpoint of a customer: keeps what it was sent and answers as it is told, 200 unless told otherwise. */
+export async function startReceiver() {
+  const received: Received[] = [];
+  let answer: (got: Received, response: ServerResponse) => void = (_got, response) => response.end('ok');
+  const server = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const got = { path: request.url ?? '', headers: request.headers, body: Buffer.concat(chunks).toString() };
+    received.push(got);
+    answer(got, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  // A server that listens on a port has an address with one.
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}/in`,
+    received,
+    answer(as: typeof answer | number, headers: Record<string, string> = {}) {
+      answer =
+        typeof as === 'number' ? (_got, response) => response.writeHead(as, headers).end(`answer ${as}`) : as;
+    },
+    close: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+export type WebhookBench = Awaited<ReturnType<typeof openWebhookBench>>;
+
+/** A database of its own, the use cases, and as many dispatchers as a test starts, on a clock that it sets. */
+export async function openWebhookBench() {
+  const database = await createTestDatabase();
+  const db = await connectDatabase({ url: database.url, poolMax: 20, applicationName: 'test-webhooks' });
+  const time = { now: NOW };
+  const clock = { now: () => time.now };
+  const log = quietLog();
+  const deps: WebhookDeps = {
+    db,
+    clock,
+    secretKey: WEBHOOK_KEY,
+    destinations: { resolve: async () => [], ports: [], loopback: true },
+  };
+  const poster = createPoster();
+  const dispatchers: Dispatcher[] = [];
+  const receivers: Receiver[] = [];
+  let accounts = 0;
+  let facts = 0;
+  return {
+    db,
+    deps,
+    time,
+    use: webhookUseCases(deps),
+    async addAccount(): Promise<WebhookCaller> {
+      const email = `webhooks-${++accounts}@example.com`;
+      const { id } = await db.transaction((tx) => createAccount(tx, { email, now: time.now }));
+      return { accountId: id, keyId: '01890a5d-ac96-774b-bcce-b302099a8057', requestId: 'req_1' };
+    },
+    /** Something happened to an account. */
+    tell: (accountId: string, type: EventType = 'subscription.changed') =>
+      db.transaction((tx) =>
+        recordEvent(tx, { accountId, news: newsOf(type), dedupeKey: `fact-${++facts}`, now: time.now }),
+      ),
+    async receiver(): Promise<Receiver> {
+      const receiver = await startReceiver();
+      receivers.push(receiver);
+      return receiver;
+    },
+    dispatch(over: Partial<Parameters<typeof startDispatcher>[0]> = {}): Dispatcher {
+      const dispatcher = startDispatcher({ ...deps, log, post: poster.post, ...over });
+      dispatchers.push(dispatcher);
+      return dispatcher;
+    },
+    pass(minutes: number) {
+      time.now = new Date(time.now.getTime() + minutes * 60_000);
+    },
+    async close() {
+      for (const dispatcher of dispatchers) await dispatcher.close();
+      for (const receiver of receivers) await receiver.close();
+      poster.close();
+      await db.close();
+      await database.drop();
+    },
+  };
+}
+
+const SUBSCRIPTION = {
+  id: 'sub_01890a5d-ac96-774b-bcce-b302099a8057',
+  tier: 'api_builder',
+  status: 'active',
+  billing_period: 'monthly',
+  current_period_start: '2026-05-01T00:00:00Z',
+  current_period_end: '2026-06-01T00:00:00Z',
+  cancel_at_period_end: false,
+} as const;
+const PACK = {
+  active: true,
+  credit_cents_remaining: 299,
+  expires_at: '2026-05-15T00:00:00Z',
+  redeemed: true,
+} as const;
+
+export function newsOf(type: EventType): EventNews {
+  switch (type) {
+    case 'subscription.changed':
+    case 'subscription.cancelled':
+      return { type, data: { subscription: SUBSCRIPTION, previous: { tier: 'api_starter' } } };
+    case 'trial_pack.purchased':
+    case 'trial_pack.expired':
+      return { type, data: { trial_pack: PACK, previous: null } };
+  }
+}
