@@ -12,6 +12,7 @@ export default defineConfig({
       project('unit', ['test/unit/**/*.test.ts']),
       project('integration', ['test/integration/**/*.test.ts'], ['test/support/postgres.setup.ts']),
       project('convergence', ['test/convergence/**/*.test.ts'], ['test/support/postgres.setup.ts']),
+      project('faults', ['test/faults/**/*.test.ts'], ['test/support/postgres.setup.ts']),
       project('browser', ['test/browser/**/*.test.ts'], ['test/support/postgres.setup.ts']),
     ],
   },

@@ -14,6 +14,8 @@ export type Fault =
   | { kind: 'answer'; status: number; body: string; headers?: Record<string, string> }
   /** The call takes effect and its answer is lost. */
   | { kind: 'lost_answer' }
+  /** The call takes effect and nothing ever comes back. */
+  | { kind: 'hang_after' }
   | { kind: 'hang' };
 
 type Answer = { status: number; body: unknown };
@@ -146,6 +148,7 @@ export async function startScriptedStripe() {
     // The body as it is now: a replay must show the object as it was at its creation.
     const { status, body } = await answerTo(call);
     const text = JSON.stringify(body);
+    if (fault?.kind === 'hang_after') return;
     if (fault?.kind === 'lost_answer') {
       request.socket.destroy();
       return;

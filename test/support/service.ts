@@ -58,7 +58,8 @@ export async function runMain(env: Record<string, string>): Promise<{ code: numb
   return { code: child.exitCode, output: output() };
 }
 
-function spawnMain(env: Record<string, string>): ChildProcess {
+/** Runs `server/main.ts` with this environment and nothing of the caller's. */
+export function spawnMain(env: Record<string, string>): ChildProcess {
   // Nothing of the caller's own configuration, only what finds programs and temporary folders.
   const { PATH = '', HOME = '', TMPDIR = '/tmp' } = process.env;
   return spawn(process.execPath, [MAIN], {
@@ -67,7 +68,8 @@ function spawnMain(env: Record<string, string>): ChildProcess {
   });
 }
 
-function collect(child: ChildProcess): () => string {
+/** What a process has printed so far, both streams together. */
+export function collect(child: ChildProcess): () => string {
   let text = '';
   for (const stream of [child.stdout, child.stderr])
     stream?.on('data', (chunk: Buffer) => (text += chunk.toString()));

@@ -1,0 +1,112 @@
+import { Client } from 'pg';
+import { describe, it } from 'vitest';
+import { isHandled } from '../../server/stripe/events.ts';
+import { createTestDatabase } from '../support/database.ts';
+import { openLocalBench } from '../support/local-stripe.ts';
+import { type CrashPoint, startCrashProxy } from './support/crash-proxy.ts';
+import { effectsIn } from './support/effects.ts';
+import { live } from './support/life.ts';
+import { type Mailed, startProvider } from './support/provider.ts';
+import { STORIES, type Story } from './support/stories.ts';
+
+/** `CRASH_AT=message` crashes within statements as well: about five times as many points. */
+const UNIT = process.env['CRASH_AT'] === 'message' ? 'message' : 'statement';
+
+describe.concurrent('a process that dies at any message to the database leaves the same effects as one that lives on', () => {
+  it.for(STORIES)('$name', { timeout: 600_000 }, async (story, { expect }) => {
+    const scene = await setUp(story);
+    try {
+      const clean = await scene.run(null);
+      expect(clean.news, 'the story has effects').toBeGreaterThan(0);
+      for (const point of pointsOf(clean)) {
+        const run = await scene.run(point);
+        const where = `${story.name}: crashed ${point.when} ${UNIT} ${point.at}`;
+        expect(run.crashed, where).toBe(true);
+        expect(run.effects, where).toEqual(clean.effects);
+        expect(run.mailed, where).toEqual(clean.mailed);
+      }
+      const { messages, settled } = clean;
+      console.log(`${story.name}: ${messages} ${UNIT}s, ${messages + settled.length} crashes`);
+    } finally {
+      await scene.close();
+    }
+  });
+});
+
+type Run = {
+  effects: string[];
+  mailed: Mailed[];
+  news: number;
+  messages: number;
+  settled: number[];
+  crashed: boolean;
+};
+
+/**
+ * Before every message; and after those that left something behind, because what comes between such a one and the
+ * next, such as a mail, has not happened yet. Inside a transaction both are the same.
+ */
+function pointsOf({ messages, settled }: Run): CrashPoint[] {
+  const before = Array.from({ length: messages }, (_, index) => ({ at: index + 1, when: 'before' as const }));
+  return [...before, ...settled.map((at) => ({ at, when: 'after' as const }))];
+}
+
+/** The account as it was before, in a database of which every run gets a copy, and what Stripe has to tell. */
+async function setUp(story: Story) {
+  const bench = await openLocalBench();
+  const accountId = await story.before(bench);
+  const mailedBefore = startProvider();
+  const earlier = { gateway: bench.gateway, resend: mailedBefore, now: new Date(), undelivered: [] };
+  await live(bench.db.url, earlier);
+  const told: string[] = [];
+  bench.sandbox.world.onEvent((event) => {
+    if (isHandled(event.type)) told.push(JSON.stringify(event));
+  });
+  await story.happens(bench, accountId);
+  const now = new Date(bench.sandbox.world.now() * 1_000);
+  // A database can only be copied while nobody is connected to it.
+  await bench.db.close();
+  const template = new URL(bench.db.url).pathname.slice(1);
+  const before = await effectsIn(bench.db.url, [accountId]);
+
+  const run = async (point: CrashPoint | null): Promise<Run> => {
+    const database = await createTestDatabase(template);
+    const provider = startProvider();
+    const around = { gateway: bench.gateway, resend: provider, now, undelivered: [...told] };
+    const proxy = await startCrashProxy({ target: database.url, unit: UNIT, point });
+    try {
+      if (point === null) await live(proxy.url, around);
+      else {
+        // Whether it notices or gets by: what it leaves behind is all that counts.
+        await live(proxy.url, around).catch((error: unknown) => {
+          if (!proxy.crashed()) throw error;
+        });
+        if (proxy.crashed()) {
+          await handOutAgain(database.url);
+          await live(database.url, around);
+        }
+      }
+      const effects = await effectsIn(database.url, [accountId]);
+      return {
+        effects,
+        mailed: provider.mailed(),
+        news: effects.filter((effect) => !before.includes(effect)).length,
+        messages: proxy.count(),
+        settled: proxy.settled(),
+        crashed: proxy.crashed(),
+      };
+    } finally {
+      await proxy.close();
+      await database.drop();
+    }
+  };
+  return { run, close: () => bench.close() };
+}
+
+/** What the queue does by itself once a worker has been silent for ten seconds. */
+async function handOutAgain(databaseUrl: string): Promise<void> {
+  const client = new Client({ connectionString: databaseUrl });
+  await client.connect();
+  await client.query("update pgboss.job set state = 'retry', start_after = now() where state = 'active'");
+  await client.end();
+}
