@@ -7,6 +7,8 @@ type Inputs = inferRouterInputs<AppRouter>;
 type Outputs = inferRouterOutputs<AppRouter>;
 type AuditListInput = Exclude<Inputs['auditLog']['list'], void>;
 type AuditEntry = Outputs['auditLog']['list']['data'][number];
+type UsageListInput = Exclude<Inputs['billing']['listTrialPackUsage'], void>;
+type CreditEntry = Outputs['billing']['listTrialPackUsage']['data'][number];
 
 export type DriftstackOptions = {
   /** `ds_live_…` */
@@ -37,6 +39,8 @@ export class Driftstack {
 
   constructor(options: DriftstackOptions) {
     const trpc = connect(options);
+    const listUsage = (input?: Inputs['billing']['listTrialPackUsage'], call?: CallOptions) =>
+      translated(trpc.billing.listTrialPackUsage.query(input, terms(call)));
     this.billing = {
       /** What the account has bought; with `checkout_session_id`, brought up to date with Stripe first. */
       getState: (input?: Inputs['billing']['getState'], call?: CallOptions) =>
@@ -53,6 +57,15 @@ export class Driftstack {
       /** Mints a single-use, short-lived URL into Stripe's Customer Portal. */
       startPortalSession: (input?: Inputs['billing']['startPortalSession'], call?: MintingOptions) =>
         translated(trpc.billing.startPortalSession.mutate(input, terms(call))),
+
+      /** One page of what came to and went from the trial-pack credit, newest first. */
+      listTrialPackUsage: listUsage,
+
+      /** Every entry of the trial-pack credit, newest first, read page by page as the loop goes on. */
+      iterateTrialPackUsage: (
+        input: UsageListInput = {},
+        call?: CallOptions,
+      ): AsyncGenerator<CreditEntry, void, undefined> => pages(listUsage, input, call),
     };
 
     const list = (input?: Inputs['auditLog']['list'], call?: CallOptions) =>
@@ -61,7 +74,10 @@ export class Driftstack {
       /** One page of the audit log, newest first. */
       list,
       /** Every entry, newest first, read page by page as the loop goes on. */
-      iterate: (input: AuditListInput = {}, call?: CallOptions) => pages(list, input, call),
+      iterate: (
+        input: AuditListInput = {},
+        call?: CallOptions,
+      ): AsyncGenerator<AuditEntry, void, undefined> => pages(list, input, call),
     };
   }
 }
@@ -107,7 +123,7 @@ export function isRetryable(error: unknown): boolean {
   );
 }
 
-function connect({ apiKey, baseUrl, fetch, timeoutMs = TIMEOUT_MS }: DriftstackOptions) {
+function connect({ apiKey, baseUrl, fetch, timeoutMs }: DriftstackOptions) {
   return createTRPCClient<AppRouter>({
     links: [
       httpLink({
@@ -119,28 +135,45 @@ function connect({ apiKey, baseUrl, fetch, timeoutMs = TIMEOUT_MS }: DriftstackO
             ...(typeof key === 'string' && { 'idempotency-key': key }),
           };
         },
-        fetch: async (url, init) => {
-          const limit = AbortSignal.timeout(timeoutMs);
-          const signal = init?.signal ? AbortSignal.any([init.signal, limit]) : limit;
-          // tRPC describes the body more widely than fetch does; it only ever sends text.
-          const response = await (fetch ?? globalThis.fetch)(url, { ...(init as RequestInit), signal });
-          if (!isJson(response)) throw notOurs(response.status);
-          return response;
-        },
+        fetch: jsonFetch({ fetch, timeoutMs }),
       }),
     ],
   });
+}
+
+type Fetch = typeof globalThis.fetch;
+type FetchOfLink = (
+  url: Parameters<Fetch>[0],
+  init?: { signal?: AbortSignal | null | undefined },
+) => Promise<Response>;
+
+/** Fetches within the time given; an answer that is not JSON throws the DriftstackError that says so. */
+export function jsonFetch({
+  fetch = globalThis.fetch,
+  timeoutMs = TIMEOUT_MS,
+}: {
+  fetch: Fetch | undefined;
+  timeoutMs: number | undefined;
+}): FetchOfLink {
+  return async (url, init) => {
+    const limit = AbortSignal.timeout(timeoutMs);
+    const signal = init?.signal ? AbortSignal.any([init.signal, limit]) : limit;
+    // tRPC describes the body more widely than fetch does; it only ever sends text.
+    const response = await fetch(url, { ...(init as RequestInit), signal });
+    if (!isJson(response)) throw notOurs(response.status);
+    return response;
+  };
 }
 
 function terms({ signal, idempotencyKey }: MintingOptions = {}) {
   return { ...(signal && { signal }), context: { idempotencyKey } };
 }
 
-async function* pages(
-  list: (input: AuditListInput, call?: CallOptions) => Promise<Outputs['auditLog']['list']>,
-  input: NonNullable<AuditListInput>,
+async function* pages<I extends { cursor?: string | undefined }, T>(
+  list: (input: I, call?: CallOptions) => Promise<{ data: T[]; next_cursor: string | null }>,
+  input: I,
   call: CallOptions | undefined,
-): AsyncGenerator<AuditEntry, void, undefined> {
+): AsyncGenerator<T, void, undefined> {
   for (let cursor = input.cursor; ; ) {
     const page = await list({ ...input, ...(cursor !== undefined && { cursor }) }, call);
     yield* page.data;
@@ -149,7 +182,8 @@ async function* pages(
   }
 }
 
-async function translated<T>(calling: Promise<T>): Promise<T> {
+/** Waits for a call of tRPC's client; whatever it throws becomes a DriftstackError. */
+export async function translated<T>(calling: Promise<T>): Promise<T> {
   try {
     return await calling;
   } catch (error) {

@@ -1,5 +1,5 @@
 /** What stands before the uuid of an id on the wire. Audit entries alone have a bare uuid. */
-export const ID_PREFIXES = ['acc', 'key', 'sub', 'evt', 'whk', 'wdl'] as const;
+export const ID_PREFIXES = ['acc', 'key', 'sub', 'evt', 'whk', 'wdl', 'cre'] as const;
 export type IdPrefix = (typeof ID_PREFIXES)[number];
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

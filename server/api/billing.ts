@@ -7,6 +7,7 @@ import {
   portalSessionResult,
   trialPackInput,
 } from '../../shared/billing.ts';
+import { usageListInput, usageListResult } from '../../shared/usage.ts';
 import { answer, mintingProcedure, procedure, router } from './init.ts';
 
 const tags = ['Billing'];
@@ -75,6 +76,26 @@ export const billingRouter = router({
     .input(trialPackInput)
     .output(checkoutSessionResult)
     .mutation(async ({ ctx, input }) => answer(ctx, await ctx.useCases.startTrialPack(ctx.call, input))),
+
+  listTrialPackUsage: procedure
+    .meta({
+      scope: 'read:billing',
+      bucket: 'global',
+      openapi: {
+        method: 'GET',
+        path: '/v1/billing/trial-pack/usage',
+        operationId: 'listTrialPackUsage',
+        tags,
+        summary: 'List what the trial pack was spent on',
+        description:
+          'Every change of the trial-pack credit, newest first: the grant, what sessions used, and what ended ' +
+          'or went back. The entries add up to the balance.',
+        successDescription: 'One page of the entries.',
+      },
+    })
+    .input(usageListInput)
+    .output(usageListResult)
+    .query(({ ctx, input }) => ctx.useCases.listTrialPackUsage(ctx.caller.accountId, input)),
 
   startPortalSession: mintingProcedure
     .meta({

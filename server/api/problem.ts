@@ -80,7 +80,10 @@ function fieldErrors(issue: ZodError['issues'][number]): FieldError[] {
 function explain(issue: ZodError['issues'][number]): string {
   switch (issue.code) {
     case 'invalid_type':
-      return issue.input === undefined ? 'is required' : `must be ${article(issue.expected)}`;
+      // zod leaves the input out of its issues, and only its own message tells what is missing.
+      return issue.message.endsWith('received undefined')
+        ? 'is required'
+        : `must be ${article(issue.expected)}`;
     case 'invalid_value':
       return `must be one of ${issue.values.map(String).join(', ')}`;
     case 'too_big':

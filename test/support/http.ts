@@ -32,6 +32,8 @@ export type TestHttpOptions = Partial<Omit<HttpDeps, 'db' | 'log' | 'api'>> & {
   poolMax?: number;
   /** Where the database seems to be, for a proxy in between. */
   through?: (databaseUrl: string) => Promise<string>;
+  /** Adds doors of its own. */
+  mount?: (scope: FastifyInstance, db: Database) => void;
   /** Leaves the API out. */
   withoutApi?: boolean;
 };
@@ -70,6 +72,8 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
       api: { useCases: { ...fakeUseCases(db, clock), ...useCases }, ...(limits && { limits }) },
     }),
   });
+  const { mount } = options;
+  if (mount) app.register(async (scope) => mount(scope, db));
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   let accounts = 0;
   return {
