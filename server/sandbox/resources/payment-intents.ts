@@ -1,5 +1,5 @@
 import type Stripe from 'stripe';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { methodTypesIn } from '../bank-accounts.ts';
 import { invalidRequest } from '../errors.ts';
 import { listRoute } from '../list.ts';
@@ -25,6 +25,8 @@ import { liveCustomer } from './customers.ts';
 import { createPaymentMethod, paymentMethodData } from './payment-methods.ts';
 
 const confirmation = {
+  // Agreements to debits are taken as given and not kept: mandates are no objects here.
+  mandate_data: params({ customer_acceptance: z.unknown() }).optional(),
   error_on_requires_action: bool.optional(),
   off_session: bool.optional(),
   payment_method: text.optional(),
