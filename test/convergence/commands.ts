@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { BILLING_PERIODS, type BillingPeriod, TIERS, type Tier } from '../../shared/catalog.ts';
 
+import type { Recovery } from './story.ts';
+
 type Plan = { tier: Tier; period: BillingPeriod };
 export type Kind = 'subscription' | 'trial_pack';
 export type Card =
@@ -126,3 +128,5 @@ export const story: fc.Arbitrary<Command[]> = fc
     fc.array(command, { minLength: 1, maxLength: 24, size: 'max' }),
   )
   .map(([first, rest]) => [...first, ...rest]);
+
+export const recovery = fc.constantFrom<Recovery>('reconcile', 'catch_up');

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { it } from 'vitest';
-import { story } from './commands.ts';
+import { recovery, story } from './commands.ts';
 import { openLane } from './lane.ts';
 import { judge } from './properties.ts';
 import { play } from './story.ts';
@@ -20,7 +20,11 @@ it(
         const lane = await openLane();
         try {
           return await fc.check(
-            fc.asyncProperty(story, async (commands) => await judge(await play(lane, commands))),
+            fc.asyncProperty(
+              story,
+              recovery,
+              async (commands, by) => await judge(await play(lane, commands, by)),
+            ),
             { numRuns: Math.ceil(CASES / LANES), seed: SEED + number, endOnFailure: false },
           );
         } finally {
@@ -32,8 +36,8 @@ it(
     console.info(`convergence: ${(CASES / seconds).toFixed(1)} cases a second`);
     for (const { failed, counterexample, errorInstance, seed, counterexamplePath } of results) {
       if (!failed) continue;
-      const found = JSON.stringify(counterexample?.[0], null, 1).replaceAll(/\n {2,}/g, ' ');
-      throw new Error(`Seed ${seed}, path ${counterexamplePath}, play(lane, ${found})`, {
+      const found = JSON.stringify(counterexample, null, 1).replaceAll(/\n {2,}/g, ' ');
+      throw new Error(`Seed ${seed}, path ${counterexamplePath}, play(lane, ...${found})`, {
         cause: errorInstance,
       });
     }

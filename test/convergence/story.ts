@@ -7,7 +7,9 @@ import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { expireTrialPack } from '../../server/credit/expire.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import { catchUp } from '../../server/stripe/catch-up.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
+import { reconcile } from '../../server/stripe/reconcile.ts';
 import { synchronise } from '../../server/stripe/synchronise.ts';
 import { processEvents } from '../../server/stripe/worker.ts';
 import { lookupKey, TRIAL_PACK } from '../../shared/catalog.ts';
@@ -15,7 +17,7 @@ import { ProblemError } from '../../shared/errors.ts';
 import { sign, WEBHOOK_SECRET } from '../support/stripe.ts';
 import type { Command } from './commands.ts';
 import { happen, pick } from './customer.ts';
-import type { Lane } from './lane.ts';
+import { type Lane, QUIET } from './lane.ts';
 import { type Expected, expectedRow } from './oracle.ts';
 import { gates, Killed, type Life, startLife } from './process.ts';
 
@@ -35,7 +37,7 @@ export type Ending = {
   readonly oldPages: ReadonlySet<string>;
 };
 
-const REDIRECTS = {
+export const REDIRECTS = {
   redirects: parseAllowlist(['https://your.app']),
   defaults: {
     checkoutSuccessUrl: 'https://your.app/success',
@@ -43,12 +45,18 @@ const REDIRECTS = {
     portalReturnUrl: null,
   },
 };
-const QUIET = { info: () => {}, warn: () => {}, error: () => {} };
 /** Our own cancellations and refunds are told as well, and theirs in turn: it ends after two or three rounds. */
 const MOST_ROUNDS = 12;
 
+/** How we hear of what was dropped: by a comparison with Stripe, or by the list of its events. */
+export type Recovery = 'reconcile' | 'catch_up';
+
 /** Plays a case to its end, and then brings everything to rest. */
-export async function play(lane: Lane, commands: readonly Command[]): Promise<Ending> {
+export async function play(
+  lane: Lane,
+  commands: readonly Command[],
+  recovery: Recovery = 'reconcile',
+): Promise<Ending> {
   const { world } = lane.sandbox;
   const waiting: Told[] = [];
   const dropped: Told[] = [];
@@ -198,8 +206,9 @@ export async function play(lane: Lane, commands: readonly Command[]): Promise<En
       case 'drop': {
         const event = pick(waiting, command.pick);
         if (!event) return;
-        waiting.splice(waiting.indexOf(event), 1);
-        if (!stored.has(event.id)) dropped.push(event);
+        // Every copy of it.
+        for (let at = waiting.indexOf(event); at >= 0; at = waiting.indexOf(event)) waiting.splice(at, 1);
+        dropped.push(event);
         return;
       }
       case 'work':
@@ -230,6 +239,16 @@ export async function play(lane: Lane, commands: readonly Command[]): Promise<En
     throw new Error('it does not come to rest');
   };
 
+  /** The poll for events that never arrived, as often as it takes. */
+  const fetchMissed = async (): Promise<void> => {
+    for (let missed = 1; missed > 0; ) {
+      // What happened just now could still be on its way, so it is not missed yet.
+      lane.time.ms += 120_000;
+      world.runUntil(world.now(), null);
+      missed = (await catchUp({ ...lifeOf(1).deps, livemode: false })) ?? 0;
+    }
+  };
+
   for (const command of commands) {
     held.step();
     await step(command);
@@ -237,13 +256,15 @@ export async function play(lane: Lane, commands: readonly Command[]): Promise<En
   }
   await learnCustomer();
   await settle();
-  if (dropped.length > 0) {
-    await synchronise(lifeOf(0).deps, accountId, { kind: 'reconcile', by: 'convergence' });
+  const lost = () => dropped.filter(({ id }) => !stored.has(id));
+  if (lost().length > 0) {
+    if (recovery === 'reconcile') await reconcile(lifeOf(0).deps, accountId, { by: 'convergence' });
+    else await fetchMissed();
     await settle();
   }
   for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
-  return { lane, accountId, customer, history, dropped, oldPages };
+  return { lane, accountId, customer, history, dropped: recovery === 'reconcile' ? lost() : [], oldPages };
 }
 
 const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);
