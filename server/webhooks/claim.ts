@@ -12,6 +12,15 @@ export type ClaimedEndpoint = {
   readonly failingSinceMs: number | null;
 };
 
+type Claim = {
+  readonly leaseId: string;
+  readonly limit: number;
+  readonly failing: boolean;
+  /** The endpoints this process still works on, whatever became of their leases meanwhile. */
+  readonly except: readonly string[];
+  readonly now: Date;
+};
+
 /** How long an endpoint stays with a process that shows no sign of life. */
 const LEASE_MS = 15_000;
 
@@ -21,7 +30,7 @@ const LEASE_MS = 15_000;
  */
 export async function claimEndpoints(
   { pool }: Pick<Database, 'pool'>,
-  { leaseId, limit, failing, now }: { leaseId: string; limit: number; failing: boolean; now: Date },
+  { leaseId, limit, failing, except, now }: Claim,
 ): Promise<ClaimedEndpoint[]> {
   const { rows } = await pool.query<ClaimedEndpoint>({
     name: 'claim-endpoints',
@@ -31,7 +40,7 @@ export async function claimEndpoints(
          where active and deleted_at is null and next_due_at <= $1
            and (held_until is null or held_until <= $1)
            and (leased_until is null or leased_until <= $1)
-           and (consecutive_failures > 0) = $2
+           and (consecutive_failures > 0) = $2 and id <> all($6::uuid[])
          order by next_due_at limit $3
            for update skip locked)
       update webhook_endpoint e set lease_id = $4, leased_until = $5
@@ -40,7 +49,7 @@ export async function claimEndpoints(
         (extract(epoch from e.rotation_grace_expires_at) * 1000)::float8 as "graceEndsMs",
         e.consecutive_failures as "consecutiveFailures",
         (extract(epoch from e.failing_since) * 1000)::float8 as "failingSinceMs"`,
-    values: [now, failing, limit, leaseId, leaseEnd(now)],
+    values: [now, failing, limit, leaseId, leaseEnd(now), except],
   });
   return rows;
 }

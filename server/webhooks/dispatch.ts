@@ -28,7 +28,7 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
   const { db, clock, log } = deps;
   const leaseId = randomUUID();
   const closing = new AbortController();
-  const running = new Set<Promise<void>>();
+  const running = new Map<string, Promise<void>>();
   let failingRunning = 0;
   let wake: () => void = () => undefined;
 
@@ -44,15 +44,21 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
 
   const claim = async (failing: boolean, limit: number): Promise<number> => {
     if (limit <= 0 || closing.signal.aborted) return 0;
-    const endpoints = await claimEndpoints(db, { leaseId, limit, failing, now: clock.now() });
+    const endpoints = await claimEndpoints(db, {
+      leaseId,
+      limit,
+      failing,
+      except: [...running.keys()],
+      now: clock.now(),
+    });
     for (const endpoint of endpoints) {
       if (failing) failingRunning += 1;
       const serving = serve(endpoint).finally(() => {
-        running.delete(serving);
+        running.delete(endpoint.id);
         if (failing) failingRunning -= 1;
         wake();
       });
-      running.add(serving);
+      running.set(endpoint.id, serving);
     }
     return endpoints.length;
   };
@@ -91,7 +97,7 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
       wake();
       await looping;
       // Who is slower than this is left to the next process: the lease ends by itself.
-      await Promise.race([Promise.all(running), sleep(CLOSE_MS, undefined, { ref: false })]);
+      await Promise.race([Promise.all(running.values()), sleep(CLOSE_MS, undefined, { ref: false })]);
     },
   };
 }
