@@ -28,6 +28,8 @@ export type Command =
   | { do: 'keep' }
   | { do: 'give_card'; card: Card }
   | { do: 'pay_invoice'; card: Card }
+  /** Passes or fails the step that a bank asked for. */
+  | { do: 'authenticate'; payment: number; outcome: 'succeed' | 'fail' }
   | { do: 'dispute'; charge: number }
   // What the bank, time and we in the Dashboard do.
   | { do: 'decline_next'; times: number }
@@ -81,6 +83,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: of('keep', {}) },
   { weight: 2, arbitrary: of('give_card', { card }) },
   { weight: 3, arbitrary: of('pay_invoice', { card }) },
+  {
+    weight: 2,
+    arbitrary: of('authenticate', { payment: which, outcome: fc.constantFrom('succeed', 'fail') }),
+  },
   { weight: 1, arbitrary: of('dispute', { charge: which }) },
   { weight: 2, arbitrary: of('decline_next', { times: fc.integer({ min: 1, max: 5 }) }) },
   {

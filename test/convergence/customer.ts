@@ -5,7 +5,7 @@ import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
 import { closeDispute, openDispute } from '../../server/sandbox/disputes.ts';
 import { StripeError } from '../../server/sandbox/errors.ts';
 import { createTestPaymentMethod } from '../../server/sandbox/payment-methods.ts';
-import { declineNextPayments } from '../../server/sandbox/payments.ts';
+import { completeAuthentication, declineNextPayments } from '../../server/sandbox/payments.ts';
 import {
   portalCancel,
   portalChangePlan,
@@ -66,6 +66,14 @@ function act(
     case 'pay_invoice': {
       const open = world.ofCustomer('invoice', customer).findLast(({ status }) => status === 'open');
       if (open) portalPayInvoice(world, visit(), open.id, `pm_card_${command.card}`);
+      return;
+    }
+    case 'authenticate': {
+      const asked = world
+        .ofCustomer('payment_intent', customer)
+        .filter(({ status }) => status === 'requires_action');
+      const intent = pick(asked, command.payment);
+      if (intent) completeAuthentication(world, intent.id, command.outcome);
       return;
     }
     case 'decline_next':
