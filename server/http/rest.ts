@@ -8,6 +8,7 @@ import {
   unwrapZodType,
 } from 'trpc-to-openapi';
 import { ProblemError } from '../../shared/errors.ts';
+import { callProcedure } from '../api/call.ts';
 import type { Meta } from '../api/init.ts';
 import { appRouter } from '../api/root.ts';
 import { isPlainText, parseJsonBody } from './json.ts';
@@ -46,7 +47,7 @@ function dispatch(
 ): Handler {
   const readQuery = queryReader(procedure);
   return async (request, reply) => {
-    const answer: unknown = await procedure({
+    const answer = await callProcedure(procedure, {
       ctx: openContext(request, reply, parts),
       path,
       type: procedure._def.type,

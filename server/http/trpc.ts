@@ -1,6 +1,7 @@
 import { type AnyProcedure, TRPCError } from '@trpc/server';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
+import { callProcedure } from '../api/call.ts';
 import { type InternalUseCases, internalRouter } from '../api/internal.ts';
 import { trpcErrorShape } from '../api/problem.ts';
 import { appRouter } from '../api/root.ts';
@@ -142,7 +143,7 @@ async function callOne(
       reply.header('allow', METHODS[type]);
       throw new TRPCError({ code: 'METHOD_NOT_SUPPORTED' });
     }
-    const data: unknown = await procedure({
+    const data = await callProcedure(procedure, {
       ctx: mount.ctx,
       path: name,
       type,
