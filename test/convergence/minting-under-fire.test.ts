@@ -101,7 +101,8 @@ async function burn(
         return await mint(number);
       } catch (error) {
         if (error instanceof Killed) continue;
-        if (error instanceof ProblemError && error.status === 409) return null;
+        // Refused because others keep changing it, or because it took too long on a busy machine.
+        if (error instanceof ProblemError && [409, 503, 504].includes(error.status)) return null;
         throw error;
       }
     }
