@@ -223,7 +223,7 @@ describe('the nightly sweep', () => {
   });
 });
 
-describe('the command reconcile', () => {
+describe('the command reconcile', { timeout: 120_000 }, () => {
   it('shows the differences of one account, then repairs them', async () => {
     const { accountId, sub } = await inStep();
     bench.stripe.change(sub.id, { items: upgraded });
