@@ -1,10 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { verifyChain } from '../../server/audit/verify.ts';
-import { listMails } from '../../server/sandbox/mails.ts';
 import { untilTrue } from '../support/service.ts';
 import { startCrashProxy } from './support/crash-proxy.ts';
 import { type Deployment, type Instance, openDeployment, post } from './support/deployment.ts';
-import { buy, count } from './support/purchase.ts';
+import { buy, count, expectBought, type Kind } from './support/purchase.ts';
 
 /** How often a worker dies in the middle of what it asks of the database. */
 const CRASHES = Number(process.env['CRASHES'] ?? 6);
@@ -24,51 +22,11 @@ afterAll(() => deployment?.close());
 const unprocessed = () => count(deployment, "from stripe_event where state = 'received'");
 const unsent = () => count(deployment, "from email where state = 'pending'");
 
-const EXPECTED = {
-  subscription: {
-    actions: [
-      'checkout_session.started',
-      'invoice.paid',
-      'stripe_customer.created',
-      'subscription.status_changed',
-      'subscription.tier_changed',
-    ],
-    mails: ['payment_receipt', 'subscription_started'],
-    credit: [],
-  },
-  trial_pack: {
-    actions: ['checkout_session.started', 'stripe_customer.created', 'trial_pack.redeemed'],
-    mails: ['trial_pack_ready'],
-    credit: ['grant 59800'],
-  },
-} as const;
-
-/** What became of a purchase: exactly its effects, each once, and each mail with the provider once. */
-async function check(accountId: string, kind: keyof typeof EXPECTED): Promise<void> {
-  const column = async (statement: string) =>
-    (await deployment.db.pool.query<{ value: string }>(statement, [accountId])).rows.map(
-      ({ value }) => value,
-    );
-  const expected = EXPECTED[kind];
-  expect(
-    await column('select action as value from audit_entry where account_id = $1 order by action'),
-  ).toEqual(expected.actions);
-  expect(await verifyChain(deployment.db, accountId)).toBeNull();
-  expect(await column('select template as value from email where account_id = $1 order by template')).toEqual(
-    expected.mails,
-  );
-  expect(
-    await column("select kind || ' ' || seconds as value from credit_entry where account_id = $1"),
-  ).toEqual(expected.credit);
-  const sent = listMails(deployment.sandbox.world).filter(({ to }) => JSON.stringify(to).includes(accountId));
-  expect(sent).toHaveLength(expected.mails.length);
-}
-
 describe('a worker process killed with kill -9', () => {
   it(`${KILLS} times at random under load, three at work: nothing is lost and nothing doubled`, async () => {
     const workers: Instance[] = [];
     for (let n = 0; n < WORKERS; n += 1) workers.push(await deployment.start({ ROLES: 'webhooks,worker' }));
-    const bought = new Map<string, keyof typeof EXPECTED>();
+    const bought = new Map<string, Kind>();
     let delivered = 0;
     let refused = 0;
     let kills = 0;
@@ -113,7 +71,7 @@ describe('a worker process killed with kill -9', () => {
     await Promise.all([killer(), shopping(), delivering(), delivering(), delivering()]);
     await untilTrue(async () => (await unprocessed()) === 0 && (await unsent()) === 0, SETTLE_MS);
 
-    for (const [accountId, kind] of bought) await check(accountId, kind);
+    for (const [accountId, kind] of bought) await expectBought(deployment, accountId, kind);
     expect(await count(deployment, 'from stripe_event')).toBe(delivered);
     expect(await count(deployment, "from stripe_event where state <> 'done'")).toBe(0);
     console.log(
@@ -123,7 +81,7 @@ describe('a worker process killed with kill -9', () => {
   }, 3_600_000);
 
   it(`${CRASHES} times in the middle of an event: the next one finishes it`, async () => {
-    const bought = new Map<string, keyof typeof EXPECTED>();
+    const bought = new Map<string, Kind>();
     const at: number[] = [];
     for (let crash = 0; crash < CRASHES; crash += 1) {
       const proxy = await startCrashProxy({
@@ -149,7 +107,7 @@ describe('a worker process killed with kill -9', () => {
     for (let body = deployment.told.shift(); body !== undefined; body = deployment.told.shift())
       if (!(await post(last.url, body))) deployment.told.unshift(body);
     await untilTrue(async () => (await unprocessed()) === 0 && (await unsent()) === 0, SETTLE_MS);
-    for (const [accountId, kind] of bought) await check(accountId, kind);
+    for (const [accountId, kind] of bought) await expectBought(deployment, accountId, kind);
     console.log(`killed at statement ${at.join(', ')} of its work`);
     await last.kill();
   }, 600_000);

@@ -40,9 +40,19 @@ export type Deployment = {
 export const STRIPE_KEY = 'sk_test_faults12345678';
 const RESEND_KEY = 're_faults_12345678';
 
-export async function openDeployment(given?: { databaseUrl: string }): Promise<Deployment> {
-  const own = given ? null : await createTestDatabase();
-  const databaseUrl = given?.databaseUrl ?? own?.url ?? '';
+type Options = {
+  /** Somebody else's, and migrated; one of its own otherwise. */
+  databaseUrl?: string;
+  /** What Resend allows; more than anybody sends unless given. */
+  mailsPerSecond?: number;
+};
+
+export async function openDeployment({
+  mailsPerSecond = 1_000,
+  ...given
+}: Options = {}): Promise<Deployment> {
+  const own = given.databaseUrl === undefined ? await createTestDatabase() : null;
+  const databaseUrl = given.databaseUrl ?? own?.url ?? '';
   const db = await connectDatabase({ url: databaseUrl, poolMax: 10, applicationName: 'driftstack-test' });
   const sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
   const gateway = connectStripe({ secretKey: STRIPE_KEY, apiBase: sandbox.url });
@@ -51,9 +61,12 @@ export async function openDeployment(given?: { databaseUrl: string }): Promise<D
   sandbox.world.onEvent((event) => {
     if (isHandled(event.type)) told.push(JSON.stringify(event));
   });
-  // The local mailbox without the limit of two a second, which has a test of its own.
   const resend = Fastify();
-  await resend.register(mailbox, { world: sandbox.world, clock: Date.now, requestsPerSecond: 1_000 });
+  await resend.register(mailbox, {
+    world: sandbox.world,
+    clock: Date.now,
+    requestsPerSecond: mailsPerSecond,
+  });
   const resendUrl = await resend.listen({ port: 0, host: '127.0.0.1' });
   const instances = new Set<Instance>();
   return {
