@@ -12,10 +12,13 @@ import { readState } from './billing/read-state.ts';
 import type { RedirectPolicy } from './billing/redirects.ts';
 import { startTrialPack } from './billing/trial-pack.ts';
 import type { RealEmail, Role } from './config.ts';
+import { checkLedger } from './credit/check.ts';
 import { expireTrialPack } from './credit/expire.ts';
 import { listUsage } from './credit/list.ts';
 import type { Database } from './database/connection.ts';
 import { startBoss, stopBoss, work } from './database/jobs.ts';
+import { databaseNow } from './database/now.ts';
+import { repeat } from './database/recurring.ts';
 import { buildHttp } from './http/app.ts';
 import { mountInternal } from './http/internal-door.ts';
 import type { RateLimits } from './http/limits.ts';
@@ -83,6 +86,8 @@ export type App = {
 const RESEND_TIMEOUT_MS = 10_000;
 /** Resend's limit for a new account. */
 const EMAILS_PER_SECOND = 2;
+/** How often a process looks whether a check is due. */
+const CHECK_PAUSE_MS = 60_000;
 /** How long load balancers get to see that we are leaving before connections are refused. */
 const DRAIN_MS = 1_000;
 
@@ -170,13 +175,19 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   });
   await work(boss, 'trial-pack-expiry', { batchSize: 1, concurrency: 1 }, async ([job]) => {
     if (!job) return [];
-    await expireTrialPack({ db, clock }, job.data.accountId);
+    // Those who spend go by this clock, so the end has to be written down by it as well.
+    const now = await databaseNow(db);
+    await expireTrialPack({ db, clock: { now: () => now } }, job.data.accountId);
     return [{ id: job.id, status: 'completed' }];
   });
   const poster = createPoster();
   // Without a key there is no endpoint that could be delivered to.
   const dispatcher =
     parts.customerWebhooks.secretKey && startDispatcher({ ...webhookParts(parts), log, post: poster.post });
+  const checks = repeat(async () => void (await checkLedger({ db, clock, log })), {
+    pauseMs: CHECK_PAUSE_MS,
+    onError: (error) => log.error({ err: error }, 'the credit ledger could not be checked'),
+  });
   const lookout = lookAfterStripe({
     ...sync,
     livemode: parts.livemode,
@@ -188,7 +199,7 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   });
   return {
     async close() {
-      await Promise.all([lookout.close(), stopBoss(boss), dispatcher?.close()]);
+      await Promise.all([lookout.close(), checks.close(), stopBoss(boss), dispatcher?.close()]);
       poster.close();
     },
   };

@@ -7,6 +7,7 @@ import { ConfigError, readConfig } from './config.ts';
 import { migrate, pendingMigrations } from './database/migrate.ts';
 import { isDatabaseUnavailable } from './database/unavailable.ts';
 import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
+import { AUDIT_COMMANDS } from './operator/audit-commands.ts';
 import { type Command, readArguments, UsageError } from './operator/command.ts';
 import { DatabaseBehindError, withDatabase } from './operator/database.ts';
 import { EVENT_COMMANDS } from './operator/event-commands.ts';
@@ -40,6 +41,7 @@ const COMMANDS: readonly Command[] = [
   ...EXPLAIN_COMMANDS,
   ...RECONCILE_COMMANDS,
   ...EVENT_COMMANDS,
+  ...AUDIT_COMMANDS,
   {
     name: 'openapi',
     usage: '[--write FILE | --check FILE]',

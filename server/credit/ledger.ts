@@ -66,15 +66,29 @@ export type LedgerFault = {
 /**
  * Proves of every account, or of one, that its entries are numbered without gaps, that each carries the sum of
  * all up to it, that their sum is the balance, and that what is held is what reservations hold. `[]` is the only
- * good answer. One statement, so that it sees one moment and holds nobody up.
+ * good answer. Each account is judged at one moment, and nobody is held up.
  */
 export async function verifyLedger(
   { pool }: Pick<Database, 'pool'>,
   accountId: string | null = null,
 ): Promise<LedgerFault[]> {
-  const { rows } = await pool.query<LedgerFault>(FAULTS, [accountId]);
-  return rows;
+  const faultsOf = async (ids: readonly string[]) => (await pool.query<LedgerFault>(FAULTS, [ids])).rows;
+  if (accountId !== null) return await faultsOf([accountId]);
+  const faults: LedgerFault[] = [];
+  for (let after: string | undefined = NO_UUID; after !== undefined; ) {
+    const { rows } = await pool.query<{ id: string }>(NEXT_PACKS, [after, PAGE]);
+    const ids: string[] = rows.map(({ id }) => id);
+    faults.push(...(await faultsOf(ids)));
+    after = ids.length === PAGE ? ids.at(-1) : undefined;
+  }
+  return faults;
 }
+
+const PAGE = 1_000;
+const NO_UUID = '00000000-0000-0000-0000-000000000000';
+
+const NEXT_PACKS = `
+  select account_id as id from trial_pack where account_id > $1 order by account_id limit $2`;
 
 const FAULTS = `
   with summed as (
@@ -82,14 +96,14 @@ const FAULTS = `
            position is distinct from row_number() over entered
              or balance_seconds is distinct from sum(seconds) over entered as is_wrong
       from credit_entry
-     where $1::uuid is null or account_id = $1
+     where account_id = any($1)
     window entered as (partition by account_id order by position rows unbounded preceding)
   ), entries as (
     select account_id, sum(seconds) as seconds, count(*) as count, min(position) filter (where is_wrong) as wrong
       from summed group by account_id
   ), reservations as (
     select account_id, sum(held_seconds) as seconds
-      from credit_reservation where state = 'held' and ($1::uuid is null or account_id = $1)
+      from credit_reservation where state = 'held' and account_id = any($1)
      group by account_id
   )
   select account_id as "accountId", entries.wrong as "position",
@@ -98,7 +112,7 @@ const FAULTS = `
     from trial_pack
     left join entries using (account_id)
     left join reservations using (account_id)
-   where ($1::uuid is null or account_id = $1)
+   where account_id = any($1)
      and (entries.wrong is not null
       or remaining_seconds <> coalesce(entries.seconds, 0)
       or entry_count <> coalesce(entries.count, 0)

@@ -217,11 +217,11 @@ function callsTo(stripe: Stripe, terms: Terms) {
       return list.data;
     },
 
-    /** With its latest charge in place of the charge's id. */
+    /** With its latest charge, and the movement of our balance by it, in place of their ids. */
     readPaymentIntent: (id: string) =>
       found(
         call<Stripe.PaymentIntent>('payment_intent', (options) =>
-          stripe.paymentIntents.retrieve(id, { expand: ['latest_charge'] }, options),
+          stripe.paymentIntents.retrieve(id, { expand: ['latest_charge.balance_transaction'] }, options),
         ),
       ),
 

@@ -42,7 +42,7 @@ async function factsOf(stripe: Reads, session: Stripe.Checkout.Session): Promise
     sessionId: session.id,
     paymentIntentId,
     paid: session.payment_status !== 'unpaid',
-    paidAt: new Date((charge?.created ?? session.created) * 1000),
+    paidAt: new Date(paidAtSeconds(session, charge) * 1_000),
     amountCents: charge?.amount ?? session.amount_total ?? 0,
     amountRefundedCents: charge?.amount_refunded ?? 0,
     currency: session.currency ?? 'usd',
@@ -58,6 +58,16 @@ function paymentOf(session: Stripe.Checkout.Session, intent: Stripe.PaymentInten
   // A delayed method: the intent falls back to wanting a method, or is cancelled, when the money did not come.
   const failed = intent?.status === 'requires_payment_method' || intent?.status === 'canceled';
   return failed ? 'failed' : 'pending';
+}
+
+/**
+ * When the money arrived. A delayed charge is made when the customer agrees to it, days before the bank pays; our
+ * balance moves when it has. A movement that Stripe has not written yet is one of a charge that was paid at once.
+ */
+function paidAtSeconds(session: Stripe.Checkout.Session, charge: Stripe.Charge | null): number {
+  const movement = charge?.balance_transaction;
+  if (movement !== null && typeof movement === 'object') return movement.created;
+  return charge?.created ?? session.created;
 }
 
 function chargeOf(intent: Stripe.PaymentIntent | null): Stripe.Charge | null {

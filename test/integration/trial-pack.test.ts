@@ -195,11 +195,18 @@ describe('a trial pack paid by a delayed method', () => {
       amount: 299,
       amount_refunded: 0,
       disputed: false,
+      balance_transaction: { id: 'txn_1', object: 'balance_transaction', created: 1_778_300_000 },
     };
     scripted.stripe.change(intent.id, { status: 'succeeded', latest_charge: charge });
     scripted.stripe.change(session.id, { payment_status: 'paid' });
     await expect(startAt(accountId)).rejects.toMatchObject({ code: 'trial_pack_already_redeemed' });
-    expect(await packAt(accountId)).toMatchObject({ state: 'active', remainingSeconds: 59_800 });
+    // The 14 days begin when the money arrived, three and a half days after the customer agreed to pay.
+    expect(await packAt(accountId)).toMatchObject({
+      state: 'active',
+      remainingSeconds: 59_800,
+      redeemedAt: new Date(1_778_300_000_000),
+      expiresAt: new Date(1_778_300_000_000 + 14 * 86_400_000),
+    });
     expect(await attemptAt(accountId)).toEqual(['completed']);
   });
 
