@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type { BillingState } from '../../shared/billing.ts';
 import { toWireTime } from '../../shared/time.ts';
 import { readBilling } from '../billing/caller.ts';
@@ -6,6 +7,7 @@ import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../database/entities/journal.ts';
+import { DIFFERENCE_KINDS, inWords } from '../stripe/drift.ts';
 
 /** A stored event without its body. */
 export type EventRow = Pick<
@@ -123,7 +125,7 @@ function ofEntry(entry: AuditEntry, events: readonly { id: string; type: string 
     at: entry.occurredAt,
     source: entry.actorType === 'customer' ? 'api' : 'audit',
     name: entry.action,
-    text: `${inWords(payload)}by ${who}${because}`,
+    text: `${describePayload(payload)}by ${who}${because}`,
     details: {
       position: entry.position,
       actor_type: entry.actorType,
@@ -133,17 +135,32 @@ function ofEntry(entry: AuditEntry, events: readonly { id: string; type: string 
   };
 }
 
-/** `from free to api_builder`, and whatever else the payload says. */
-function inWords(payload: Readonly<Record<string, unknown>>): string {
-  return Object.entries(payload)
-    .map(([name, value]) => {
-      const shown =
-        value === null ? 'none' : typeof value === 'object' ? JSON.stringify(value) : String(value);
-      return name === 'from' || name === 'to'
-        ? `${name} ${shown} `
-        : `${name.replaceAll('_', ' ')} ${shown}, `;
-    })
-    .join('');
+/** `from free to api_builder`, then whatever else the payload says. */
+function describePayload({ from, to, differences, ...rest }: Readonly<Record<string, unknown>>): string {
+  const change =
+    to === undefined ? '' : from === undefined ? `to ${shown(to)} ` : `from ${shown(from)} to ${shown(to)} `;
+  const repaired = differencesSchema.safeParse(differences);
+  const found = repaired.success
+    ? repaired.data.map((difference) => `${inWords(difference)}; `).join('')
+    : '';
+  const others = Object.entries(rest).map(
+    ([name, value]) => `${name.replaceAll('_', ' ')} ${shown(value)}, `,
+  );
+  return `${change}${found}${others.join('')}`;
+}
+
+const differencesSchema = z.array(
+  z.object({
+    kind: z.enum(DIFFERENCE_KINDS),
+    id: z.string().nullable(),
+    ours: z.string().nullable(),
+    stripe: z.string().nullable(),
+  }),
+);
+
+function shown(value: unknown): string {
+  if (value === null || value === undefined) return 'none';
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
 function ofMail(mail: Email): Happening {
