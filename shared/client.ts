@@ -7,6 +7,10 @@ type Inputs = inferRouterInputs<AppRouter>;
 type Outputs = inferRouterOutputs<AppRouter>;
 type AuditListInput = Exclude<Inputs['auditLog']['list'], void>;
 type AuditEntry = Outputs['auditLog']['list']['data'][number];
+type BillingEvent = Outputs['events']['list']['data'][number];
+type WebhookInputs = Inputs['webhooks'];
+type DeliveryListInput = Omit<WebhookInputs['listDeliveries'], 'id'>;
+type WebhookDelivery = Outputs['webhooks']['listDeliveries']['data'][number];
 type UsageListInput = Exclude<Inputs['billing']['listTrialPackUsage'], void>;
 type CreditEntry = Outputs['billing']['listTrialPackUsage']['data'][number];
 
@@ -36,6 +40,7 @@ const TIMEOUT_MS = 60_000;
 export class Driftstack {
   readonly billing;
   readonly auditLog;
+  readonly webhooks;
 
   constructor(options: DriftstackOptions) {
     const trpc = connect(options);
@@ -66,6 +71,9 @@ export class Driftstack {
         input: UsageListInput = {},
         call?: CallOptions,
       ): AsyncGenerator<CreditEntry, void, undefined> => pages(listUsage, input, call),
+
+      /** What webhooks carry, to be read on from the last sequence number you have handled. */
+      events: eventCalls(trpc),
     };
 
     const list = (input?: Inputs['auditLog']['list'], call?: CallOptions) =>
@@ -79,6 +87,7 @@ export class Driftstack {
         call?: CallOptions,
       ): AsyncGenerator<AuditEntry, void, undefined> => pages(list, input, call),
     };
+    this.webhooks = webhookCalls(trpc);
   }
 }
 
@@ -162,6 +171,70 @@ export function jsonFetch({
     const response = await fetch(url, { ...(init as RequestInit), signal });
     if (!isJson(response)) throw notOurs(response.status);
     return response;
+  };
+}
+
+type Trpc = ReturnType<typeof createTRPCClient<AppRouter>>;
+
+function eventCalls(trpc: Trpc) {
+  const list = (input?: Inputs['events']['list'], call?: CallOptions) =>
+    translated(trpc.events.list.query(input, terms(call)));
+  return {
+    /** A part of the feed, oldest first. */
+    list,
+    /** Every event after a sequence number, in order; ends where there are no more at the moment. */
+    async *iterate(
+      { after = 0 }: { after?: number } = {},
+      call?: CallOptions,
+    ): AsyncGenerator<BillingEvent, void, undefined> {
+      for (let last = after; ; ) {
+        const page = await list({ after: last, limit: 100 }, call);
+        yield* page.data;
+        last = page.data.at(-1)?.sequence ?? last;
+        if (!page.has_more) return;
+      }
+    },
+  };
+}
+
+function webhookCalls({ webhooks }: Trpc) {
+  const listDeliveries = (id: string, input: DeliveryListInput = {}, call?: CallOptions) =>
+    translated(webhooks.listDeliveries.query({ ...input, id }, terms(call)));
+  return {
+    /** Registers an endpoint. The answer holds its secret, this once. */
+    create: (input: WebhookInputs['create'], call?: CallOptions) =>
+      translated(webhooks.create.mutate(input, terms(call))),
+    /** One page of the endpoints, newest first. */
+    list: (input?: WebhookInputs['list'], call?: CallOptions) =>
+      translated(webhooks.list.query(input, terms(call))),
+    get: (id: string, call?: CallOptions) => translated(webhooks.get.query({ id }, terms(call))),
+    /** Changes what is given; `active: false` pauses. */
+    update: (id: string, patch: Omit<WebhookInputs['update'], 'id'>, call?: CallOptions) =>
+      translated(webhooks.update.mutate({ ...patch, id }, terms(call))),
+    /** Deletes an endpoint for good; repeating it changes nothing. */
+    delete: async (id: string, call?: CallOptions): Promise<void> => {
+      await translated(webhooks.delete.mutate({ id }, terms(call)));
+    },
+    /** Sends `test.ping`. */
+    test: (id: string, call?: CallOptions) => translated(webhooks.test.mutate({ id }, terms(call))),
+    /** Makes a new secret, answered this once; the one before signs as well for 24 hours. */
+    rotateSecret: (id: string, call?: CallOptions) =>
+      translated(webhooks.rotateSecret.mutate({ id }, terms(call))),
+    /** Sends every event after a sequence number once more. */
+    replay: (id: string, { after }: { after: number }, call?: CallOptions) =>
+      translated(webhooks.replay.mutate({ id, after }, terms(call))),
+    /** One page of the deliveries to an endpoint, newest first. */
+    listDeliveries,
+    /** Every delivery to an endpoint, newest first, read page by page as the loop goes on. */
+    iterateDeliveries: (
+      id: string,
+      input: DeliveryListInput = {},
+      call?: CallOptions,
+    ): AsyncGenerator<WebhookDelivery, void, undefined> =>
+      pages((page: DeliveryListInput, terms?: CallOptions) => listDeliveries(id, page, terms), input, call),
+    /** Sends what a delivery carried once more. */
+    replayDelivery: (id: string, call?: CallOptions) =>
+      translated(webhooks.replayDelivery.mutate({ id }, terms(call))),
   };
 }
 
