@@ -29,7 +29,10 @@ async function main(): Promise<void> {
       `The local Stripe answers on ${sandbox.url}`,
       `  npm stripe:  new Stripe('sk_test_123', { host: '127.0.0.1', port: ${sandbox.port}, protocol: 'http' })`,
       `  Stripe CLI:  stripe trigger customer.created --api-base ${sandbox.url} --api-key sk_test_1234567890123`,
+      `  console:     ${sandbox.url}/console`,
+      `  mailbox:     ${sandbox.url}/mailbox, and for npm resend RESEND_BASE_URL=${sandbox.url}`,
       `  hooks:       ${sandbox.url}/_sandbox`,
+      '  Ctrl-C ends it.',
       '',
     ].join('\n'),
   );

@@ -77,6 +77,26 @@ describe('Checkout in a browser', () => {
     expect(await state(session.id)).toMatchObject({ status: 'complete', payment: 'paid' });
   });
 
+  it('takes a US bank account, shows its fields alone, and is paid only when the money arrives', async () => {
+    const session = await newCheckout(local, 'pack');
+    const { page } = visit;
+    await page.goto(session.url);
+    expect(await page.locator('#routing').isVisible()).toBe(false);
+    await fill('US bank account');
+    expect(await page.locator('#number').isVisible()).toBe(false);
+    expect(await page.locator('#account').inputValue()).toBe('000123456789');
+    await pay();
+    await page.waitForURL('**/app/success**');
+    expect(await state(session.id)).toMatchObject({ status: 'complete', payment: 'unpaid' });
+    const { payment_intent: intent } = await local.stripe.checkout.sessions.retrieve(session.id);
+    await fetch(`${local.sandbox.url}/_sandbox/payment_intents/${intent}/settle`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ outcome: 'succeed' }),
+    });
+    expect(await state(session.id)).toMatchObject({ status: 'complete', payment: 'paid' });
+  });
+
   it('stays unpaid when the bank refuses, and another card still works', async () => {
     const session = await newCheckout(local);
     const { page } = visit;

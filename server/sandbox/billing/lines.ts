@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import Stripe from 'stripe';
+import { money } from '../money.ts';
 import type { World } from '../world.ts';
 import type { Period } from './periods.ts';
 import { productName, productOf } from './prices.ts';
@@ -85,19 +86,16 @@ export function lineOn(invoice: string | null, draft: DraftLine): Stripe.Invoice
   };
 }
 
-/** `$29.00`, for descriptions. */
-function money(cents: number, currency: string): string {
-  return new Intl.NumberFormat('en-US', { style: 'currency', currency }).format(cents / 100);
-}
+const shortDay = new Intl.DateTimeFormat('en-GB', {
+  day: 'numeric',
+  month: 'short',
+  year: 'numeric',
+  timeZone: 'UTC',
+});
 
 /** `1 May 2026`, in UTC. */
 export function day(at: number): string {
-  return new Intl.DateTimeFormat('en-GB', {
-    day: 'numeric',
-    month: 'short',
-    year: 'numeric',
-    timeZone: 'UTC',
-  }).format(at * 1000);
+  return shortDay.format(at * 1000);
 }
 
 function every(price: Stripe.Price): string {

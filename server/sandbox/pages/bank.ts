@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify';
+import { money } from '../money.ts';
 import { completeAuthentication } from '../payments.ts';
 import type { World } from '../world.ts';
 import { field, pageDoor } from './door.ts';
 import { html } from './html.ts';
 import { page, problemPage } from './layout.ts';
-import { money } from './words.ts';
 
 /** The step where the bank asks whether it is really you (3D Secure). The form posts to the page's own address. */
 export function bankPage(amount: number, currency: string): string {

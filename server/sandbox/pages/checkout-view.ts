@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { money } from '../money.ts';
 import { type Html, html } from './html.ts';
 import { alert, page, problemPage } from './layout.ts';
 import {
@@ -9,9 +10,9 @@ import {
   NOTHING_TYPED,
   offered,
   type TypedMethod,
-  testMethods,
 } from './payment-form.ts';
-import { day, howOften, money } from './words.ts';
+import { testMethods } from './test-methods.ts';
+import { day, howOften } from './words.ts';
 
 /** Everything the Checkout page shows about what is bought. */
 export interface Order {

@@ -20,7 +20,8 @@ import { field, pageDoor } from './door.ts';
 import { html } from './html.ts';
 import { problemPage } from './layout.ts';
 import { makeMethod } from './make-method.ts';
-import { checkMethod, type FieldErrors, filledWith, typedMethod } from './payment-form.ts';
+import { checkMethod, type FieldErrors, typedMethod } from './payment-form.ts';
+import { filledWith } from './test-methods.ts';
 
 type Visit = { Params: { session: string }; Querystring: Record<string, unknown> };
 

@@ -2,11 +2,12 @@ import type Stripe from 'stripe';
 import { idOf } from '../billing/customers.ts';
 import { productName } from '../billing/prices.ts';
 import { listMails } from '../mails.ts';
+import { money } from '../money.ts';
 import type { World } from '../world.ts';
 import { tag } from './console-product.ts';
 import { type Html, html } from './html.ts';
 import { hiddenField } from './layout.ts';
-import { moment, money, priceInWords, timeOfDay, words } from './words.ts';
+import { moment, priceInWords, timeOfDay, words } from './words.ts';
 
 const CUSTOMERS = 12;
 const PER_CUSTOMER = 5;
@@ -109,6 +110,7 @@ ${world.hidden.get('decline_next', customer.id) === undefined ? null : html`<spa
 /** `Visa •••• 4242` or `SEPA •••• 3000`. */
 export function methodName(method: Stripe.PaymentMethod): string {
   if (method.card) return `${brandName(method.card.brand)} •••• ${method.card.last4}`;
+  if (method.us_bank_account) return `US bank account •••• ${method.us_bank_account.last4 ?? ''}`;
   if (method.sepa_debit) return `SEPA debit •••• ${method.sepa_debit.last4 ?? ''}`;
   return words(method.type);
 }

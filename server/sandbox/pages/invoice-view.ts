@@ -1,15 +1,17 @@
 import type Stripe from 'stripe';
+import { money } from '../money.ts';
 import { tag } from './console-product.ts';
 import { type Html, html } from './html.ts';
 import { alert, page } from './layout.ts';
 import {
   type FieldErrors,
+  type MethodType,
   methodFields,
   NOTHING_TYPED,
   type TypedMethod,
-  testMethods,
 } from './payment-form.ts';
-import { day, money } from './words.ts';
+import { testMethods } from './test-methods.ts';
+import { day } from './words.ts';
 
 export interface PaymentTry {
   readonly typed: TypedMethod;
@@ -27,7 +29,7 @@ export function isPayable(invoice: Stripe.Invoice): boolean {
 /** The hosted page of a finalized invoice; an open one can be paid here. */
 export function invoicePage(
   invoice: Stripe.Invoice,
-  allowed: readonly string[],
+  allowed: readonly MethodType[],
   attempt: PaymentTry,
 ): string {
   const title = `Invoice ${invoice.number ?? ''}`.trim();

@@ -16,8 +16,9 @@ import {
 } from './invoice-view.ts';
 import { problemPage } from './layout.ts';
 import { makeMethod } from './make-method.ts';
-import { checkMethod, filledWith, offered, typedMethod } from './payment-form.ts';
+import { checkMethod, type MethodType, offered, typedMethod } from './payment-form.ts';
 import { textPdf } from './pdf.ts';
+import { filledWith } from './test-methods.ts';
 
 type Visit = { Params: { invoice: string }; Querystring: Record<string, unknown> };
 
@@ -130,5 +131,5 @@ function answer(
   );
 }
 
-const allowedFor = (world: World, invoice: Stripe.Invoice): readonly string[] =>
+const allowedFor = (world: World, invoice: Stripe.Invoice): readonly MethodType[] =>
   offered(paymentIntentOf(world, invoice.id ?? '')?.payment_method_types ?? ['card'], invoice.currency);

@@ -11,6 +11,15 @@ export function makeMethod(
 ): Stripe.PaymentMethod {
   if (typed.method === 'sepa_debit')
     return createTestPaymentMethod(world, { iban: compact(typed.iban) }, billing);
+  if (typed.method === 'us_bank_account') {
+    const usAccount = {
+      routingNumber: compact(typed.routing),
+      accountNumber: compact(typed.account),
+      holderType: 'individual',
+      accountType: 'checking',
+    } as const;
+    return createTestPaymentMethod(world, { usAccount }, billing);
+  }
   const [month, year] = typed.expiry.split('/').map((part) => Number(part.trim()));
   return createTestPaymentMethod(
     world,

@@ -1,92 +1,43 @@
 import { field } from './door.ts';
 import { type Html, html } from './html.ts';
 
+export const METHOD_TYPES = ['card', 'sepa_debit', 'us_bank_account'] as const;
+export type MethodType = (typeof METHOD_TYPES)[number];
+
 /** What a person may type where a payment method is asked for. Kept as typed, so a refused form shows it again. */
 export interface TypedMethod {
-  readonly method: 'card' | 'sepa_debit';
+  readonly method: MethodType;
   readonly number: string;
   readonly expiry: string;
   readonly cvc: string;
   readonly iban: string;
+  readonly routing: string;
+  readonly account: string;
 }
 
 type FieldName = keyof TypedMethod | 'email';
 export type FieldErrors = Partial<Record<FieldName, string>>;
 
-/** A test card or account as offered on the pages. */
-export interface TestMethod {
-  readonly key: string;
-  readonly name: string;
-  readonly outcome: string;
-  readonly method: TypedMethod['method'];
-  /** Card number or IBAN. */
-  readonly number: string;
-}
+export const NOTHING_TYPED: TypedMethod = {
+  method: 'card',
+  number: '',
+  expiry: '',
+  cvc: '',
+  iban: '',
+  routing: '',
+  account: '',
+};
 
-export const TEST_METHODS: readonly TestMethod[] = [
-  { key: 'success', name: 'Success', outcome: 'paid at once', method: 'card', number: '4242424242424242' },
-  {
-    key: 'declined',
-    name: 'Declined',
-    outcome: 'the bank says no',
-    method: 'card',
-    number: '4000000000000002',
-  },
-  {
-    key: 'insufficient',
-    name: 'Insufficient funds',
-    outcome: 'not enough money',
-    method: 'card',
-    number: '4000000000009995',
-  },
-  {
-    key: '3ds',
-    name: '3D Secure',
-    outcome: 'the bank asks first',
-    method: 'card',
-    number: '4000002760003184',
-  },
-  {
-    key: 'later',
-    name: 'Fails later',
-    outcome: 'kept, never charged',
-    method: 'card',
-    number: '4000000000000341',
-  },
-  {
-    key: 'sepa',
-    name: 'SEPA debit',
-    outcome: 'paid some days later',
-    method: 'sepa_debit',
-    number: 'DE89370400440532013000',
-  },
-  {
-    key: 'sepa-fails',
-    name: 'SEPA debit, fails',
-    outcome: 'bounces some days later',
-    method: 'sepa_debit',
-    number: 'DE62370400440532013001',
-  },
-];
-
-export const NOTHING_TYPED: TypedMethod = { method: 'card', number: '', expiry: '', cvc: '', iban: '' };
-
-/** The form as a test method fills it in. Unknown keys fill in nothing. */
-export function filledWith(key: string): TypedMethod {
-  const test = TEST_METHODS.find((one) => one.key === key);
-  if (!test) return NOTHING_TYPED;
-  if (test.method === 'sepa_debit')
-    return { ...NOTHING_TYPED, method: 'sepa_debit', iban: grouped(test.number) };
-  return { ...NOTHING_TYPED, number: grouped(test.number), expiry: '12 / 34', cvc: '123' };
-}
-
+/** The payment method a form was sent with. */
 export function typedMethod(body: unknown): TypedMethod {
   return {
-    method: field(body, 'method') === 'sepa_debit' ? 'sepa_debit' : 'card',
+    method: METHOD_TYPES.find((type) => type === field(body, 'method')) ?? 'card',
     number: field(body, 'number'),
     expiry: field(body, 'expiry'),
     cvc: field(body, 'cvc'),
     iban: field(body, 'iban'),
+    routing: field(body, 'routing'),
+    account: field(body, 'account'),
   };
 }
 
@@ -97,6 +48,12 @@ export function checkMethod(typed: TypedMethod, now: number): FieldErrors {
       ? {}
       : { iban: 'Enter an IBAN: two letters, two digits, then the account.' };
   const errors: FieldErrors = {};
+  if (typed.method === 'us_bank_account') {
+    if (!/^\d{9}$/.test(compact(typed.routing))) errors.routing = 'Enter the nine digits of the bank.';
+    if (!/^\d{4,17}$/.test(compact(typed.account)))
+      errors.account = 'Enter the account number: 4 to 17 digits.';
+    return errors;
+  }
   const digits = compact(typed.number);
   if (!/^\d{12,19}$/.test(digits)) errors.number = 'Enter the card number: 12 to 19 digits.';
   else if (!luhn(digits)) errors.number = 'This card number has a typing mistake.';
@@ -109,54 +66,46 @@ export function checkMethod(typed: TypedMethod, now: number): FieldErrors {
   return errors;
 }
 
-/** The methods that can be offered for a currency: SEPA debits are in euro only. */
-export function offered(types: readonly string[], currency: string | null): readonly string[] {
-  return types.filter((type) => type !== 'sepa_debit' || currency === 'eur');
+/** The methods that can be offered for a currency: each kind of bank debit has one of its own. */
+export function offered(types: readonly string[], currency: string | null): readonly MethodType[] {
+  const own = { card: currency, sepa_debit: 'eur', us_bank_account: 'usd' } as const;
+  return METHOD_TYPES.filter((type) => types.includes(type) && own[type] === currency);
 }
 
 export const compact = (text: string): string => text.replace(/\s+/g, '');
 
-/** Buttons that fill in the form: in place by `checkout.js`, without it by loading the page filled in. */
-export function testMethods(allowed: readonly string[], filled: TypedMethod): Html {
-  const current = compact(filled.method === 'card' ? filled.number : filled.iban);
-  return html`<form method="get" class="tight no-print" data-tests>
-<h2 id="tests">Test cards</h2>
-<p class="small muted">Choose what shall happen; the form is filled in for you. No other card is accepted.</p>
-<ul class="cards" aria-labelledby="tests">${TEST_METHODS.filter((test) => allowed.includes(test.method)).map(
-    (
-      test,
-    ) => html`<li><button name="use" value="${test.key}" data-fill="${fillOf(test)}" data-method="${test.method}" data-name="${test.name}" aria-pressed="${String(test.number === current)}">${test.name}
-<code>${grouped(test.number)}</code><span class="small muted">${test.outcome}</span></button></li>`,
-  )}</ul>
-<p class="hidden" role="status" data-said></p>
-</form>`;
-}
-
-const fillOf = (test: TestMethod): string => {
-  const { number, expiry, cvc, iban } = filledWith(test.key);
-  return new URLSearchParams(test.method === 'sepa_debit' ? { iban } : { number, expiry, cvc }).toString();
-};
-
-/** The fields of a payment method: a card, and a bank account where that is allowed. */
-export function methodFields(allowed: readonly string[], typed: TypedMethod, errors: FieldErrors): Html {
-  const withSepa = allowed.includes('sepa_debit');
-  const withCard = allowed.includes('card') || !withSepa;
-  const method = withSepa && withCard ? chooser(typed.method) : hiddenMethod(withCard);
+/** The fields of each payment method that is allowed, the chosen one shown. */
+export function methodFields(allowed: readonly MethodType[], typed: TypedMethod, errors: FieldErrors): Html {
+  const [only = 'card', ...others] = allowed;
+  const types = [only, ...others];
+  const several = others.length > 0;
   return html`<fieldset>
-<legend${withCard && withSepa ? null : html` class="hidden"`}>Pay with</legend>
-${method}
-${withCard ? cardFields(typed, errors) : null}
-${withSepa ? html`<div class="for-sepa">${labelled('iban', 'IBAN', errors, html`<input class="number" id="iban" name="iban" value="${typed.iban}" autocomplete="off" spellcheck="false" maxlength="42"${aria('iban', errors)}>`)}</div>` : null}
+<legend${several ? null : html` class="hidden"`}>Pay with</legend>
+${several ? chooser(types, typed.method) : html`<input type="hidden" name="method" value="${only}">`}
+${types.map((type) => html`<div class="stack for-${type}">${FIELDS[type](typed, errors)}</div>`)}
 </fieldset>`;
 }
 
+const FIELDS: Readonly<Record<MethodType, (typed: TypedMethod, errors: FieldErrors) => Html>> = {
+  card: cardFields,
+  sepa_debit: (typed, errors) =>
+    labelled(
+      'iban',
+      'IBAN',
+      errors,
+      html`<input class="number" id="iban" name="iban" value="${typed.iban}" autocomplete="off" spellcheck="false" maxlength="42"${aria('iban', errors)}>`,
+    ),
+  us_bank_account: (typed, errors) => html`<div class="pair">
+${labelled('routing', 'Routing number', errors, html`<input class="number" id="routing" name="routing" value="${typed.routing}" inputmode="numeric" autocomplete="off" placeholder="110000000" maxlength="11"${aria('routing', errors)}>`)}
+${labelled('account', 'Account number', errors, html`<input class="number" id="account" name="account" value="${typed.account}" inputmode="numeric" autocomplete="off" maxlength="20"${aria('account', errors)}>`)}
+</div>`,
+};
+
 function cardFields(typed: TypedMethod, errors: FieldErrors): Html {
-  return html`<div class="stack for-card">
-${labelled('number', 'Card number', errors, html`<input class="number" id="number" name="number" value="${typed.number}" inputmode="numeric" autocomplete="off" spellcheck="false" placeholder="1234 1234 1234 1234" maxlength="23"${aria('number', errors)}>`)}
+  return html`${labelled('number', 'Card number', errors, html`<input class="number" id="number" name="number" value="${typed.number}" inputmode="numeric" autocomplete="off" spellcheck="false" placeholder="1234 1234 1234 1234" maxlength="23"${aria('number', errors)}>`)}
 <div class="pair">
 ${labelled('expiry', 'Expires (MM / YY)', errors, html`<input class="number" id="expiry" name="expiry" value="${typed.expiry}" inputmode="numeric" autocomplete="off" placeholder="12 / 34" maxlength="9"${aria('expiry', errors)}>`)}
 ${labelled('cvc', 'Security code', errors, html`<input class="number" id="cvc" name="cvc" value="${typed.cvc}" inputmode="numeric" autocomplete="off" placeholder="123" maxlength="4"${aria('cvc', errors)}>`)}
-</div>
 </div>`;
 }
 
@@ -173,16 +122,18 @@ export function aria(name: FieldName, errors: FieldErrors): Html | null {
   return errors[name] === undefined ? null : html` aria-invalid="true" aria-describedby="${name}-error"`;
 }
 
-function chooser(current: TypedMethod['method']): Html {
-  const choice = (value: TypedMethod['method'], label: string, hint: string): Html =>
-    html`<label class="choice"><input type="radio" name="method" value="${value}"${value === current ? html` checked` : null}><span>${label}<br><span class="small muted">${hint}</span></span></label>`;
-  return html`<div class="choices">${choice('card', 'Card', 'Paid at once')}${choice('sepa_debit', 'SEPA direct debit', 'Confirmed some days later')}</div>`;
+function chooser(types: readonly MethodType[], current: MethodType): Html {
+  return html`<div class="choices">${types.map(
+    (type) =>
+      html`<label class="choice"><input type="radio" name="method" value="${type}"${type === current ? html` checked` : null}><span>${NAMES[type].label}<br><span class="small muted">${NAMES[type].hint}</span></span></label>`,
+  )}</div>`;
 }
 
-const hiddenMethod = (withCard: boolean): Html =>
-  html`<input type="hidden" name="method" value="${withCard ? 'card' : 'sepa_debit'}">`;
-
-const grouped = (digits: string): string => digits.replace(/(.{4})(?=.)/g, '$1 ');
+const NAMES: Readonly<Record<MethodType, { readonly label: string; readonly hint: string }>> = {
+  card: { label: 'Card', hint: 'Paid at once' },
+  sepa_debit: { label: 'SEPA direct debit', hint: 'Confirmed some days later' },
+  us_bank_account: { label: 'US bank account', hint: 'Confirmed some days later' },
+};
 
 function luhn(digits: string): boolean {
   let sum = 0;

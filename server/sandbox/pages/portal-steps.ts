@@ -1,11 +1,13 @@
+import { money } from '../money.ts';
 import type { PlanChangePreview } from '../portal/actions.ts';
 import type { PortalPlan } from '../portal/plans.ts';
 import type { PortalView } from '../portal/view.ts';
 import { type Html, html } from './html.ts';
 import { alert, hiddenField, page, problemPage } from './layout.ts';
-import { type FieldErrors, methodFields, offered, type TypedMethod, testMethods } from './payment-form.ts';
+import { type FieldErrors, methodFields, offered, type TypedMethod } from './payment-form.ts';
 import { backLink, planPrice } from './portal-view.ts';
-import { day, howOften, money } from './words.ts';
+import { testMethods } from './test-methods.ts';
+import { day, howOften } from './words.ts';
 
 /** The plans on offer, one to be chosen. */
 export function plansPage(view: PortalView, visit: string): string {
@@ -90,7 +92,7 @@ export function methodPage(
   visit: string,
   attempt: { typed: TypedMethod; errors: FieldErrors; message: string | null },
 ): string {
-  const allowed = offered(['card', 'sepa_debit'], view.subscription?.currency ?? null);
+  const allowed = offered(['card', 'sepa_debit', 'us_bank_account'], view.subscription?.currency ?? null);
   return page({
     title: 'Add a payment method',
     part: 'portal',

@@ -1,11 +1,12 @@
 import type Stripe from 'stripe';
+import { money } from '../money.ts';
 import type { PortalPlan } from '../portal/plans.ts';
 import type { PortalView } from '../portal/view.ts';
 import { tag } from './console-product.ts';
 import { methodName } from './console-stripe.ts';
 import { type Html, html } from './html.ts';
 import { alert, hiddenField, notice, page } from './layout.ts';
-import { day, howOften, money } from './words.ts';
+import { day, howOften } from './words.ts';
 
 const DONE = {
   changed: 'Your plan was changed.',

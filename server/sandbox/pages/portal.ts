@@ -15,9 +15,10 @@ import type { World } from '../world.ts';
 import { bankPage } from './bank.ts';
 import { field, pageDoor } from './door.ts';
 import { makeMethod } from './make-method.ts';
-import { checkMethod, filledWith, NOTHING_TYPED, typedMethod } from './payment-form.ts';
+import { checkMethod, NOTHING_TYPED, typedMethod } from './payment-form.ts';
 import { cancelPage, confirmPlanPage, linkGonePage, methodPage, plansPage } from './portal-steps.ts';
 import { isDone, overviewPage } from './portal-view.ts';
+import { filledWith } from './test-methods.ts';
 
 type Visit = { Params: { visit: string }; Querystring: Record<string, unknown> };
 type InvoiceVisit = { Params: { visit: string; invoice: string } };

@@ -1,18 +1,11 @@
 import type Stripe from 'stripe';
+import { money } from '../money.ts';
 
-const WITHOUT_MINOR_UNIT = new Set(
-  'bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf'.split(' '),
-);
-
-/** An amount in the currency's smallest unit as a person writes it: `$99.00`. */
-export function money(amount: number, currency: string): string {
-  const whole = WITHOUT_MINOR_UNIT.has(currency.toLowerCase()) ? amount : amount / 100;
-  return new Intl.NumberFormat('en-US', { style: 'currency', currency }).format(whole);
-}
+const longDay = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' });
 
 /** Unix seconds as a day: `1 May 2026` (UTC). */
 export function day(seconds: number): string {
-  return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000);
+  return longDay.format(seconds * 1000);
 }
 
 /** Unix seconds to the second: `2026-05-01 09:30:00` (UTC). */

@@ -178,6 +178,27 @@ describe('bank debits', () => {
     );
   });
 
+  it.each([
+    ['000123456789', 'succeeded'],
+    ['000222222227', 'requires_payment_method'],
+  ])('in dollars from the US account %s end as %s', async (account_number, status) => {
+    const { stripe, hook } = await sandboxWithClient();
+    const account = (routing_number: string) =>
+      stripe.paymentMethods.create({
+        type: 'us_bank_account',
+        us_bank_account: { routing_number, account_number, account_holder_type: 'individual' },
+      });
+    expect(await refusal(account('1'))).toMatchObject({ code: 'routing_number_invalid' });
+    const { id: payment_method, us_bank_account: bank } = await account('110000000');
+    expect(bank).toMatchObject({ last4: account_number.slice(-4), routing_number: '110000000' });
+    const euros = { amount: 100, currency: 'eur', confirm: true, payment_method };
+    expect((await refusal(stripe.paymentIntents.create(euros))).statusCode).toBe(400);
+    const { id, status: at } = await stripe.paymentIntents.create(pay(payment_method));
+    expect(at).toBe('processing');
+    await hook('/clock', { skipSeconds: 5 });
+    expect((await stripe.paymentIntents.retrieve(id)).status).toBe(status);
+  });
+
   it('can be settled at once by a hook, and only once', async () => {
     const { stripe, hook } = await sandboxWithClient();
     const { id } = await debit(stripe, 'AT321904300235473204');
@@ -223,7 +244,18 @@ describe('refunds and disputes', () => {
     expect(await eventTypes(stripe)).toContain('refund.failed');
   });
 
-  it('a dispute opens, is lost or won, and bars refunds', async () => {
+  it('a dispute that is lost keeps the money and the fee', async () => {
+    const { stripe, hook } = await sandboxWithClient();
+    const intent = await stripe.paymentIntents.create(pay('pm_card_createDispute'));
+    const [dispute] = (await stripe.disputes.list({ payment_intent: intent.id })).data;
+    await hook(`/disputes/${dispute?.id}/close`, { outcome: 'lost' });
+    const lost = await stripe.disputes.retrieve(String(dispute?.id));
+    expect(lost).toMatchObject({ status: 'lost', balance_transactions: [{ amount: -2_000, fee: 1_500 }] });
+    expect((await eventTypes(stripe)).at(-1)).toBe('charge.dispute.closed');
+    expect((await hook(`/disputes/${dispute?.id}/close`, { outcome: 'won' })).status).toBe(400);
+  });
+
+  it('a dispute opens, is won, and bars refunds', async () => {
     const { stripe, hook } = await sandboxWithClient();
     const intent = await stripe.paymentIntents.create(pay('pm_card_visa'));
     const charge = String(intent.latest_charge);

@@ -1,14 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { money } from '../../../server/sandbox/money.ts';
 import { html } from '../../../server/sandbox/pages/html.ts';
-import {
-  checkMethod,
-  filledWith,
-  NOTHING_TYPED,
-  TEST_METHODS,
-} from '../../../server/sandbox/pages/payment-form.ts';
+import { checkMethod, NOTHING_TYPED } from '../../../server/sandbox/pages/payment-form.ts';
 import { textPdf } from '../../../server/sandbox/pages/pdf.ts';
 import { readProduct } from '../../../server/sandbox/pages/product.ts';
-import { howOften, money } from '../../../server/sandbox/pages/words.ts';
+import { filledWith, TEST_METHODS } from '../../../server/sandbox/pages/test-methods.ts';
+import { howOften } from '../../../server/sandbox/pages/words.ts';
 
 describe('markup', () => {
   it('escapes every value, in content and in both kinds of quotes', () => {
