@@ -116,6 +116,16 @@ describe('the console in a browser', () => {
     await expect.poll(() => arrivals('invoice.payment_failed')).toBe(1);
   });
 
+  it('moves a test clock by itself', async () => {
+    const frozen_time = Date.parse('2030-01-31T00:00:00Z') / 1000;
+    const { id } = await local.stripe.testHelpers.testClocks.create({ frozen_time, name: 'January' });
+    const { page } = visit;
+    await page.goto(`${local.sandbox.url}/console`);
+    await page.locator(`#${id}-month`).click();
+    await page.getByText('2030-02-28 00:00:00 UTC').waitFor();
+    expect(await local.stripe.testHelpers.testClocks.retrieve(id)).toMatchObject({ status: 'ready' });
+  });
+
   it('refuses to move the clock for another web site', async () => {
     const before = local.sandbox.world.now();
     const answer = await fetch(`${local.sandbox.url}/console/clock`, {

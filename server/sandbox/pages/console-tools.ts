@@ -1,7 +1,10 @@
+import type Stripe from 'stripe';
 import { boundary, type Recurrence } from '../billing/periods.ts';
+import { advanceTestClock } from '../test-clocks.ts';
 import type { World } from '../world.ts';
 import { type Html, html } from './html.ts';
-import { count, moment } from './words.ts';
+import { hiddenField } from './layout.ts';
+import { count, moment, words } from './words.ts';
 
 const STEPS = {
   hour: { label: '1 hour', hours: 1 },
@@ -14,11 +17,15 @@ type Step = keyof typeof STEPS;
 
 export const isStep = (name: string): name is Step => Object.hasOwn(STEPS, name);
 
-/** Moves the local Stripe's clock ahead; everything that falls due on the way happens, in order. */
-export function advanceClock(world: World, step: Step): void {
+/**
+ * Moves the local Stripe's clock ahead, or a test clock; everything that falls due on the way happens, in order.
+ * Throws Stripe's refusal for a test clock that does not exist or is still under way.
+ */
+export function advanceClock(world: World, step: Step, testClock: string | null): void {
   const chosen = STEPS[step];
-  const now = world.now();
+  const now = world.now(testClock);
   const to = 'hours' in chosen ? now + chosen.hours * 3600 : boundary(now, chosen.recurrence, 1);
+  if (testClock !== null) return void world.atomically(() => advanceTestClock(world, testClock, to));
   world.skip(to - now);
   world.runUntil(world.now(), null);
 }
@@ -31,13 +38,20 @@ export function clockPanel(world: World, offsetSeconds: number): Html {
 <div id="clock" data-live>
 <p class="clock">${moment(world.now())} UTC</p>
 <p class="muted">${offsetSeconds === 0 ? 'Runs with real time.' : `${ahead(offsetSeconds)} ahead of real time.`} It only moves forward.</p>
-${clocks.map((clock) => html`<p>${clock.name ?? 'Test clock'} <span class="id">${clock.id}</span><br>${moment(clock.frozen_time)} UTC</p>`)}
+${clocks.map(testClock)}
 </div>
 <form method="post" action="/console/clock" data-quiet class="row" aria-label="Move the clock ahead">
 ${Object.entries(STEPS).map(([name, { label }]) => html`<button name="by" value="${name}" id="by-${name}">+ ${label}</button>`)}
 </form>
 <p class="muted">Renewals, retries, reminders and ends of trials happen on the way. The product keeps real time.</p>
 </section>`;
+}
+
+function testClock({ id, name, frozen_time: at, status }: Stripe.TestHelpers.TestClock): Html {
+  const title = name ?? 'Test clock';
+  return html`<p>${title} <span class="id">${id}</span><br>${moment(at)} UTC${status === 'ready' ? '' : `, ${words(status)}`}</p>
+<form method="post" action="/console/clock" data-quiet class="row" aria-label="Move ${title} ahead">${hiddenField('clock', id)}
+<button name="by" value="day" id="${id}-day">+ 1 day</button><button name="by" value="month" id="${id}-month">+ 1 month</button></form>`;
 }
 
 /** Panel with a newcomer's first calls, ready to copy. */

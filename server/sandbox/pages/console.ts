@@ -39,7 +39,8 @@ export async function consolePages(app: FastifyInstance, options: ConsoleOptions
     const by = field(request.body, 'by');
     if (!isStep(by))
       return reply.code(400).send(problemPage('That did not work', 'Choose one of the steps.'));
-    advanceClock(world, by);
+    const testClock = field(request.body, 'clock');
+    advanceClock(world, by, testClock === '' ? null : testClock);
     deliveries.pump();
     return reply.redirect('/console', 303);
   });
