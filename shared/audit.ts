@@ -21,6 +21,7 @@ export const AUDIT_ACTIONS = [
   'subscription.cancel_unscheduled',
   'subscription.price_unknown',
   'subscription.duplicate_canceled',
+  'subscription.duplicate_refunded',
   'invoice.paid',
   'invoice.payment_failed',
   'invoice.payment_failure_resolved',
@@ -99,6 +100,12 @@ export const auditEntrySchema = z
   .meta({ id: 'AuditEntry', description: 'One fact in the life of an account. It is never changed.' });
 export type AuditEntry = z.infer<typeof auditEntrySchema>;
 
+const moment = z.string().refine(isMoment, 'must be a moment in UTC such as 2026-05-01T00:00:00Z');
+
+function isMoment(text: string): boolean {
+  return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z$/.test(text) && !Number.isNaN(Date.parse(text));
+}
+
 /** The input of `auditLog.list`. Descriptions stand inside `optional`, where query parameters are made from. */
 export const auditListInput = z
   .strictObject({
@@ -118,6 +125,12 @@ export const auditListInput = z
       .string()
       .regex(/^[a-z_]{1,64}\.[a-z_]{1,64}$/, 'must look like subscription.tier_changed')
       .meta({ description: 'Only entries with this action.', examples: ['subscription.tier_changed'] })
+      .optional(),
+    since: moment
+      .meta({ description: 'Only entries of this moment or later.', examples: ['2026-05-01T00:00:00Z'] })
+      .optional(),
+    until: moment
+      .meta({ description: 'Only entries of before this moment.', examples: ['2026-06-01T00:00:00Z'] })
       .optional(),
   })
   .prefault({})

@@ -59,6 +59,43 @@ export async function effectsOfDuplicates(
   return effects;
 }
 
+/**
+ * Gives back what was paid for a second subscription after we had ended it: a bank that takes days to settle
+ * does not stop for that. Nothing where the money had been given back with the end.
+ */
+export async function returnLatePayment(
+  tx: Tx,
+  stripe: StripeCalls,
+  invoice: Stripe.Invoice,
+  source: Source,
+): Promise<Effect[]> {
+  const subscription = idOf(invoice.parent?.subscription_details?.subscription);
+  if (subscription === null || invoice.status !== 'paid' || invoice.amount_paid === 0) return [];
+  const ended = await tx.findOne(AuditEntry, { dedupeKey: keyOf(subscription) });
+  if (ended?.payload['refunded_cents'] !== 0) return [];
+  for (const paymentIntent of await paymentsOf(stripe, invoice.id ?? null)) {
+    await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
+  }
+  const { currency } = invoice;
+  const refundedCents = await refundedCentsOf(stripe, invoice.id ?? null);
+  const key = `duplicate_late:${invoice.id}`;
+  return [
+    {
+      kind: 'audit',
+      key,
+      action: 'subscription.duplicate_refunded',
+      target: subscription,
+      payload: { refunded_cents: refundedCents, currency, invoice: invoice.id, ...source },
+    },
+    {
+      kind: 'mail',
+      key,
+      template: 'duplicate_purchase_refunded',
+      data: { purchase: 'subscription', amountCents: refundedCents || null, currency },
+    },
+  ];
+}
+
 /** Read from the payments themselves: the bank may have been quicker than our refund. */
 async function refundedCentsOf(stripe: StripeCalls, invoice: string | null): Promise<number> {
   let cents = 0;

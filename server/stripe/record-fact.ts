@@ -5,6 +5,7 @@ import type { TrialPackFacts } from '../credit/project.ts';
 import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
+import { returnLatePayment } from './duplicates.ts';
 import type { Effect, Source } from './effects.ts';
 import type { Fact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
@@ -52,7 +53,10 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
     case 'session':
       return await recordSession(context, fact.facts, source);
     case 'invoice':
-      return effectsOfInvoice(fact.invoice, fact.news, { plan, source });
+      return [
+        ...effectsOfInvoice(fact.invoice, fact.news, { plan, source }),
+        ...(await returnLatePayment(context.tx, context.stripe, fact.invoice, source)),
+      ];
     case 'renewal':
       return renewalNotice(row, fact.preview);
     case 'trial_ending':

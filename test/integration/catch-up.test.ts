@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
+import { saveTurn, takeTurn } from '../../server/database/recurring.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
 import { EVENT_TYPES } from '../../server/stripe/events.ts';
 import {
@@ -139,6 +140,18 @@ describe('the catch-up', () => {
     later(2 * MINUTE_MS);
     expect(await run()).toBe(19);
     expect(await stored()).toEqual(backlog.map(({ id }) => id).sort());
+  });
+
+  it('writes nothing of a turn that took so long that another process has it', async () => {
+    const leaseMs = MINUTE_MS;
+    const lost = await takeTurn(bench.db, 'stripe-catch-up', { now: NOW, leaseMs });
+    later(leaseMs);
+    const won = await takeTurn(bench.db, 'stripe-catch-up', { now: bench.time.now, leaseMs });
+    if (!lost || !won) throw new Error('both had their turn');
+    await expect(saveTurn(bench.db, lost, { mine: 'lost' }, NOW)).rejects.toThrow('took too long');
+    await saveTurn(bench.db, won, { mine: 'won' }, NOW);
+    const next = await takeTurn(bench.db, 'stripe-catch-up', { now: NOW, leaseMs });
+    expect(next?.progress).toEqual({ mine: 'won' });
   });
 
   it('stores an event of the other mode as ignored and does not count it', async () => {

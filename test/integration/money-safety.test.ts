@@ -1,0 +1,229 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
+import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
+import { reconcile } from '../../server/stripe/reconcile.ts';
+import { synchronise } from '../../server/stripe/synchronise.ts';
+import { processEvents } from '../../server/stripe/worker.ts';
+import { formatId } from '../../shared/ids.ts';
+import type { Thing } from '../support/scripted-stripe.ts';
+import { addCustomer, type Bench, deliver, NOW, openBench, subscription } from '../support/stripe.ts';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await openBench();
+});
+afterEach(() => bench.stripe.interfere(() => undefined));
+afterAll(() => bench.close());
+
+const em = () => bench.db.orm.em.fork();
+const count = async (accountId: string, wanted: string) =>
+  (await em().count(AuditEntry, { accountId, action: wanted })) +
+  (await em().count(Email, { accountId, template: wanted }));
+const refundsOf = (paymentIntent: string) =>
+  bench.stripe.all('refund').filter((refund) => refund['payment_intent'] === paymentIntent);
+const statusOf = (id: string) => bench.stripe.all('subscription').find((one) => one.id === id)?.['status'];
+const unix = NOW.getTime() / 1000;
+
+/** A payment that Stripe has taken. */
+function payment(customer: string, amount: number): string {
+  const id = bench.stripe.newId('pi');
+  const charge = {
+    id: bench.stripe.newId('ch'),
+    object: 'charge',
+    created: unix,
+    amount,
+    amount_refunded: amount,
+  };
+  bench.stripe.put({ id, object: 'payment_intent', status: 'succeeded', customer, latest_charge: charge });
+  return id;
+}
+
+function invoiceOf(customer: string, subscriptionId: string, status: 'open' | 'paid'): Thing {
+  return bench.stripe.put({
+    id: bench.stripe.newId('in'),
+    object: 'invoice',
+    customer,
+    status,
+    number: 'D-1',
+    amount_paid: status === 'paid' ? 9900 : 0,
+    amount_remaining: status === 'paid' ? 0 : 9900,
+    attempt_count: 1,
+    currency: 'usd',
+    created: unix,
+    parent: { type: 'subscription_details', subscription_details: { subscription: subscriptionId } },
+    status_transitions: { paid_at: unix, finalized_at: null },
+    lines: { data: [] },
+  });
+}
+
+const settle = (invoice: Thing, paymentIntent: string) =>
+  bench.stripe.put({
+    id: bench.stripe.newId('inpay'),
+    object: 'invoice_payment',
+    invoice: invoice.id,
+    payment: { type: 'payment_intent', payment_intent: paymentIntent },
+  });
+
+/** An account with a subscription, whose customer pays for a second one on a page left open or that staff adds. */
+async function subscribedTwice({ paid }: { paid: boolean }) {
+  const { accountId, customer } = await addCustomer(bench);
+  const first = bench.stripe.put(subscription({ customer, lookup_key: 'driftstack_api_scale_monthly' }));
+  await reconcile(bench, accountId, { by: 'reconciler' });
+  const second = subscription({ customer });
+  const invoice = invoiceOf(customer, second.id, paid ? 'paid' : 'open');
+  const paymentIntent = payment(customer, 9900);
+  if (paid) settle(invoice, paymentIntent);
+  bench.stripe.put({ ...second, latest_invoice: invoice.id });
+  return { accountId, customer, first, second, invoice, paymentIntent };
+}
+
+/** An account with its trial pack, whose customer has paid for a second one. */
+async function packedTwice() {
+  const { accountId, customer } = await addCustomer(bench);
+  const account = formatId('acc', accountId);
+  const sessions = [0, 1].map(() => {
+    const paymentIntent = payment(customer, 299);
+    const intent = bench.stripe.all('payment_intent').find(({ id }) => id === paymentIntent);
+    bench.stripe.change(paymentIntent, {
+      latest_charge: { ...(intent?.['latest_charge'] as object), amount_refunded: 0 },
+    });
+    return bench.stripe.put({
+      id: bench.stripe.newId('cs_test'),
+      object: 'checkout.session',
+      mode: 'payment',
+      status: 'complete',
+      payment_status: 'paid',
+      customer,
+      client_reference_id: account,
+      payment_intent: paymentIntent,
+      amount_total: 299,
+      currency: 'usd',
+      created: unix,
+      metadata: { driftstack_kind: 'trial_pack', driftstack_account_id: account },
+    });
+  });
+  const [first, second] = sessions;
+  if (!first || !second) throw new Error('there are two');
+  await synchronise(bench, accountId, { kind: 'checkout_session', sessionId: first.id });
+  return { accountId, first, second, paymentIntent: String(second['payment_intent']) };
+}
+
+/** The process ends at the nth call to Stripe: it takes effect, and nothing after it happens. */
+function crashAt(n: number): { reached: () => boolean } {
+  let calls = 0;
+  bench.stripe.interfere(() => {
+    calls += 1;
+    return calls >= n ? { kind: 'lost_answer' } : undefined;
+  });
+  return { reached: () => calls >= n };
+}
+
+describe('a second live subscription', () => {
+  it('is given back and ended once, wherever on its way we crash', { timeout: 120_000 }, async () => {
+    let crashes = 0;
+    for (let n = 1; ; n++) {
+      const { accountId, first, second, paymentIntent } = await subscribedTwice({ paid: true });
+      const event = await deliver(bench, 'customer.subscription.created', second);
+      const crash = crashAt(n);
+      await processEvents(bench, [event]);
+      bench.stripe.interfere(() => undefined);
+      if (crash.reached()) crashes += 1;
+      expect((await processEvents(bench, [event])).size).toBe(0);
+      await reconcile(bench, accountId, { by: 'reconciler' });
+
+      expect(statusOf(first.id)).toBe('active');
+      expect(statusOf(second.id)).toBe('canceled');
+      expect(refundsOf(paymentIntent)).toHaveLength(1);
+      expect(await count(accountId, 'subscription.duplicate_canceled')).toBe(1);
+      expect(await count(accountId, 'duplicate_purchase_refunded')).toBe(1);
+      const [told] = await em().find(AuditEntry, { accountId, action: 'subscription.duplicate_canceled' });
+      expect(told?.payload).toMatchObject({ refunded_cents: 9900 });
+      expect(await em().findOneOrFail(Subscription, { accountId })).toMatchObject({
+        tier: 'api_scale',
+        version: 1,
+      });
+      if (!crash.reached()) break;
+    }
+    // The subscriptions, the payments, the refund, the end, and the reading of what was given back.
+    expect(crashes).toBeGreaterThanOrEqual(6);
+  });
+
+  it('is given back and ended once, however many notice it at the same time', async () => {
+    const { accountId, second, paymentIntent } = await subscribedTwice({ paid: true });
+    const other = { ...bench, db: await bench.another() };
+    const ids = [];
+    for (let n = 0; n < 4; n++) ids.push(await deliver(bench, 'customer.subscription.updated', second));
+    await Promise.all([
+      ...ids.map((id, n) => processEvents(n % 2 ? bench : other, [id])),
+      reconcile(other, accountId, { by: 'reconciler' }),
+      reconcile(bench, accountId, { by: 'reconciler' }),
+    ]);
+    expect(refundsOf(paymentIntent)).toHaveLength(1);
+    expect(await count(accountId, 'subscription.duplicate_canceled')).toBe(1);
+    expect(await count(accountId, 'duplicate_purchase_refunded')).toBe(1);
+  });
+
+  it('that a slow bank pays only after its end is given back then, once', { timeout: 120_000 }, async () => {
+    for (let n = 1; ; n++) {
+      const { accountId, second, invoice, paymentIntent } = await subscribedTwice({ paid: false });
+      await processEvents(bench, [await deliver(bench, 'customer.subscription.created', second)]);
+      expect(statusOf(second.id)).toBe('canceled');
+      expect(refundsOf(paymentIntent)).toHaveLength(0);
+
+      bench.stripe.change(invoice.id, { status: 'paid', amount_paid: 9900 });
+      settle(invoice, paymentIntent);
+      const event = await deliver(bench, 'invoice.paid', invoice);
+      const crash = crashAt(n);
+      await processEvents(bench, [event]);
+      bench.stripe.interfere(() => undefined);
+      await processEvents(bench, [event]);
+      await processEvents(bench, [await deliver(bench, 'invoice.paid', invoice)]);
+      expect(refundsOf(paymentIntent)).toHaveLength(1);
+      expect(await count(accountId, 'subscription.duplicate_refunded')).toBe(1);
+      if (!crash.reached()) break;
+    }
+  });
+
+  it('that was given back with its end is not given back again when its invoice is told of', async () => {
+    const { accountId, second, invoice, paymentIntent } = await subscribedTwice({ paid: true });
+    const ids = [
+      await deliver(bench, 'customer.subscription.created', second),
+      await deliver(bench, 'invoice.paid', invoice),
+    ];
+    for (const id of ids) await processEvents(bench, [id]);
+    await processEvents(bench, [await deliver(bench, 'invoice.paid', invoice)]);
+    expect(refundsOf(paymentIntent)).toHaveLength(1);
+    expect(await count(accountId, 'subscription.duplicate_refunded')).toBe(0);
+  });
+});
+
+describe('a second paid trial pack', () => {
+  it('is given back once, wherever on its way we crash, and the first one stays', {
+    timeout: 120_000,
+  }, async () => {
+    for (let n = 1; ; n++) {
+      const { accountId, first, second, paymentIntent } = await packedTwice();
+      const event = await deliver(bench, 'checkout.session.completed', second);
+      const crash = crashAt(n);
+      await processEvents(bench, [event]);
+      bench.stripe.interfere(() => undefined);
+      for (let again = 0; again < 2; again++) {
+        await processEvents(bench, [event]);
+        await synchronise(bench, accountId, { kind: 'checkout_session', sessionId: second.id });
+      }
+      expect(refundsOf(paymentIntent)).toHaveLength(1);
+      expect(refundsOf(String(first['payment_intent']))).toHaveLength(0);
+      expect(await count(accountId, 'trial_pack.duplicate_refunded')).toBe(1);
+      expect(await count(accountId, 'duplicate_purchase_refunded')).toBe(1);
+      expect(await em().findOneOrFail(TrialPack, { accountId })).toMatchObject({
+        stripeSessionId: first.id,
+        state: 'active',
+        remainingSeconds: 59_800,
+      });
+      if (!crash.reached()) {
+        expect(n).toBeGreaterThan(3);
+        break;
+      }
+    }
+  });
+});
