@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { drawBars } from './chart.ts';
@@ -90,6 +90,7 @@ async function write(reports: ReadonlyMap<SectionName, Report>): Promise<void> {
     memoryBytes: totalmem(),
     node: process.version,
   };
+  await mkdir(FIGURES, { recursive: true });
   const figures = Object.fromEntries([...reports].map(([name, report]) => [name, report.figures]));
   await writeFile(new URL('results.json', FIGURES), `${JSON.stringify({ machine, ...figures }, null, 2)}\n`);
   for (const { charts } of reports.values())
