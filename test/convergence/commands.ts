@@ -117,6 +117,58 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 3, arbitrary: of('doom', { process, points: fc.integer({ min: 1, max: 14 }) }) },
 );
 
+const deliverAll: Command = {
+  do: 'deliver',
+  picks: [0, 0, 0, 0, 0, 0, 0, 0],
+  to: 0,
+  twice: false,
+  work: true,
+  background: false,
+};
+
+/** What takes several steps, and so would hardly ever be drawn one by one. */
+const arc: fc.Arbitrary<Command[]> = fc.oneof(
+  // A page that was open all the time is paid for as well.
+  fc.tuple(kind, fc.record(plan), card).map(([kind, chosen, card]): Command[] => [
+    { do: 'find_old_page', kind, ...chosen },
+    { do: 'pay_page', page: 0, card },
+  ]),
+  fc
+    .tuple(kind, fc.record(plan))
+    .map(([kind, chosen]): Command[] => [
+      { do: 'open_page', kind, process: 1, ...chosen },
+      { do: 'pay_page', page: 0, card: 'visa' },
+      deliverAll,
+    ]),
+  // A renewal cannot be charged; sometimes the customer repairs it, in time or not.
+  fc
+    .tuple(fc.integer({ min: 1, max: 5 }), fc.constantFrom(1, 24 * 4, 24 * 20), fc.boolean())
+    .map(([times, hours, repairs]): Command[] => [
+      { do: 'decline_next', times },
+      { do: 'wait', hours: 24 * 32 },
+      { do: 'wait', hours },
+      ...(repairs ? ([deliverAll, { do: 'pay_invoice', card: 'visa' }] as const) : []),
+    ]),
+  // A downgrade is booked, and perhaps another in its place.
+  fc
+    .tuple(fc.record(plan), fc.record(plan))
+    .map(([first, second]): Command[] => [
+      { do: 'change_plan', ...first },
+      deliverAll,
+      { do: 'change_plan', ...second },
+    ]),
+  fc.constantFrom<Command[]>(
+    [{ do: 'cancel' }, deliverAll, { do: 'keep' }],
+    [{ do: 'cancel' }, { do: 'wait', hours: 24 * 32 }],
+    [{ do: 'refund', charge: 0, part: 2 }, deliverAll, { do: 'refund', charge: 0, part: 1 }],
+    [{ do: 'dispute', charge: 0 }, deliverAll, { do: 'close_dispute', dispute: 0, outcome: 'won' }],
+    [
+      { do: 'dispute', charge: 0 },
+      { do: 'close_dispute', dispute: 0, outcome: 'lost' },
+    ],
+  ),
+);
+
 /** Most cases begin with a purchase, since little can happen to an account that never bought anything. */
 const purchase = (kind: Kind) =>
   fc.record(plan).map((chosen): Command[] => [
@@ -131,8 +183,12 @@ export const story: fc.Arbitrary<Command[]> = fc
       { weight: 2, arbitrary: purchase('trial_pack') },
       { weight: 1, arbitrary: fc.constant<Command[]>([]) },
     ),
-    fc.array(command, { minLength: 1, maxLength: 24, size: 'max' }),
+    fc.array(fc.oneof({ weight: 6, arbitrary: command.map((one) => [one]) }, { weight: 1, arbitrary: arc }), {
+      minLength: 1,
+      maxLength: 18,
+      size: 'max',
+    }),
   )
-  .map(([first, rest]) => [...first, ...rest]);
+  .map(([first, rest]) => [...first, ...rest.flat()]);
 
 export const recovery = fc.constantFrom<Recovery>('reconcile', 'catch_up');

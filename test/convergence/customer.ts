@@ -5,7 +5,8 @@ import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
 import { closeDispute, openDispute } from '../../server/sandbox/disputes.ts';
 import { StripeError } from '../../server/sandbox/errors.ts';
 import { createTestPaymentMethod } from '../../server/sandbox/payment-methods.ts';
-import { completeAuthentication, declineNextPayments } from '../../server/sandbox/payments.ts';
+import { completeAuthentication } from '../../server/sandbox/payments.ts';
+import { declineNextPayments } from '../../server/sandbox/ordered-declines.ts';
 import {
   portalCancel,
   portalChangePlan,
@@ -47,7 +48,8 @@ function act(
   };
   switch (command.do) {
     case 'pay_page': {
-      const page = pick(pages, command.page);
+      // From the newest, which is the one the customer has in front of them.
+      const page = pick(pages.toReversed(), command.page);
       if (page) payCheckoutSession(world, page, { paymentMethod: `pm_card_${command.card}`, email: null });
       return;
     }
