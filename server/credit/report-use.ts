@@ -58,7 +58,9 @@ async function takeAtOnce({ pool }: Database, use: Use, now: Date): Promise<UseA
   return { acceptedSeconds: seconds, remainingSeconds: rows[0].remaining_seconds, outcome: 'active' };
 }
 
-// The clock is read from the locked row, so after the wait for it: credit that ended meanwhile has ended.
+// The clock is read from the locked row, so after the wait for it: credit that ended meanwhile has ended. What is
+// written is what the locked row led to and not a difference: PostgreSQL first applies a difference to the row as it
+// was before the wait, and refuses the statement if the balance would have been below zero then.
 const TAKE = {
   name: 'take-credit',
   text: `
@@ -77,10 +79,10 @@ const TAKE = {
        and remaining_seconds - held_seconds > $3
        and (nearly_used_at is not null or (remaining_seconds - $3) * ${NEARLY_USED_PARTS} > granted_seconds)
     on conflict (report_key) do nothing
-    returning seconds, position
+    returning balance_seconds, position
   )
   update trial_pack
-     set remaining_seconds = trial_pack.remaining_seconds + entry.seconds, entry_count = entry.position
+     set remaining_seconds = entry.balance_seconds, entry_count = entry.position
     from entry
    where trial_pack.account_id = $1
   returning trial_pack.remaining_seconds`,

@@ -2,13 +2,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createAccount } from '../../server/billing/accounts.ts';
 import { readBalance } from '../../server/credit/balance.ts';
 import { expireTrialPack } from '../../server/credit/expire.ts';
-import { verifyLedger } from '../../server/credit/ledger.ts';
+import { enter, verifyLedger } from '../../server/credit/ledger.ts';
 import { reportUse, type Use } from '../../server/credit/report-use.ts';
 import { releaseReservation, reserve, settleReservation } from '../../server/credit/reserve.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { column, letPass, openPack, tellPack } from '../support/credit.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { untilTrue } from '../support/service.ts';
 
 const DAY_SECONDS = 86_400;
 const clock = { now: () => new Date() };
@@ -172,6 +173,29 @@ describe('reporting use', () => {
       await other.query('rollback');
       other.release();
     }
+  });
+
+  test('credit that comes back while a report waits for its turn is spent from', async () => {
+    accountId = await openPack(db, { balanceSeconds: 30 });
+    let reporting: Promise<unknown> = Promise.resolve();
+    await db.transaction(async (tx) => {
+      const entry = {
+        accountId,
+        kind: 'reinstate',
+        seconds: 20_000,
+        reportKey: `back-${accountId}`,
+      } as const;
+      await enter(tx, entry, usedAt);
+      reporting = report();
+      await untilTrue(async () => {
+        const { rowCount } = await db.pool.query(
+          `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        return rowCount === 1;
+      });
+    });
+    expect(await reporting).toEqual({ acceptedSeconds: 60, remainingSeconds: 19_970, outcome: 'active' });
+    expect(await verifyLedger(db, accountId)).toEqual([]);
   });
 
   test('spending ends with the 14 days by the clock of the database, though no job has run', async () => {
