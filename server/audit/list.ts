@@ -14,13 +14,12 @@ const LIST = 'audit';
 export async function listAudit(
   db: Database,
   accountId: string,
-  { limit, cursor, action }: AuditListInput,
+  { limit, cursor, ...filter }: AuditListInput,
 ): Promise<AuditListResult> {
   const rows = await db.orm.em.fork().find(
     AuditEntry,
     {
-      accountId,
-      ...(action !== undefined && { action }),
+      ...matching(accountId, filter),
       ...(cursor !== undefined && { position: { $lt: decodeCursor(LIST, accountId, cursor) } }),
     },
     { orderBy: { position: 'desc' }, limit: limit + 1, disableIdentityMap: true },
@@ -33,7 +32,24 @@ export async function listAudit(
   };
 }
 
-function toWire(entry: AuditEntry): WireEntry {
+export type AuditFilter = Pick<AuditListInput, 'action' | 'since' | 'until'>;
+
+/** What selects the entries of an account that pass a filter: from `since` on and before `until`. */
+export function matching(accountId: string, { action, since, until }: AuditFilter) {
+  return {
+    accountId,
+    ...(action !== undefined && { action }),
+    ...((since !== undefined || until !== undefined) && {
+      occurredAt: {
+        ...(since !== undefined && { $gte: new Date(since) }),
+        ...(until !== undefined && { $lt: new Date(until) }),
+      },
+    }),
+  };
+}
+
+/** The entry as every reader sees it. */
+export function toWire(entry: AuditEntry): WireEntry {
   return {
     id: entry.id,
     account_id: formatId('acc', entry.accountId),

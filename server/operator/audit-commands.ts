@@ -4,6 +4,7 @@ import { verifyChain } from '../audit/verify.ts';
 import { verifyLedger } from '../credit/ledger.ts';
 import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
+import { AUDIT_EXPORT } from './audit-export.ts';
 import { type Command, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';
 
@@ -28,6 +29,7 @@ export const AUDIT_COMMANDS: readonly Command[] = [
       if (broken.length > 0) throw new ProblemError('internal', 'The audit log or the ledger is not whole.');
     },
   },
+  AUDIT_EXPORT,
 ];
 
 type Broken = {

@@ -1,0 +1,70 @@
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { auditListInput } from '../../shared/audit.ts';
+import { ProblemError } from '../../shared/errors.ts';
+import { parseId } from '../../shared/ids.ts';
+import { EXPORT_FORMATS, exportAudit, type Progress } from '../audit/export.ts';
+import type { AuditFilter } from '../audit/list.ts';
+import { Account } from '../database/entities/account.ts';
+import { type Command, type Given, UsageError } from './command.ts';
+import { withDatabase } from './database.ts';
+
+/** Writes the audit log of an account into a file. */
+export const AUDIT_EXPORT: Command = {
+  name: 'audit export',
+  usage: 'ACCOUNT_ID --output FILE [--format csv|json] [--action A] [--since T] [--until T] [--json]',
+  summary: 'Write the audit log of an account into a new file',
+  options: ['output', 'format', 'action', 'since', 'until'],
+  words: ['ACCOUNT_ID'],
+  async run({ config, say, answer }, given) {
+    const accountId = parseId('acc', given.word('ACCOUNT_ID'));
+    if (accountId === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
+    const output = given.required('output');
+    const format = EXPORT_FORMATS.find((one) => one === (given.option('format') ?? 'csv'));
+    if (format === undefined) throw new UsageError(`--format must be one of ${EXPORT_FORMATS.join(', ')}`);
+    const filter = readFilter(given);
+    const written = await withDatabase(config, async (db) => {
+      if ((await db.orm.em.fork().count(Account, { id: accountId })) === 0)
+        throw new ProblemError('not-found', 'There is no such account.');
+      let last: Progress = { written: 0, total: 0 };
+      const parts = exportAudit(db, { accountId, filter, format }, (progress) => {
+        last = progress;
+        if (progress.written < progress.total) say(`${progress.written} of ${progress.total} entries`);
+      });
+      await writeTo(output, parts);
+      return last.written;
+    });
+    say(`Wrote ${written} entries to ${output}.`);
+    answer({ entries: written, file: output, format });
+  },
+};
+
+function readFilter(given: Given): AuditFilter {
+  const asked = Object.fromEntries(
+    ['action', 'since', 'until'].flatMap((name) => {
+      const value = given.option(name);
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
+  const parsed = auditListInput.safeParse(asked);
+  if (parsed.success) return parsed.data;
+  throw new UsageError(
+    parsed.error.issues.map(({ path, message }) => `--${path.join('.')} ${message}`).join('; '),
+  );
+}
+
+/** A file that exists is not written over: the log of another day may be in it. */
+async function writeTo(path: string, parts: AsyncIterable<string>): Promise<void> {
+  const file = createWriteStream(path, { flags: 'wx', mode: 0o600 });
+  try {
+    await once(file, 'open');
+    for await (const part of parts) if (!file.write(part)) await once(file, 'drain');
+    file.end();
+    await once(file, 'finish');
+  } catch (error) {
+    file.destroy();
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST')
+      throw new UsageError(`${path} exists; name a new file`);
+    throw error;
+  }
+}

@@ -1,0 +1,44 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Webhook } from 'standardwebhooks';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Driftstack } from '../../shared/client.ts';
+import { verifyWebhookSignature } from '../../shared/webhook-signature.ts';
+import { type Service, startService, untilTrue } from '../support/service.ts';
+import { type Receiver, startReceiver } from '../support/webhooks.ts';
+
+let dataDir: string;
+let service: Service;
+let receiver: Receiver;
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'driftstack-webhooks-'));
+  service = await startService(dataDir);
+  receiver = await startReceiver();
+}, 90_000);
+afterAll(async () => {
+  await service?.stop();
+  await receiver?.close();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+it('delivers to this machine beside the local Stripe, verified in both ways, under a key of its own', async () => {
+  const client = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
+  const { id, secret } = await client.webhooks.create({
+    url: receiver.url,
+    events: ['subscription.changed'],
+  });
+  await client.webhooks.test(id);
+  await untilTrue(() => receiver.received.length === 1);
+  const { body, headers } = receiver.received[0] ?? { body: '', headers: {} as Record<string, string> };
+  const text = (name: string) => String(headers[name]);
+  expect(await verifyWebhookSignature({ body, header: text('x-driftstack-signature'), secret })).toBe(true);
+  expect(new Webhook(secret).verify(body, headers as Record<string, string>)).toMatchObject({
+    type: 'test.ping',
+  });
+  await untilTrue(async () => (await client.webhooks.listDeliveries(id)).data[0]?.status === 'delivered');
+
+  expect((await stat(join(dataDir, 'webhook-secret-key'))).mode & 0o777).toBe(0o600);
+  expect(service.output()).not.toContain(secret);
+});
