@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { redactSecrets } from './redact.ts';
 
 /** The addresses in `type` begin with this; they are names first, pages second. */
 export const ERROR_BASE = 'https://errors.driftstack.dev/';
@@ -156,10 +157,15 @@ export class ProblemError extends Error {
       type: `${ERROR_BASE}${this.slug}`,
       title: PROBLEMS[this.slug].title,
       status: this.status,
-      detail: this.message,
+      detail: redactSecrets(this.message),
       instance,
       code: this.code,
-      ...(errors && { errors: [...errors] }),
+      ...(errors && {
+        errors: errors.map(({ field, message }) => ({
+          field: redactSecrets(field),
+          message: redactSecrets(message),
+        })),
+      }),
       ...(retryAfterSeconds !== undefined && { retry_after_seconds: retryAfterSeconds }),
       ...(idempotency_status && { idempotency_status }),
     };

@@ -2,6 +2,7 @@ import { TRPCError } from '@trpc/server';
 import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import { ZodError } from 'zod';
 import { type FieldError, PROBLEMS, type Problem, ProblemError } from '../../shared/errors.ts';
+import { redactSecrets } from '../../shared/redact.ts';
 import { isDatabaseUnavailable } from '../database/unavailable.ts';
 
 /**
@@ -34,7 +35,12 @@ export function trpcErrorShape(error: ProblemError, instance: string, path?: str
   return {
     message: problem.detail,
     code: TRPC_ERROR_CODES_BY_KEY[code],
-    data: { code, httpStatus: problem.status, ...(path !== undefined && { path }), problem },
+    data: {
+      code,
+      httpStatus: problem.status,
+      ...(path !== undefined && { path: redactSecrets(path) }),
+      problem,
+    },
   };
 }
 

@@ -1,4 +1,5 @@
 import pino, { type DestinationStream, type Logger } from 'pino';
+import { redactSecrets } from '../../shared/redact.ts';
 
 /**
  * The logger of the process: JSON lines, written to standard output unless told otherwise. Headers and bodies
@@ -38,12 +39,12 @@ type DescribedError = {
 
 /** Only these: errors of drivers and SDKs carry statements, parameters and raw answers as further members. */
 function describeError(error: unknown): DescribedError {
-  if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
+  if (!(error instanceof Error)) return { type: typeof error, message: redactSecrets(String(error)) };
   return {
     type: error.name,
-    message: error.message,
+    message: redactSecrets(error.message),
     ...('code' in error && { code: error.code }),
-    ...(error.stack !== undefined && { stack: error.stack }),
+    ...(error.stack !== undefined && { stack: redactSecrets(error.stack) }),
     ...(error.cause !== undefined && { cause: describeError(error.cause) }),
   };
 }

@@ -1,5 +1,6 @@
 import { raw } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
+import { redactSecrets } from '../../shared/redact.ts';
 import type { Tx } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { isDatabaseUnavailable } from '../database/unavailable.ts';
@@ -23,7 +24,7 @@ export function reasonOf(error: unknown): string {
   const own =
     error instanceof ProblemError && error.cause instanceof Error ? ` (${error.cause.message})` : '';
   const message = error instanceof Error ? error.message + own : String(error);
-  return (message.split('\n')[0] ?? '').slice(0, LONGEST_REASON);
+  return redactSecrets(message.split('\n')[0] ?? '').slice(0, LONGEST_REASON);
 }
 
 /** Counts a failed attempt of an event. A contradiction stays one, so its event is set aside at once. */
