@@ -78,6 +78,8 @@ export async function returnLatePayment(
   }
   const { currency } = invoice;
   const refundedCents = await refundedCentsOf(stripe, invoice.id ?? null);
+  // The bank has taken it back itself, which is no news of ours.
+  if (refundedCents === 0) return [];
   const key = `duplicate_late:${invoice.id}`;
   return [
     {

@@ -51,6 +51,15 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'pay_page', page: 0, card: 'createDispute' },
   ],
+  'a second subscription of which we hear first, and of its taken back payment later': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('agency_manual') },
+    { do: 'find_old_page', kind: 'subscription', ...monthly('api_starter') },
+    { do: 'pay_page', page: 1, card: 'visa' },
+    deliverAll,
+    { do: 'pay_page', page: 0, card: 'createDispute' },
+    { ...deliverAll, picks: [0] },
+    deliverAll,
+  ],
 };
 
 it.each(Object.entries(STORIES))('%s ends in the state of Stripe', async (_, story) => {
