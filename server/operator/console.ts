@@ -8,6 +8,7 @@ import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { Email, StripeEvent } from '../database/entities/journal.ts';
 import { JOBS_SCHEMA } from '../database/queues.ts';
+import { type InspectedEndpoint, inspectWebhooks } from '../webhooks/inspect.ts';
 
 const SHOWN = { accounts: 25, audit: 20, emails: 20, events: 50 } as const;
 
@@ -20,6 +21,7 @@ export interface ConsoleView {
     readonly billing_state: BillingState;
     readonly audit: readonly object[];
     readonly emails: readonly object[];
+    readonly webhooks: readonly InspectedEndpoint[];
   }[];
   readonly jobs: readonly { readonly queue: string; readonly state: string; readonly count: number }[];
   readonly events: readonly object[];
@@ -70,6 +72,7 @@ async function readAccount(
     email: account.email,
     stripe_customer_id: account.stripeCustomerId ?? null,
     billing_state: billingState(await readBilling(db, account.id), now),
+    webhooks: await inspectWebhooks(db, account.id, now),
     audit: (await listAudit(db, account.id, { limit: SHOWN.audit })).data,
     emails: emails.map(({ template, state, createdAt, error }) => ({
       template,

@@ -9,6 +9,7 @@ import { pages } from './pages/pages.ts';
 import type { Product } from './pages/product.ts';
 import { registerPaymentMethods } from './payment-methods.ts';
 import { registerPayments } from './payments.ts';
+import { receiver } from './receiver.ts';
 import { INCLUDES, routes } from './routes.ts';
 import { listenForCli } from './stripe-cli.ts';
 import { runTestClocks } from './test-clocks.ts';
@@ -64,6 +65,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   await app.register(api, { world, routes: routes(deliveries, listeners), includes: INCLUDES });
   await app.register(control, { world, deliveries, listeners });
   await app.register(pages, { world, deliveries, clock, product });
+  await app.register(receiver, { world, clock });
   let stopClocks = (): void => {};
   const stop = async (): Promise<void> => {
     stopClocks();

@@ -19,6 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'server/operator': [
     'server/config.ts',
     'server/billing',
+    'server/webhooks',
     'server/stripe',
     'server/credit',
     'server/audit',

@@ -2,13 +2,14 @@ import type { FastifyInstance } from 'fastify';
 import { baseUrl } from '../billing/customers.ts';
 import type { Deliveries } from '../deliveries.ts';
 import { failNextMails } from '../mails.ts';
-import { declineNextPayments } from '../payments.ts';
+import { declineNextPayments } from '../ordered-declines.ts';
 import type { World } from '../world.ts';
 import { eventsPanel } from './console-events.ts';
 import { clearFaults, faultsPanel, orderFault } from './console-faults.ts';
 import { productPanels } from './console-product.ts';
 import { customersPanel, mailsPanel } from './console-stripe.ts';
 import { advanceClock, clockPanel, isStep, tryPanel } from './console-tools.ts';
+import { webhooksPanel } from './console-webhooks.ts';
 import { field, pageDoor } from './door.ts';
 import { html } from './html.ts';
 import { page, problemPage } from './layout.ts';
@@ -86,7 +87,7 @@ function consolePage({ world, product, clock }: ConsoleOptions, view: ProductVie
 <div class="panels">
 <div class="panel-column">${productPanels(view)}${tryPanel(baseUrl(world), product?.baseUrl ?? null)}</div>
 <div class="panel-column">${customersPanel(world)}${mailsPanel(world)}</div>
-<div class="panel-column">${clockPanel(world, offset)}${eventsPanel(world, clock())}${faultsPanel(world)}</div>
+<div class="panel-column">${clockPanel(world, offset)}${eventsPanel(world, clock())}${webhooksPanel(world, view)}${faultsPanel(world)}</div>
 </div>`,
   });
 }

@@ -24,6 +24,27 @@ const trialPack = z.object({
 
 const job = z.object({ queue: z.string(), state: z.string(), count: z.number().optional() });
 
+const endpoint = z.object({
+  id: z.string(),
+  url: z.string(),
+  events: z.array(z.string()),
+  active: z.boolean(),
+  delivery_counts: z.object({ delivered: z.number(), failed: z.number(), dlq: z.number() }),
+  deliveries: z.array(
+    z.object({
+      id: z.string(),
+      event_type: z.string(),
+      status: z.string(),
+      attempts: z.number(),
+      response_status: z.number().nullable(),
+      response_excerpt: z.string().nullable(),
+      error: z.string().nullable(),
+      created_at: z.string(),
+      payload: z.unknown(),
+    }),
+  ),
+});
+
 const account = z.object({
   account_id: z.string(),
   email: z.string().nullable(),
@@ -38,6 +59,7 @@ const account = z.object({
     }),
   ),
   emails: z.array(z.object({ template: z.string(), state: z.string(), created_at: z.string() })),
+  webhooks: z.array(endpoint).default([]),
 });
 
 const overview = z.object({
@@ -56,6 +78,7 @@ const overview = z.object({
 
 export type ProductOverview = z.output<typeof overview>;
 export type ProductAccount = z.output<typeof account>;
+export type ProductEndpoint = z.output<typeof endpoint>;
 export type ProductJob = z.output<typeof job>;
 
 export type ProductView =
