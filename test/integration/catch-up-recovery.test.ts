@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { Email, StripeEvent } from '../../server/database/entities/journal.ts';
+import { replaceLostJobs } from '../../server/database/lost-jobs.ts';
+import { processEvents } from '../../server/stripe/worker.ts';
 import { untilTrue } from '../support/service.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';
 
@@ -20,8 +22,8 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const child of children.splice(0)) await kill(child);
-  await new Promise((resolve) => {
-    resend.close(resolve);
+  await new Promise<void>((resolve) => {
+    resend.close(() => resolve());
     resend.closeAllConnections();
   });
   await bench.close();
@@ -52,7 +54,7 @@ async function startWorker(): Promise<ChildProcess> {
   await untilTrue(() => {
     if (child.exitCode !== null) throw new Error(`the worker ended:\n${output}`);
     return output.includes('listening');
-  });
+  }, 60_000);
   return child;
 }
 
@@ -73,7 +75,9 @@ const activeJobs = async () => {
   return rows[0]?.n ?? 0;
 };
 
-it('finishes the events and mails of a worker that was killed within five seconds of its successor', async () => {
+it('finishes the events and mails of a worker that was killed within five seconds of its successor', {
+  timeout: 180_000,
+}, async () => {
   let stuck = true;
   const mails = new Map<string, number>();
   resend = createServer((request, response) => {
@@ -112,4 +116,37 @@ it('finishes the events and mails of a worker that was killed within five second
   }
   await untilTrue(async () => (await em().count(Email, { state: 'sent' })) === 4);
   expect(await em().count(Email)).toBe(4);
+});
+
+it('gives events and mails that wait without a job a new one, once, and leaves those that have one', async () => {
+  resend = createServer();
+  const { customer } = await addCustomer(bench);
+  const sub = bench.stripe.put(subscription({ customer }));
+  const [done, lost, kept] = [
+    await deliver(bench, 'customer.subscription.created', sub),
+    await deliver(bench, 'customer.subscription.updated', sub),
+    await deliver(bench, 'customer.subscription.updated', sub),
+  ];
+  await processEvents(bench, [done]);
+  await em().nativeUpdate(StripeEvent, { id: { $in: [lost, kept] } }, { state: 'received' });
+  const jobs = async () => {
+    const { rows } = await bench.db.pool.query<{ id: string }>(
+      "select coalesce(data->>'eventId', data->>'emailId') as id from pgboss.job where state = 'created' order by 1",
+    );
+    return rows.map(({ id }) => id);
+  };
+  const [mail] = await em().find(Email, {});
+  await bench.db.pool.query("delete from pgboss.job where data->>'eventId' <> $1 or name = 'send-email'", [
+    kept,
+  ]);
+  expect(await jobs()).toEqual([kept]);
+
+  expect(await replaceLostJobs(bench)).toBe(0);
+  bench.time.now = new Date(bench.time.now.getTime() + 120_000);
+  const other = { ...bench, db: await bench.another() };
+  const runs = await Promise.all([replaceLostJobs(bench), replaceLostJobs(other)]);
+  expect(runs.filter((replaced) => replaced !== null)).toEqual([2]);
+  bench.time.now = new Date(bench.time.now.getTime() + 60_000);
+  expect(await replaceLostJobs(bench)).toBe(0);
+  expect(await jobs()).toEqual([mail?.id, lost, kept].toSorted());
 });

@@ -8,7 +8,15 @@ import { formatId } from '../../shared/ids.ts';
 import { runCli } from '../support/cli.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { untilTrue } from '../support/service.ts';
-import { addCustomer, type Bench, deliver, eventBody, openBench, subscription } from '../support/stripe.ts';
+import {
+  addCustomer,
+  type Bench,
+  deliver,
+  eventBody,
+  NOW,
+  openBench,
+  subscription,
+} from '../support/stripe.ts';
 
 let bench: Bench;
 let boss: PgBoss | null;
@@ -56,8 +64,8 @@ function poisonInvoice(): void {
   );
 }
 
-const poison = (customer: string) =>
-  deliver(bench, 'invoice.paid', { id: 'in_poison', object: 'invoice', customer });
+const poison = (customer: string, members: Record<string, unknown> = {}) =>
+  deliver(bench, 'invoice.paid', { id: 'in_poison', object: 'invoice', customer }, members);
 
 describe('an event that cannot be processed', () => {
   it('is tried again, then given up with its reason, and delays nobody meanwhile', async () => {
@@ -109,7 +117,8 @@ describe('an event that cannot be processed', () => {
 
   it('does not use up the time that Stripe has for the other events of its account', async () => {
     const { accountId, customer } = await addCustomer(bench);
-    const bad = await poison(customer);
+    // It happened before the other one, and would be read first but for its failed attempt.
+    const bad = await poison(customer, { created: NOW.getTime() / 1000 - 60 });
     await em().nativeUpdate(StripeEvent, { id: bad }, { accountId, attempts: 1 });
     const invoice = { id: 'in_good', object: 'invoice', customer, status: 'void' };
     await deliver(bench, 'invoice.paid', bench.stripe.put(invoice));
