@@ -38,8 +38,10 @@ export async function applyTrialPack(
   }
   const pack = held ?? (await grant(tx, { accountId, facts, cause }, now));
   const { expiresAt, state: before } = pack;
-  const after = settle(projection, { spentSeconds: await spentSeconds(tx, accountId), expiresAt }, now);
-  const change = await recordChange(tx, { pack, after, facts, cause }, now);
+  const spent = await spentSeconds(tx, accountId);
+  const after = settle(projection, { spentSeconds: spent, expiresAt }, now);
+  const known = { ...facts, spentSeconds: spent };
+  const change = await recordChange(tx, { pack, after, facts: known, cause }, now);
   if (held === null && change === null) await announce(tx, pack, facts, now);
   // A revoked pack has no job waiting for its end, and one that comes back needs it again.
   if (held === null || (before === 'revoked' && after.state !== 'revoked'))

@@ -17,7 +17,7 @@ export type Step = {
   pack: TrialPack;
   after: PackStanding;
   /** Null where only time has passed. */
-  facts: TrialPackFacts | null;
+  facts: (TrialPackFacts & { spentSeconds: number }) | null;
   cause: Cause;
 };
 
@@ -70,8 +70,12 @@ const ACTIONS = {
   expired: 'trial_pack.expired',
 } as const satisfies Record<PackChange, AuditAction>;
 
-function refundPayload({ amountCents, amountRefundedCents }: TrialPackFacts) {
-  return { amount_cents: amountCents, amount_refunded_cents: amountRefundedCents };
+function refundPayload({ amountCents, amountRefundedCents, spentSeconds }: NonNullable<Step['facts']>) {
+  return {
+    amount_cents: amountCents,
+    amount_refunded_cents: amountRefundedCents,
+    spent_seconds: spentSeconds,
+  };
 }
 
 type Notice = Mail extends infer M ? (M extends Mail ? Pick<M, 'template' | 'data'> : never) : never;

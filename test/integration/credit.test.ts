@@ -199,6 +199,11 @@ test('a refund takes what is left and says how much went back', async () => {
   await use(800, 'r1');
   expect(await apply({ amountRefundedCents: 299 })).toBe('changed');
   expect(await entries()).toEqual(['grant 59800', 'use -800', 'revoke -59000']);
+  expect(
+    await column(
+      "select payload as value from audit_entry where account_id = $1 and action = 'trial_pack.revoked'",
+    ),
+  ).toMatchObject([{ amount_refunded_cents: 299, spent_seconds: 800, credit_cents_before: 295 }]);
   expect(await mailData('trial_pack_refunded')).toEqual([
     { refundedCents: 299, currency: 'usd', creditCents: 0 },
   ]);
