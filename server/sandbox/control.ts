@@ -7,11 +7,13 @@ import type { Deliveries } from './deliveries.ts';
 import { getDelivery, listDeliveries } from './delivery-log.ts';
 import { closeDispute, openDispute } from './disputes.ts';
 import { invalidRequest, StripeError } from './errors.ts';
+import { faultOrder, times } from './fault-orders.ts';
 import { orderApiFault } from './faults.ts';
 import { internalFault } from './http.ts';
 import { KINDS } from './kinds.ts';
+import { declineNextPayments } from './ordered-declines.ts';
 import { withoutUndefined } from './params.ts';
-import { completeAuthentication, declineNextPayments, settleDelayed } from './payments.ts';
+import { completeAuthentication, settleDelayed } from './payments.ts';
 import { failRefund } from './refunds.ts';
 import { errorAnswer, send } from './send.ts';
 import { completeSetupAuthentication } from './setups.ts';
@@ -23,45 +25,6 @@ import type { World } from './world.ts';
 const LONGEST_WAIT_MS = 60_000;
 
 const outcome = z.strictObject({ outcome: z.enum(['succeed', 'fail']) });
-const times = z.int().min(1).max(10_000).default(1);
-const apiFault = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('rate_limit'),
-    retryAfterSeconds: z.int().min(0).nullable().default(null),
-  }),
-  z.strictObject({
-    kind: z.literal('server_error'),
-    status: z.literal([500, 502, 503, 504]).default(500),
-    effect: z.boolean().default(false),
-  }),
-  z.strictObject({ kind: z.literal('timeout'), effect: z.boolean().default(false) }),
-  z.strictObject({ kind: z.literal('hang_up'), effect: z.boolean().default(false) }),
-  z.strictObject({ kind: z.literal('truncate') }),
-  z.strictObject({ kind: z.literal('garbage') }),
-  z.strictObject({ kind: z.literal('latency'), ms: z.int().min(0).max(120_000) }),
-]);
-const webhookFault = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('drop') }),
-  z.strictObject({ kind: z.literal('duplicate') }),
-  z.strictObject({ kind: z.literal('bad_signature') }),
-  z.strictObject({ kind: z.literal('reorder') }),
-  z.strictObject({ kind: z.literal('delay'), seconds: z.number().min(0).max(86_400) }),
-]);
-const faultOrder = z.discriminatedUnion('on', [
-  z.strictObject({
-    on: z.literal('api'),
-    fault: apiFault,
-    method: z.enum(['GET', 'POST', 'DELETE']).nullable().default(null),
-    path: z.string().startsWith('/').nullable().default(null),
-    times,
-  }),
-  z.strictObject({
-    on: z.literal('webhooks'),
-    fault: webhookFault,
-    types: z.array(z.string()).nullable().default(null),
-    times,
-  }),
-]);
 const settingsChange = z.strictObject({
   afterRetries: z.enum(['cancel', 'unpaid', 'past_due']).optional(),
   retryDays: z.array(z.int().min(1).max(60)).max(8).optional(),

@@ -18,23 +18,28 @@ type Filters<F extends z.ZodRawShape> = z.output<z.ZodObject<F>>;
 
 /**
  * A list as Stripe answers it: newest first, 1 to 100 at a time (10 unless told), cursors by id, `has_more`, and
- * `created` ranges. Deleted objects are never listed. A filter named `customer` reads that customer's alone.
+ * `created` ranges. Deleted objects are never listed. Where `ownerAsked` names an owner (by default the filter
+ * `customer` does), only what is theirs is read.
  */
 export function listRoute<K extends Kind, F extends z.ZodRawShape>(
   kind: K,
   path: string,
   filters: F,
   matches: (object: StripeObjects[K], filters: Filters<F>, call: { world: World; id: string }) => boolean,
+  ownerAsked: (filters: { customer?: unknown; type?: unknown }) => unknown = ({ customer }) => customer,
 ): Route {
   return route('GET', path, params({ ...paging, ...createdFilter, ...filters }), (world, given, id) => {
     // The schema above is the spread of three shapes; TypeScript does not see through the generic spread.
-    const query = given as Filters<F> & Page & { created?: Stripe.RangeQueryParam; customer?: unknown };
+    const query = given as Filters<F> &
+      Page & { created?: Stripe.RangeQueryParam; customer?: unknown; type?: unknown };
     const wanted = (object: StripeObjects[K]): boolean =>
       !('deleted' in object && object.deleted === true) &&
       inRange(object, query.created) &&
       matches(object, query, { world, id });
-    const { customer } = query;
-    const source = typeof customer === 'string' ? ofOneCustomer(world, kind, customer) : ofAll(world, kind);
+    const owner = ownerAsked(query);
+    const cursor = query.starting_after ?? query.ending_before;
+    const source =
+      (typeof owner === 'string' && ofOneOwner(world, kind, owner, cursor)) || ofAll(world, kind);
     return page(source, query, wanted, path.replace(':id', id), (cursor, param) =>
       world.get(kind, cursor, param),
     );
@@ -89,8 +94,16 @@ function ofAll<K extends Kind>(world: World, kind: K): Source<StripeObjects[K]> 
   };
 }
 
-function ofOneCustomer<K extends Kind>(world: World, kind: K, customer: string): Source<StripeObjects[K]> {
-  const oldestFirst = world.ofCustomer(kind, customer);
+/** Undefined where the cursor is someone else's: the place it marks is only found among all. */
+function ofOneOwner<K extends Kind>(
+  world: World,
+  kind: K,
+  owner: string,
+  cursor: string | undefined,
+): Source<StripeObjects[K]> | undefined {
+  const oldestFirst = world.ofCustomer(kind, owner);
+  if (cursor !== undefined && !oldestFirst.some((object) => 'id' in object && object.id === cursor))
+    return undefined;
   const newestFirst = oldestFirst.toReversed();
   const from = (objects: readonly StripeObjects[K][], id: string | undefined) =>
     id === undefined

@@ -1,91 +1,20 @@
 import type Stripe from 'stripe';
-import { DECLINES, type DeclineName } from './cards.ts';
-import { clockOfCustomer, createCharge, settleCharge } from './charges.ts';
+import { clockOfCustomer, settleCharge } from './charges.ts';
 import { openDispute } from './disputes.ts';
 import { invalidRequest, StripeError } from './errors.ts';
-import { adopt, behaviourOf, resolvePaymentMethod } from './payment-methods.ts';
+import { declineOrdered } from './ordered-declines.ts';
+import { behaviourOf, resolvePaymentMethod } from './payment-methods.ts';
+import {
+  fail,
+  markSucceeded,
+  refuseWith,
+  requireAction,
+  SETTLE,
+  startSettling,
+  succeed,
+  told,
+} from './payment-outcomes.ts';
 import type { World } from './world.ts';
-
-export interface NewPaymentIntent {
-  /** Minor units. */
-  readonly amount: number;
-  readonly currency: string;
-  readonly customer: string | null;
-  readonly paymentMethodTypes: readonly string[];
-  readonly description: string | null;
-  readonly metadata: Stripe.Metadata;
-  readonly setupFutureUsage: 'off_session' | 'on_session' | null;
-  readonly shipping?: Stripe.PaymentIntent.Shipping | null;
-  readonly receiptEmail?: string | null;
-  readonly automaticPaymentMethods?: boolean;
-  readonly allowedPaymentMethodTypes?: readonly string[] | null;
-}
-
-/** Creates an intent to pay, not yet confirmed; tells payment_intent.created. */
-export function createPaymentIntent(world: World, given: NewPaymentIntent): Stripe.PaymentIntent {
-  const id = world.newId('payment_intent');
-  return world.add(
-    'payment_intent',
-    {
-      id,
-      object: 'payment_intent',
-      allowed_payment_method_types: given.allowedPaymentMethodTypes
-        ? [...given.allowedPaymentMethodTypes]
-        : null,
-      amount: given.amount,
-      amount_capturable: 0,
-      amount_details: {},
-      amount_received: 0,
-      application: null,
-      application_fee_amount: null,
-      automatic_payment_methods: given.automaticPaymentMethods
-        ? { allow_redirects: 'always', enabled: true }
-        : null,
-      canceled_at: null,
-      cancellation_reason: null,
-      capture_method: 'automatic_async',
-      client_secret: `${id}_secret_${world.newId('payment_intent').slice(3)}`,
-      confirmation_method: 'automatic',
-      created: world.now(clockOfCustomer(world, given.customer)),
-      currency: given.currency,
-      customer: given.customer,
-      customer_account: null,
-      description: given.description,
-      excluded_payment_method_types: null,
-      last_payment_error: null,
-      latest_charge: null,
-      livemode: false,
-      managed_payments: null,
-      metadata: given.metadata,
-      next_action: null,
-      on_behalf_of: null,
-      payment_method: null,
-      payment_method_configuration_details: null,
-      payment_method_options: {
-        card: {
-          installments: null,
-          mandate_options: null,
-          network: null,
-          request_three_d_secure: 'automatic',
-        },
-      },
-      payment_method_types: [...given.paymentMethodTypes],
-      payment_record: null,
-      processing: null,
-      receipt_email: given.receiptEmail ?? null,
-      review: null,
-      setup_future_usage: given.setupFutureUsage,
-      shipping: given.shipping ?? null,
-      source: null,
-      statement_descriptor: null,
-      statement_descriptor_suffix: null,
-      status: 'requires_payment_method',
-      transfer_data: null,
-      transfer_group: null,
-    },
-    'payment_intent.created',
-  );
-}
 
 /**
  * Tries to collect the payment. The status then is `succeeded`, `requires_action` (3D Secure), `processing` (bank
@@ -221,16 +150,6 @@ export function declineError(intent: Stripe.PaymentIntent): StripeError {
   });
 }
 
-/** Orders the bank to decline this customer's next payments, whatever the card. */
-export function declineNextPayments(
-  world: World,
-  customer: string,
-  decline: DeclineName,
-  times: number,
-): void {
-  world.hidden.put('decline_next', customer, { decline, times });
-}
-
 /** Lets bank debits settle when their time comes. To be called once, when the world opens. */
 export function registerPayments(world: World): void {
   world.onWake(SETTLE, (_world, id) => {
@@ -240,8 +159,6 @@ export function registerPayments(world: World): void {
     settleDelayed(world, id, behaviour.kind === 'settles_later' ? behaviour.outcome : 'succeed');
   });
 }
-
-const SETTLE = 'payment_intent.settle';
 
 const CONFIRMABLE: ReadonlySet<string> = new Set([
   'requires_payment_method',
@@ -271,116 +188,6 @@ function usable(
   if (method.type === 'us_bank_account' && intent.currency !== 'usd')
     throw invalidRequest('ACH Direct Debit payments must be in usd.', { param: 'payment_method' });
   return world.get('payment_method', method.id);
-}
-
-function declineOrdered(world: World, customer: Stripe.PaymentIntent['customer']): DeclineName | null {
-  if (typeof customer !== 'string') return null;
-  const order = world.hidden.get<{ decline: DeclineName; times: number }>('decline_next', customer);
-  if (order === undefined) return null;
-  if (order.times > 1) world.hidden.put('decline_next', customer, { ...order, times: order.times - 1 });
-  else world.hidden.remove('decline_next', customer);
-  return order.decline;
-}
-
-function succeed(
-  world: World,
-  id: string,
-  method: Stripe.PaymentMethod,
-  threeDSecure: 'authenticated' | null,
-): Stripe.PaymentIntent {
-  const intent = world.get('payment_intent', id);
-  if (threeDSecure !== null && intent.setup_future_usage !== null) world.hidden.put('set_up', method.id, {});
-  const charge = createCharge(world, intent, method, { status: 'succeeded' }, threeDSecure);
-  return markSucceeded(world, id, charge.id, method);
-}
-
-function markSucceeded(
-  world: World,
-  id: string,
-  charge: string,
-  method: Stripe.PaymentMethod | null,
-): Stripe.PaymentIntent {
-  const { amount, customer, setup_future_usage: later } = world.get('payment_intent', id);
-  if (method !== null && method.customer === null && typeof customer === 'string' && later !== null)
-    adopt(world, method, customer);
-  return told(world, id, 'payment_intent.succeeded', {
-    status: 'succeeded',
-    amount_received: amount,
-    latest_charge: charge,
-    next_action: null,
-    last_payment_error: null,
-  });
-}
-
-function fail(
-  world: World,
-  id: string,
-  method: Stripe.PaymentMethod,
-  decline: DeclineName,
-): Stripe.PaymentIntent {
-  const intent = world.get('payment_intent', id);
-  const charge = createCharge(world, intent, method, { status: 'failed', decline });
-  const { code, message } = DECLINES[decline];
-  return refuseWith(world, id, charge.id, {
-    charge: charge.id,
-    code,
-    decline_code: decline,
-    message,
-    payment_method: method,
-    type: 'card_error',
-  });
-}
-
-function refuseWith(
-  world: World,
-  id: string,
-  charge: string | null,
-  error: Stripe.PaymentIntent.LastPaymentError,
-): Stripe.PaymentIntent {
-  return told(world, id, 'payment_intent.payment_failed', {
-    status: 'requires_payment_method',
-    payment_method: null,
-    last_payment_error: error,
-    next_action: null,
-    ...(charge === null ? {} : { latest_charge: charge }),
-  });
-}
-
-function requireAction(world: World, id: string, returnUrl: string | null): Stripe.PaymentIntent {
-  const baseUrl = world.hidden.get<{ url: string }>('base_url', 'self')?.url ?? '';
-  const url = `${baseUrl}/_sandbox/authenticate/${id}`;
-  return told(world, id, 'payment_intent.requires_action', {
-    status: 'requires_action',
-    next_action:
-      returnUrl === null
-        ? { type: 'use_stripe_sdk', use_stripe_sdk: { type: 'three_d_secure_redirect', stripe_js: url } }
-        : { type: 'redirect_to_url', redirect_to_url: { return_url: returnUrl, url } },
-  });
-}
-
-function startSettling(
-  world: World,
-  id: string,
-  method: Stripe.PaymentMethod,
-  afterSeconds: number,
-): Stripe.PaymentIntent {
-  const intent = world.get('payment_intent', id);
-  const charge = createCharge(world, intent, method, { status: 'pending' });
-  const clock = clockOfCustomer(world, intent.customer);
-  world.wake(SETTLE, id, world.now(clock) + afterSeconds, clock);
-  return told(world, id, 'payment_intent.processing', { status: 'processing', latest_charge: charge.id });
-}
-
-/** Stripe's payment_intent events carry no `previous_attributes`. */
-function told(
-  world: World,
-  id: string,
-  event: Stripe.Event['type'],
-  fields: Partial<Stripe.PaymentIntent>,
-): Stripe.PaymentIntent {
-  const after = world.change('payment_intent', id, fields);
-  world.emit(event, after);
-  return after;
 }
 
 function unexpectedState(intent: Stripe.PaymentIntent, action: string): StripeError {

@@ -1,14 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import Stripe from 'stripe';
 import { resourceMissing, StripeError } from './errors.ts';
+import { type Hidden, hiddenIn } from './hidden.ts';
 import { ID_PREFIX, type Kind, kindOfId, type StripeObjects } from './kinds.ts';
+import { clockOf, ownerOf } from './owners.ts';
+import { earliestFirst, type Queue } from './queue.ts';
 import { openStore, type Store, type Stored } from './store.ts';
 
 /** The API version of every object and event: the one the installed `stripe` package is pinned to. */
 export const API_VERSION = Stripe.API_VERSION;
 
 /** What an event tells besides its object. `previous` is computed by `change`. */
-type Snapshot = { readonly id?: string; readonly object: string };
+export type Snapshot = { readonly id?: string; readonly object: string };
 type Reaction = (world: World, object: Snapshot) => void;
 type Alarm = (world: World, id: string, at: number) => void;
 
@@ -86,13 +89,6 @@ export interface World {
   /** Forgets every object, event, wake-up and hidden value. */
   reset(): void;
   close(): void;
-}
-
-export interface Hidden {
-  get<T>(name: string, id: string): T | undefined;
-  put<T extends object>(name: string, id: string, value: T): void;
-  remove(name: string, id: string): void;
-  all<T>(name: string): readonly { id: string; value: T }[];
 }
 
 /** Opens the world on its store. Close it to release the file. */
@@ -272,23 +268,6 @@ function randomHex(digits: number): string {
   return hex.slice(0, digits);
 }
 
-/** The owner of an object: its customer, if it has one. A customer never changes once set at creation. */
-function ownerOf(value: Stored): string | null {
-  const customer = (value as { customer?: unknown }).customer;
-  if (typeof customer === 'string') return customer;
-  return null;
-}
-
-/** The test clock that governs an object: its own, or its customer's. */
-function clockOf(world: World, object: Snapshot): string | null {
-  const { test_clock, customer } = object as { test_clock?: unknown; customer?: unknown };
-  if (typeof test_clock === 'string') return test_clock;
-  if (typeof customer !== 'string') return null;
-  const owner = world.find('customer', customer);
-  if (owner === undefined || owner.deleted) return null;
-  return typeof owner.test_clock === 'string' ? owner.test_clock : null;
-}
-
 /** The old values of what changed, or null where nothing did. What was not there before has no old value. */
 function changedFields<T extends object>(before: T, fields: Partial<T>): Record<string, unknown> | null {
   let changed = false;
@@ -300,65 +279,4 @@ function changedFields<T extends object>(before: T, fields: Partial<T>): Record<
     if (old !== undefined) previous[name] = old;
   }
   return changed ? previous : null;
-}
-
-function hiddenIn(store: Store): Hidden {
-  const kind = (name: string): string => `hidden.${name}`;
-  type Box = Stored & { readonly value: unknown };
-  return {
-    get: <T>(name: string, id: string) =>
-      (store.get(kind(name), id) as Box | undefined)?.value as T | undefined,
-    put(name, id, value) {
-      const box: Box = { id, value };
-      store.put(kind(name), box);
-    },
-    remove: (name, id) => store.remove(kind(name), id),
-    all: <T>(name: string) =>
-      [...store.oldestFirst(kind(name))].map((box) => ({ id: box.id, value: (box as Box).value as T })),
-  };
-}
-
-interface Queue<T> {
-  push(item: T): void;
-  pop(): T | undefined;
-  peek(): T | undefined;
-}
-
-/** A binary heap by `at`; equal times come out in the order they were pushed. */
-function earliestFirst<T extends { readonly at: number }>(): Queue<T> {
-  const heap: { item: T; order: number }[] = [];
-  let pushed = 0;
-  const before = (a: number, b: number): boolean => {
-    const [x, y] = [heap[a], heap[b]];
-    if (!x || !y) return false;
-    return x.item.at !== y.item.at ? x.item.at < y.item.at : x.order < y.order;
-  };
-  const swap = (a: number, b: number): void => {
-    const [x, y] = [heap[a], heap[b]];
-    if (x && y) [heap[a], heap[b]] = [y, x];
-  };
-  return {
-    push(item) {
-      let at = heap.push({ item, order: pushed++ }) - 1;
-      for (let up = (at - 1) >> 1; at > 0 && before(at, up); at = up, up = (at - 1) >> 1) swap(at, up);
-    },
-    pop() {
-      const top = heap[0];
-      const last = heap.pop();
-      if (top && last && heap.length > 0) {
-        heap[0] = last;
-        for (let at = 0; ; ) {
-          const [left, right] = [2 * at + 1, 2 * at + 2];
-          let least = at;
-          if (before(left, least)) least = left;
-          if (before(right, least)) least = right;
-          if (least === at) break;
-          swap(at, least);
-          at = least;
-        }
-      }
-      return top?.item;
-    },
-    peek: () => heap[0]?.item,
-  };
 }

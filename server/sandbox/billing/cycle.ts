@@ -9,8 +9,8 @@ import { createInvoice, finalizeInvoice, markUncollectible, voidInvoice } from '
 import { type DraftLine, periodLine } from './lines.ts';
 import { periodAt } from './periods.ts';
 import { priceAmount, recurrenceOf } from './prices.ts';
+import { beginPhase } from './schedule-phases.ts';
 import { scheduleOf } from './schedule-state.ts';
-import { beginPhase } from './schedules.ts';
 import { billingSettings } from './settings.ts';
 import { finalizeAndCollect } from './start.ts';
 import { isOver, itemList, periodEnd, periodStart } from './subscription-object.ts';

@@ -1,7 +1,8 @@
 import type Stripe from 'stripe';
 import { methodTypesIn } from '../bank-accounts.ts';
 import { listOf } from '../list.ts';
-import { cancelPaymentIntent, createPaymentIntent } from '../payments.ts';
+import { createPaymentIntent } from '../payment-intent-object.ts';
+import { cancelPaymentIntent } from '../payments.ts';
 import type { World } from '../world.ts';
 import { idOf } from './customers.ts';
 import { subscriptionOf } from './invoice-object.ts';

@@ -5,7 +5,7 @@ import { endSubscription, expireIncomplete } from './cancel.ts';
 import { registerCollection } from './collect.ts';
 import { advanceInvoice, turnCycle } from './cycle.ts';
 import { registerDunning } from './dunning.ts';
-import { beginPhase } from './schedules.ts';
+import { beginPhase } from './schedule-phases.ts';
 import { isOver } from './subscription-object.ts';
 import { announceUpcoming } from './upcoming.ts';
 

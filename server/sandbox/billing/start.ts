@@ -1,7 +1,8 @@
 import type Stripe from 'stripe';
 import { methodTypesIn } from '../bank-accounts.ts';
 import { invalidRequest, StripeError } from '../errors.ts';
-import { confirmPaymentIntent, createPaymentIntent, declineError } from '../payments.ts';
+import { createPaymentIntent } from '../payment-intent-object.ts';
+import { confirmPaymentIntent, declineError } from '../payments.ts';
 import type { World } from '../world.ts';
 import { collectInvoice, customerPaymentMethod, noteAttempt } from './collect.ts';
 import { clockOfCustomer, customerIfAlive, idOf } from './customers.ts';

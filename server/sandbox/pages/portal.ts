@@ -1,7 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { StripeError } from '../errors.ts';
 import {
-  type PortalResult,
   portalCancel,
   portalChangePlan,
   portalFinishAuthentication,
@@ -9,6 +8,7 @@ import {
   portalSetDefaultPaymentMethod,
   previewPlanChange,
 } from '../portal/actions.ts';
+import type { PortalResult } from '../portal/results.ts';
 import { redeemPortalLink } from '../portal/sessions.ts';
 import { portalView } from '../portal/view.ts';
 import type { World } from '../world.ts';

@@ -7,7 +7,8 @@ import { paymentIntentOf } from '../billing/invoice-payments.ts';
 import { boundary } from '../billing/periods.ts';
 import { planChange, type WantedChange } from '../billing/plan-change.ts';
 import { recurrenceOf, usablePrice } from '../billing/prices.ts';
-import { releaseSchedule, scheduleAtPeriodEnd } from '../billing/schedules.ts';
+import { releaseSchedule } from '../billing/schedule-ends.ts';
+import { scheduleAtPeriodEnd } from '../billing/schedules.ts';
 import { periodEnd } from '../billing/subscription-object.ts';
 import { arm } from '../billing/timers.ts';
 import { PRORATIONS, wordOf } from '../billing/words.ts';
@@ -16,17 +17,9 @@ import { attachPaymentMethod } from '../payment-methods.ts';
 import { completeAuthentication } from '../payments.ts';
 import type { World } from '../world.ts';
 import { configurationOf, plansOnOffer, waitsForPeriodEnd } from './plans.ts';
+import { afterPayment, done, invoiceResult, type PortalResult } from './results.ts';
 import { visitedSession } from './sessions.ts';
 import { liveSubscription } from './view.ts';
-
-/** What came of something a customer did in the portal. */
-export interface PortalResult {
-  readonly outcome: 'done' | 'scheduled' | 'requires_action' | 'declined';
-  readonly subscription: Stripe.Subscription | null;
-  /** The invoice to authenticate or pay again, where one is open. */
-  readonly invoice: string | null;
-  readonly message: string | null;
-}
 
 export interface PlanChangePreview {
   readonly when: 'now' | 'period_end' | 'unchanged';
@@ -250,30 +243,4 @@ function mustHave(world: World, customer: string): Stripe.Subscription {
   const subscription = liveSubscription(world, customer);
   if (subscription === null) throw invalidRequest('This customer has no subscription.');
   return subscription;
-}
-
-function afterPayment(world: World, subscription: Stripe.Subscription, customer: string): PortalResult {
-  const invoice = idOf(subscription.latest_invoice);
-  if (invoice === null || world.get('invoice', invoice).status !== 'open') return done(subscription);
-  return invoiceResult(world, invoice, customer);
-}
-
-function invoiceResult(world: World, invoiceId: string, customer: string): PortalResult {
-  const subscription = liveSubscription(world, customer);
-  const invoice = world.get('invoice', invoiceId);
-  const intent = paymentIntentOf(world, invoiceId);
-  if (invoice.status === 'paid' || intent?.status === 'processing') return done(subscription);
-  if (intent?.status === 'requires_action')
-    return {
-      outcome: 'requires_action',
-      subscription,
-      invoice: invoiceId,
-      message: 'Your bank wants you to confirm this payment.',
-    };
-  const message = intent?.last_payment_error?.message ?? 'There is no payment method to charge.';
-  return { outcome: 'declined', subscription, invoice: invoiceId, message };
-}
-
-function done(subscription: Stripe.Subscription | null): PortalResult {
-  return { outcome: 'done', subscription, invoice: null, message: null };
 }

@@ -20,6 +20,7 @@ export function eventRoutes(deliveries: Deliveries, listeners: CliListeners): Ro
       (type === undefined || matches(event.type, type)) &&
       (types === undefined || types.some((wanted) => matches(event.type, wanted))) &&
       (arrived === undefined || arrived === (deliveries.pendingFor(event.id) === 0)),
+    ({ type }) => (typeof type === 'string' && !type.endsWith('*') ? type : undefined),
   );
   return [
     route('GET', '/v1/events/:id', params({}), (world, _given, id) => shown(world.get('event', id))),

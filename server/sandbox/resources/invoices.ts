@@ -15,73 +15,14 @@ import {
 import { invalidRequest, StripeError } from '../errors.ts';
 import type { Includes } from '../expand.ts';
 import { listOf, listRoute } from '../list.ts';
-import {
-  bool,
-  created,
-  currency,
-  emptyable,
-  intBetween,
-  mergeMetadata,
-  metadata,
-  oneOf,
-  params,
-  text,
-  timestamp,
-} from '../params.ts';
+import { bool, created, intBetween, mergeMetadata, oneOf, params, text } from '../params.ts';
 import { resolvePaymentMethod } from '../payment-methods.ts';
 import { declineError } from '../payments.ts';
 import { type Route, route } from '../route.ts';
 import type { World } from '../world.ts';
-import { customersMethod, onlyDisabled, unsupported } from './billing-params.ts';
+import { customersMethod, unsupported } from './billing-params.ts';
+import { newInvoice, payment, writable } from './invoice-params.ts';
 import { previewInvoice, previewParams } from './invoice-preview.ts';
-
-const writable = {
-  auto_advance: bool.optional(),
-  automatic_tax: onlyDisabled.optional(),
-  collection_method: oneOf('charge_automatically', 'send_invoice').optional(),
-  days_until_due: intBetween(0, 365).optional(),
-  default_payment_method: text.optional(),
-  description: emptyable(text).optional(),
-  due_date: timestamp.optional(),
-  footer: emptyable(text).optional(),
-  metadata: metadata.optional(),
-  ...unsupported(
-    'account_tax_ids',
-    'application_fee_amount',
-    'automatically_finalizes_at',
-    'custom_fields',
-    'default_source',
-    'default_tax_rates',
-    'discounts',
-    'effective_at',
-    'issuer',
-    'number',
-    'on_behalf_of',
-    'payment_settings',
-    'rendering',
-    'shipping_cost',
-    'shipping_details',
-    'statement_descriptor',
-    'transfer_data',
-  ),
-};
-
-const newInvoice = params({
-  ...writable,
-  currency: currency.optional(),
-  customer: text,
-  pending_invoice_items_behavior: oneOf('include', 'exclude').optional(),
-  subscription: text.optional(),
-  ...unsupported('customer_account', 'from_invoice'),
-});
-
-const payment = params({
-  forgive: bool.optional(),
-  off_session: bool.optional(),
-  paid_out_of_band: bool.optional(),
-  payment_method: text.optional(),
-  ...unsupported('mandate', 'source'),
-});
 
 /** Invoices: made by hand or by subscriptions, previewed, paid, voided, given up. */
 export const invoiceRoutes: Route[] = [

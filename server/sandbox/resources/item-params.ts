@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 import type { z } from 'zod';
-import type { ItemChange } from '../billing/plan-change.ts';
+import type { ItemChange } from '../billing/item-changes.ts';
 import { bool, intBetween, mergeMetadata, metadata, params, text } from '../params.ts';
 import type { World } from '../world.ts';
 import { givenPrice, priceData, unsupported } from './billing-params.ts';

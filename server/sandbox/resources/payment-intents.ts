@@ -17,8 +17,9 @@ import {
   text,
   webAddress,
 } from '../params.ts';
+import { createPaymentIntent } from '../payment-intent-object.ts';
 import { resolvePaymentMethod } from '../payment-methods.ts';
-import { cancelPaymentIntent, confirmPaymentIntent, createPaymentIntent, declineError } from '../payments.ts';
+import { cancelPaymentIntent, confirmPaymentIntent, declineError } from '../payments.ts';
 import { type Route, route } from '../route.ts';
 import type { World } from '../world.ts';
 import { liveCustomer } from './customers.ts';

@@ -3,14 +3,9 @@ import type { z } from 'zod';
 import { clockOfCustomer, idOf, livingCustomer } from '../billing/customers.ts';
 import { boundary, type Recurrence } from '../billing/periods.ts';
 import { recurrenceOf } from '../billing/prices.ts';
+import { cancelSchedule, releaseSchedule } from '../billing/schedule-ends.ts';
 import { type NewPhase, phaseObject } from '../billing/schedule-object.ts';
-import {
-  cancelSchedule,
-  changeSchedule,
-  createSchedule,
-  releaseSchedule,
-  scheduleFrom,
-} from '../billing/schedules.ts';
+import { changeSchedule, createSchedule, scheduleFrom } from '../billing/schedules.ts';
 import { invalidRequest } from '../errors.ts';
 import { listRoute } from '../list.ts';
 import {

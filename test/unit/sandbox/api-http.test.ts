@@ -151,6 +151,30 @@ describe('lists', () => {
     });
   });
 
+  it('of one type of events, or of one customer, go on after a cursor of another', async () => {
+    const { stripe } = await sandboxWithClient();
+    const ids: string[] = [];
+    for (const name of ['a', 'b']) {
+      const { id: customer } = await stripe.customers.create({ name });
+      await stripe.products.create({ name });
+      await stripe.setupIntents.create({ customer });
+      ids.push(customer);
+    }
+    const types = async (params: Stripe.EventListParams) =>
+      (await stripe.events.list(params)).data.map(({ type }) => type);
+    expect(await types({ type: 'product.created' })).toEqual(['product.created', 'product.created']);
+    const [latest] = (await stripe.events.list({ type: 'customer.created' })).data;
+    const after = { type: 'product.created', starting_after: String(latest?.id) };
+    expect(await types(after)).toEqual(['product.created']);
+    expect(await types({ type: 'product.*' })).toHaveLength(2);
+    const [newer] = (await stripe.setupIntents.list()).data;
+    const older = await stripe.setupIntents.list({
+      customer: String(ids[0]),
+      starting_after: String(newer?.id),
+    });
+    expect(older.data.map(({ customer }) => customer)).toEqual([ids[0]]);
+  });
+
   it('go on after a cursor that was deleted meanwhile as Stripe does: deleted customers are skipped', async () => {
     const { stripe } = await sandboxWithClient();
     const [older, gone] = [await stripe.customers.create(), await stripe.customers.create()];
