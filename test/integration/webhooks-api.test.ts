@@ -148,9 +148,13 @@ describe('input', () => {
   it('is refused when a change holds nothing, or the id a second time', async () => {
     const { client, key } = await open();
     const { id } = await client.webhooks.create({ url: URL_OF_MINE, events: ['subscription.changed'] });
-    for (const body of [{}, { id }]) {
+    for (const [body, field] of [
+      [{}, ''],
+      [{ id, description: 'x' }, 'id'],
+    ] as const) {
       const answer = await rest(key, 'PATCH', `/v1/webhooks/${id}`, body);
       expect(answer.status).toBe(400);
+      expect(await answer.json()).toMatchObject({ errors: [{ field }] });
     }
     expect((await rest(key, 'PATCH', `/v1/webhooks/${id}`)).status).toBe(400);
     expect((await failure(client.webhooks.update(id, { url: 'https://127.0.0.1/' }))).code).toBe(
