@@ -9,11 +9,12 @@ import { type Config, ConfigError } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
 import { migrate } from './database/migrate.ts';
+import { LOCAL_KEY, openLocalStripe, wireLocalStripe } from './local-stripe.ts';
 import { embeddedDataDir, refuseIfBehind } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
-import { type Sandbox, startSandbox } from './sandbox/sandbox.ts';
-import { connectStripe, type StripeGateway } from './stripe/gateway.ts';
-import { setUpStripe } from './stripe/set-up.ts';
+import { firstFree } from './ports.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
+import { connectStripe } from './stripe/gateway.ts';
 
 /** What runs, for whoever tells a person about it. */
 export interface Running {
@@ -25,10 +26,6 @@ export interface Running {
 }
 
 const POOL_MAX = 20;
-/** Any key with this beginning is welcome at the local Stripe. */
-const LOCAL_KEY = 'sk_test_driftstack_local';
-/** How many ports after the preferred one are tried when another checkout has taken it. */
-const PORTS_TRIED = 50;
 
 /**
  * Starts everything the configuration asks for, parts of our own for whatever it leaves out. When something
@@ -61,8 +58,9 @@ async function startParts(
 
   // The console reads us over HTTP like any other program; where we listen is known last.
   const product = { baseUrl: '', token: token ?? '' };
+  if (config.stripe.kind === 'local') progress('starting the local Stripe');
   const sandbox =
-    config.stripe.kind === 'local' ? await openSandbox(config, config.stripe.port, progress, product) : null;
+    config.stripe.kind === 'local' ? await openLocalStripe(config, config.stripe, product) : null;
   if (sandbox) closers.push(() => sandbox.close());
 
   const gateway =
@@ -136,40 +134,6 @@ async function openDatabase(
   return db;
 }
 
-async function openSandbox(
-  config: Config,
-  port: Config['port'],
-  progress: (line: string) => void,
-  product: { baseUrl: string; token: string },
-): Promise<Sandbox> {
-  progress('starting the local Stripe');
-  await mkdir(config.dataDir, { recursive: true });
-  const dataPath = join(config.dataDir, 'stripe.sqlite');
-  return await firstFree(port, 'SANDBOX_PORT', (number) => startSandbox({ port: number, dataPath, product }));
-}
-
-/**
- * Gives the local Stripe the catalogue, the portal and our endpoint. The endpoint of an earlier start is moved
- * to where we listen now, so that what it could not deliver then arrives; its secret is the sandbox's to know.
- */
-async function wireLocalStripe(
-  gateway: StripeGateway,
-  sandbox: Sandbox,
-  webhookUrl: string,
-): Promise<string> {
-  const known = sandbox.world.hidden.get<{ endpoint: string }>('driftstack', 'webhook');
-  if (known && sandbox.world.find('webhook_endpoint', known.endpoint)) {
-    await gateway.sdk.webhookEndpoints.update(known.endpoint, { url: webhookUrl });
-  }
-  const { webhook } = await setUpStripe(gateway, { webhookUrl });
-  if (webhook === null) throw new Error('the local Stripe made no webhook endpoint');
-  sandbox.world.hidden.put('driftstack', 'webhook', { endpoint: webhook.id });
-  const secret =
-    webhook.secret ?? sandbox.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
-  if (secret === undefined) throw new Error(`the local Stripe has lost the secret of ${webhook.id}`);
-  return secret;
-}
-
 /** A database of our own comes with a key of its own, in a file beside it that only this user can read. */
 async function webhookSecretKey({ webhookSecretKey, database, dataDir }: Config): Promise<Buffer | null> {
   if (webhookSecretKey !== null || database.kind !== 'embedded') return webhookSecretKey;
@@ -237,27 +201,6 @@ function emailParts({ email }: Config, sandbox: Sandbox | null): Parameters<type
 async function listenOn(app: App, config: Config): Promise<number> {
   const host = config.stripe.kind === 'local' ? '127.0.0.1' : '0.0.0.0';
   return await firstFree(config.port, 'PORT', (number) => app.listen(number, host));
-}
-
-async function firstFree<T>(
-  { number, fixed }: Config['port'],
-  name: string,
-  listen: (port: number) => Promise<T>,
-): Promise<T> {
-  for (let port = number; ; port += 1) {
-    try {
-      return await listen(port);
-    } catch (error) {
-      if (!isTaken(error)) throw error;
-      if (fixed) throw new ConfigError([`${name} ${port} is in use by another process`]);
-      if (port === number + PORTS_TRIED)
-        throw new ConfigError([`${name}: ${number} to ${port} are all in use`]);
-    }
-  }
-}
-
-function isTaken(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
 }
 
 function warningsOf(config: Config): string[] {

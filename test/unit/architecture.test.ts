@@ -40,7 +40,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/notify',
     'server/database',
   ],
+  'server/ports.ts': ['server/config.ts'],
+  'server/local-stripe.ts': ['server/config.ts', 'server/ports.ts', 'server/stripe', 'server/sandbox'],
   'server/start.ts': [
+    'server/ports.ts',
+    'server/local-stripe.ts',
     'server/app.ts',
     'server/config.ts',
     'server/operator',

@@ -1,0 +1,43 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Config, LocalStripe } from './config.ts';
+import { firstFree } from './ports.ts';
+import { type Sandbox, startSandbox } from './sandbox/sandbox.ts';
+import type { StripeGateway } from './stripe/gateway.ts';
+import { setUpStripe } from './stripe/set-up.ts';
+
+/** Any key with this beginning is welcome at the local Stripe. */
+export const LOCAL_KEY = 'sk_test_driftstack_local';
+
+/** Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked. */
+export async function openLocalStripe(
+  { dataDir }: Pick<Config, 'dataDir'>,
+  { port }: LocalStripe,
+  product: { baseUrl: string; token: string },
+): Promise<Sandbox> {
+  await mkdir(dataDir, { recursive: true });
+  const dataPath = join(dataDir, 'stripe.sqlite');
+  return await firstFree(port, 'SANDBOX_PORT', (number) => startSandbox({ port: number, dataPath, product }));
+}
+
+/**
+ * Gives the local Stripe the catalogue, the portal and our endpoint. The endpoint of an earlier start is moved
+ * to where we listen now, so that what it could not deliver then arrives; its secret is the sandbox's to know.
+ */
+export async function wireLocalStripe(
+  gateway: StripeGateway,
+  sandbox: Sandbox,
+  webhookUrl: string,
+): Promise<string> {
+  const known = sandbox.world.hidden.get<{ endpoint: string }>('driftstack', 'webhook');
+  if (known && sandbox.world.find('webhook_endpoint', known.endpoint)) {
+    await gateway.sdk.webhookEndpoints.update(known.endpoint, { url: webhookUrl });
+  }
+  const { webhook } = await setUpStripe(gateway, { webhookUrl });
+  if (webhook === null) throw new Error('the local Stripe made no webhook endpoint');
+  sandbox.world.hidden.put('driftstack', 'webhook', { endpoint: webhook.id });
+  const secret =
+    webhook.secret ?? sandbox.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
+  if (secret === undefined) throw new Error(`the local Stripe has lost the secret of ${webhook.id}`);
+  return secret;
+}
