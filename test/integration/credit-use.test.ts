@@ -119,20 +119,25 @@ describe('reporting use', () => {
     expect(await written()).toBe(before);
   });
 
-  test('the same id for another account is refused, also when both come at once', async () => {
-    const other = await openPack(db, { balanceSeconds: 30 });
-    const reportId = uuidv7(usedAt);
-    const outcomes = await Promise.allSettled([
-      report({ reportId, seconds: 20 }),
-      report({ reportId, seconds: 20, accountId: other }),
-      report({ reportId, seconds: 20 }),
-      report({ reportId, seconds: 20, accountId: other }),
-    ]);
-    const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
-    expect(refused).toHaveLength(2);
-    for (const { reason } of refused) expect(reason).toMatchObject({ code: 'report_id_reused' });
-    expect(await verifyLedger(db)).toEqual([]);
-  });
+  // With 10 seconds left each report has consequences, and is a transaction behind locks that exclude nobody else's.
+  test.each([30, 10])(
+    'the same id for another account with %i seconds is refused, also at once',
+    async (left) => {
+      accountId = await openPack(db, { balanceSeconds: left });
+      const other = await openPack(db, { balanceSeconds: left });
+      const reportId = uuidv7(usedAt);
+      const outcomes = await Promise.allSettled([
+        report({ reportId, seconds: 20 }),
+        report({ reportId, seconds: 20, accountId: other }),
+        report({ reportId, seconds: 20 }),
+        report({ reportId, seconds: 20, accountId: other }),
+      ]);
+      const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
+      expect(refused).toHaveLength(2);
+      for (const { reason } of refused) expect(reason).toMatchObject({ code: 'report_id_reused' });
+      expect(await verifyLedger(db)).toEqual([]);
+    },
+  );
 
   test('accepts the part that is covered, and says that the credit is used up', async () => {
     accountId = await openPack(db, { balanceSeconds: 100 });

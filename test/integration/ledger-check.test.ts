@@ -7,7 +7,7 @@ import { databaseNow } from '../../server/database/now.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { formatId } from '../../shared/ids.ts';
 import { runCli } from '../support/cli.ts';
-import { openPack } from '../support/credit.ts';
+import { openPack, tellPack } from '../support/credit.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 
 const clock = { now: () => new Date() };
@@ -93,6 +93,22 @@ describe('proving the ledger', () => {
     expect(await verifyLedger(db)).toEqual([fault(found)]);
     expect(await verifyLedger(db, accountId)).toEqual([fault(found)]);
   });
+});
+
+test('finds that a report of which nothing was accepted was taken out', async () => {
+  const report = async () => {
+    const now = clock.now();
+    await reportUse(
+      { db, clock },
+      { accountId, reportId: uuidv7(now), sessionId: 's', seconds: 1, usedAt: now },
+    );
+  };
+  await tellPack(db, accountId, { disputeStatuses: ['needs_response'] });
+  await report();
+  await tellPack(db, accountId, { disputeStatuses: ['won'] });
+  await report();
+  await tamper('delete from credit_entry where account_id = $1 and seconds = 0');
+  expect(await verifyLedger(db)).toEqual([fault({ position: 6, balance: 59_793, sumOfEntries: 59_793 })]);
 });
 
 describe('the hourly check', () => {
