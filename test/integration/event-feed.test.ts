@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { applyTrialPack } from '../../server/credit/apply.ts';
+import { expireTrialPack } from '../../server/credit/expire.ts';
 import { processEvents } from '../../server/stripe/worker.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
 import { type BillingEvent, EVENT_TYPES, webhookBodySchema } from '../../shared/events.ts';
@@ -163,4 +165,38 @@ test('what happens at Stripe is told with the new state and what was before, in 
   } finally {
     await stripe.close();
   }
+});
+
+test('a trial pack is told of when it is paid for and when it expires, each once', async () => {
+  const facts = {
+    sessionId: `cs_${accountId}`,
+    paymentIntentId: `pi_${accountId}`,
+    paid: true,
+    paidAt: new Date('2026-05-10T11:59:00Z'),
+    amountCents: 299,
+    amountRefundedCents: 0,
+    currency: 'usd',
+    disputeStatuses: [],
+  };
+  const { db, time } = bench;
+  const apply = () => db.transaction((tx) => applyTrialPack(tx, { accountId, facts, cause: {} }, time.now));
+  await apply();
+  await apply();
+  const later = new Date('2026-05-24T12:00:00Z');
+  for (let i = 0; i < 2; i += 1) await expireTrialPack({ db, clock: { now: () => later } }, accountId);
+
+  const pack = { expires_at: '2026-05-24T11:59:00Z', redeemed: true };
+  expect((await read()).data.map(({ type, data }) => ({ type, data }))).toEqual([
+    {
+      type: 'trial_pack.purchased',
+      data: { trial_pack: { ...pack, active: true, credit_cents_remaining: 299 }, previous: null },
+    },
+    {
+      type: 'trial_pack.expired',
+      data: {
+        trial_pack: { ...pack, active: false, credit_cents_remaining: 0 },
+        previous: { active: true, credit_cents_remaining: 299 },
+      },
+    },
+  ]);
 });
