@@ -1,13 +1,11 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, LocalStripe } from './config.ts';
+import { localStripeAddress } from './operator/stripe.ts';
 import { firstFree } from './ports.ts';
 import { type Sandbox, startSandbox } from './sandbox/sandbox.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
 import { setUpStripe } from './stripe/set-up.ts';
-
-/** Any key with this beginning is welcome at the local Stripe. */
-export const LOCAL_KEY = 'sk_test_driftstack_local';
 
 /** Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked. */
 export async function openLocalStripe(
@@ -17,7 +15,11 @@ export async function openLocalStripe(
 ): Promise<Sandbox> {
   await mkdir(dataDir, { recursive: true });
   const dataPath = join(dataDir, 'stripe.sqlite');
-  return await firstFree(port, 'SANDBOX_PORT', (number) => startSandbox({ port: number, dataPath, product }));
+  const sandbox = await firstFree(port, 'SANDBOX_PORT', (number) =>
+    startSandbox({ port: number, dataPath, product }),
+  );
+  await writeFile(localStripeAddress({ dataDir }), sandbox.url);
+  return sandbox;
 }
 
 /**

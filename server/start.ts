@@ -9,9 +9,10 @@ import { type Config, ConfigError } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
 import { migrate } from './database/migrate.ts';
-import { LOCAL_KEY, openLocalStripe, wireLocalStripe } from './local-stripe.ts';
+import { openLocalStripe, wireLocalStripe } from './local-stripe.ts';
 import { embeddedDataDir, refuseIfBehind } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
+import { connectLocalStripe } from './operator/stripe.ts';
 import { firstFree } from './ports.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { connectStripe } from './stripe/gateway.ts';
@@ -64,9 +65,7 @@ async function startParts(
   if (sandbox) closers.push(() => sandbox.close());
 
   const gateway =
-    config.stripe.kind === 'real'
-      ? connectStripe(config.stripe)
-      : connectStripe({ secretKey: LOCAL_KEY, apiBase: sandbox?.url ?? '' });
+    config.stripe.kind === 'real' ? connectStripe(config.stripe) : connectLocalStripe(sandbox?.url ?? '');
   let webhookSecrets = config.stripe.kind === 'real' ? config.stripe.webhookSecrets : [];
 
   const app = await createApp({

@@ -41,7 +41,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/database',
   ],
   'server/ports.ts': ['server/config.ts'],
-  'server/local-stripe.ts': ['server/config.ts', 'server/ports.ts', 'server/stripe', 'server/sandbox'],
+  'server/local-stripe.ts': [
+    'server/config.ts',
+    'server/ports.ts',
+    'server/operator',
+    'server/stripe',
+    'server/sandbox',
+  ],
   'server/start.ts': [
     'server/ports.ts',
     'server/local-stripe.ts',
