@@ -4,9 +4,9 @@ import { startSubscription } from '../../server/sandbox/billing/start.ts';
 import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
 import { closeDispute, openDispute } from '../../server/sandbox/disputes.ts';
 import { StripeError } from '../../server/sandbox/errors.ts';
+import { declineNextPayments } from '../../server/sandbox/ordered-declines.ts';
 import { createTestPaymentMethod } from '../../server/sandbox/payment-methods.ts';
 import { completeAuthentication } from '../../server/sandbox/payments.ts';
-import { declineNextPayments } from '../../server/sandbox/ordered-declines.ts';
 import {
   portalCancel,
   portalChangePlan,
