@@ -6,6 +6,7 @@ import { type Child, childStarter } from './child.ts';
 import { startPostgres } from './database.ts';
 import type { Bench, Report, Section } from './section.ts';
 import { credit } from './sections/credit.ts';
+import { fanOut } from './sections/fan-out.ts';
 import { intake } from './sections/intake.ts';
 import { memory } from './sections/memory.ts';
 import { mint } from './sections/mint.ts';
@@ -13,7 +14,10 @@ import { read } from './sections/read.ts';
 import { sandbox } from './sections/sandbox.ts';
 import { formatTable } from './table.ts';
 
-const SECTIONS = { read, mint, intake, credit, sandbox, memory } satisfies Record<string, Section>;
+const SECTIONS = { read, mint, intake, credit, 'fan-out': fanOut, sandbox, memory } satisfies Record<
+  string,
+  Section
+>;
 type SectionName = keyof typeof SECTIONS;
 const NAMES = Object.keys(SECTIONS).filter(isSection);
 const FIGURES = new URL('./figures/', import.meta.url);
