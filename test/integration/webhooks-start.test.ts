@@ -3,8 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createApp } from '../../server/app.ts';
+import { parseAllowlist } from '../../server/billing/redirects.ts';
+import { connectDatabase } from '../../server/database/connection.ts';
+import { createLog } from '../../server/http/log.ts';
+import { connectStripe } from '../../server/stripe/gateway.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { verifyWebhookSignature } from '../../shared/webhook-signature.ts';
+import { createTestDatabase } from '../support/database.ts';
 import { type Service, startService, untilTrue } from '../support/service.ts';
 import { type Receiver, startReceiver } from '../support/webhooks.ts';
 
@@ -41,4 +47,32 @@ it('delivers to this machine beside the local Stripe, verified in both ways, und
 
   expect((await stat(join(dataDir, 'webhook-secret-key'))).mode & 0o777).toBe(0o600);
   expect(service.output()).not.toContain(secret);
+});
+
+it('does not start with webhooks to this machine beside a live key', async () => {
+  const database = await createTestDatabase();
+  const db = await connectDatabase({ url: database.url, poolMax: 2, applicationName: 'test-start' });
+  try {
+    const starting = createApp({
+      db,
+      log: createLog({ level: 'silent' }),
+      gateway: connectStripe({ secretKey: 'sk_live_not_used', apiBase: 'http://127.0.0.1:9' }),
+      clock: { now: () => new Date() },
+      roles: new Set(['api']),
+      livemode: true,
+      webhookSecrets: () => [],
+      redirects: parseAllowlist([]),
+      defaults: { checkoutSuccessUrl: null, checkoutCancelUrl: null, portalReturnUrl: null },
+      linkOrigins: [],
+      email: null,
+      emailFrom: 'billing@example.test',
+      internalApiToken: null,
+      console: false,
+      customerWebhooks: { secretKey: Buffer.alloc(32), ports: [], loopback: true },
+    });
+    await expect(starting).rejects.toThrow('not for live keys');
+  } finally {
+    await db.close();
+    await database.drop();
+  }
 });

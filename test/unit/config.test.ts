@@ -85,3 +85,17 @@ describe('readConfig', () => {
     expect(readConfig({}).port).toEqual({ number: 8080, fixed: false });
   });
 });
+
+it('reads the key of webhook secrets and the ports webhooks may use, and refuses what are none', () => {
+  const key = Buffer.alloc(32, 9);
+  const given = readConfig({ WEBHOOK_SECRET_KEY: key.toString('base64'), WEBHOOK_PORTS: '8443, 9443' });
+  expect(given).toMatchObject({ webhookSecretKey: key, webhookPorts: [8443, 9443] });
+  expect(readConfig({})).toMatchObject({ webhookSecretKey: null, webhookPorts: [] });
+  for (const env of [
+    { WEBHOOK_SECRET_KEY: Buffer.alloc(31).toString('base64') },
+    { WEBHOOK_SECRET_KEY: 'hunter2' },
+    { WEBHOOK_PORTS: '8443,x' },
+    { WEBHOOK_PORTS: '65536' },
+  ])
+    expect(() => readConfig(env)).toThrow(Object.keys(env)[0]);
+});
