@@ -242,6 +242,14 @@ function callsTo(stripe: Stripe, terms: Terms) {
       return list.data[0] ?? null;
     },
 
+    /** The completed Checkout sessions of a customer, whoever made them; the newest hundred, which is far more than anybody pays for. */
+    listCompletedSessions: async (customer: string): Promise<Stripe.Checkout.Session[]> => {
+      const list = await call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
+        stripe.checkout.sessions.list({ customer, status: 'complete', limit: PAGE }, options),
+      );
+      return list.data;
+    },
+
     /** One page of the events of these types since a moment (unix seconds), newest first; `after` is the last one seen. */
     listEvents: ({
       types,

@@ -29,6 +29,18 @@ export async function readPaymentFacts(stripe: Reads, paymentIntentId: string): 
   return session?.metadata?.['driftstack_kind'] === 'trial_pack' ? await factsOf(stripe, session) : null;
 }
 
+/** Every trial pack the customer completed Checkout for, known to us or not: an old page can be paid unheard. */
+export async function readPackFacts(
+  stripe: Reads & Pick<StripeCalls, 'listCompletedSessions'>,
+  customer: string,
+): Promise<SessionFacts[]> {
+  const read: SessionFacts[] = [];
+  for (const session of await stripe.listCompletedSessions(customer)) {
+    if (session.metadata?.['driftstack_kind'] === 'trial_pack') read.push(await factsOf(stripe, session));
+  }
+  return read;
+}
+
 async function factsOf(stripe: Reads, session: Stripe.Checkout.Session): Promise<SessionFacts> {
   if (session.metadata?.['driftstack_kind'] !== 'trial_pack') {
     return { session, payment: paymentOf(session, null), pack: null };

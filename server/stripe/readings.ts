@@ -7,7 +7,7 @@ import { isHandled } from './events.ts';
 import { type Fact, readFact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import type { Projection, SubscriptionRow } from './project.ts';
-import { readPaymentFacts, readSessionFacts } from './purchase.ts';
+import { readPackFacts, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
 import type { Cause } from './synchronise.ts';
 
 type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId'>;
@@ -72,7 +72,7 @@ export async function readAll(
 export async function readAsked(
   tx: Tx,
   stripe: StripeCalls,
-  accountId: string,
+  { id: accountId, stripeCustomerId }: Account,
   cause: Cause,
 ): Promise<Fact[]> {
   switch (cause.kind) {
@@ -83,13 +83,20 @@ export async function readAsked(
     case 'reconcile': {
       const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
       const attempts = await tx.find(CheckoutAttempt, { accountId, state });
-      const pack = await tx.findOne(TrialPack, { accountId });
+      const packs = stripeCustomerId == null ? [] : await readPackFacts(stripe, stripeCustomerId);
+      const known = new Set(packs.map(({ session }) => session.id));
       const read = [];
       for (const { stripeSessionId } of attempts) {
-        if (stripeSessionId) read.push(await readSessionFacts(stripe, stripeSessionId));
+        if (stripeSessionId && !known.has(stripeSessionId))
+          read.push(await readSessionFacts(stripe, stripeSessionId));
       }
-      if (pack) read.push(await readPaymentFacts(stripe, pack.paymentIntent));
-      return asFacts(read);
+      // The pack that was granted first, so that a second one is known for what it is.
+      const pack = await tx.findOne(TrialPack, { accountId });
+      if (pack && !known.has(pack.stripeSessionId))
+        read.push(await readPaymentFacts(stripe, pack.paymentIntent));
+      const first = ({ session }: SessionFacts) =>
+        session.id === pack?.stripeSessionId ? 0 : session.created;
+      return asFacts([...read, ...packs.sort((a, b) => first(a) - first(b))]);
     }
   }
 }

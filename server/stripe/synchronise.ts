@@ -107,7 +107,7 @@ export async function pass(
     const ours = subscriptions.filter((subscription) => !isMarked(subscription));
     const projection = ended(project(ours, prices, before), before, customerGone);
     const told = await readAll(stripe, events, projection.row?.stripeSubscriptionId ?? null);
-    const asked = await readAsked(tx, stripe, accountId, cause);
+    const asked = await readAsked(tx, stripe, account, cause);
 
     for (const id of projection.duplicates) {
       const duplicate = ours.find((subscription) => subscription.id === id);

@@ -44,6 +44,15 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'pay_page', page: 0, card: 'createDispute' },
   ],
+  'a second trial pack on an old page, of which no event ever arrives': [
+    { do: 'open_page', kind: 'trial_pack', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'find_old_page', kind: 'trial_pack', ...monthly('api_starter') },
+    { do: 'pay_page', page: 1, card: 'visa' },
+    { do: 'drop', pick: 0 },
+    { do: 'drop', pick: 0 },
+    { do: 'drop', pick: 0 },
+  ],
   'a second subscription whose payment the bank takes back': [
     { do: 'open_page', kind: 'subscription', process: 0, ...monthly('agency_manual') },
     { do: 'find_old_page', kind: 'subscription', ...monthly('api_starter') },
