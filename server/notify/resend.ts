@@ -24,7 +24,11 @@ export function connectResend(options: { apiKey: string; baseUrl: string; timeou
   return {
     async send(mail, idempotencyKey) {
       const signal = AbortSignal.timeout(options.timeoutMs);
-      return interpret(await resend.emails.send(mail, { idempotencyKey, signal }));
+      const result = interpret(await resend.emails.send(mail, { idempotencyKey, signal }));
+      // Whoever refuses a key may repeat it, and the reason is kept in a row.
+      return 'reason' in result
+        ? { ...result, reason: result.reason.replaceAll(options.apiKey, '[redacted]') }
+        : result;
     },
   };
 }

@@ -35,12 +35,12 @@ beforeAll(async () => {
   const owner = new URL(inject('adminUrl')).username;
   await administer(`create role ${role} login password '${secrets['database password']}' in role "${owner}"`);
   proxy = await startProxy(deployment.databaseUrl);
-  // A Stripe as it should not be: what it refuses it repeats, the secret included. And a Resend that refuses.
+  // A Stripe as it should not be: what it refuses it repeats, the secret included; a Resend that does the same.
   echo = createServer((request, response) => {
     const message = `This is not a key: ${request.headers.authorization}`;
     const refusal =
       request.url === '/emails'
-        ? { name: 'invalid_api_key', statusCode: 401, message: 'API key is invalid' }
+        ? { name: 'invalid_api_key', statusCode: 401, message }
         : { error: { type: 'invalid_request_error', message } };
     response.writeHead(401, { 'content-type': 'application/json' });
     response.end(JSON.stringify(refusal));
