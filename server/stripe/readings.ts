@@ -3,12 +3,12 @@ import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt, TrialPack } from '../database/entities/billing.ts';
 import type { StripeEvent } from '../database/entities/journal.ts';
+import type { Cause } from './cause.ts';
 import { isHandled } from './events.ts';
 import { type Fact, readFact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import type { Projection, SubscriptionRow } from './project.ts';
 import { readPackFacts, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
-import type { Cause } from './synchronise.ts';
 
 type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId'>;
 

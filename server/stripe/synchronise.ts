@@ -5,6 +5,7 @@ import { Account } from '../database/entities/account.ts';
 import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import type { Log } from '../database/log.ts';
+import type { Cause } from './cause.ts';
 import { type Difference, differencesBetween, readHoldings } from './drift.ts';
 import { effectsOfDuplicates, endDuplicate, isMarked } from './duplicates.ts';
 import { type Effect, type Source, writeEffects } from './effects.ts';
@@ -24,12 +25,6 @@ export type SyncDeps = {
   /** Counts what a person has to look at. */
   onAlarm?: (alarm: Alarm) => void;
 };
-
-/** Why an account is synchronised: events that wait for it, a customer back from Checkout, or a comparison. */
-export type Cause =
-  | { kind: 'events' }
-  | { kind: 'checkout_session'; sessionId: string }
-  | { kind: 'reconcile'; by: string };
 
 /** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */
 export type Outcome = { failures: Failures; differences: readonly Difference[] };
