@@ -64,7 +64,7 @@ type Head = { position: number; hash: Buffer | null };
 /** Reads past the entity manager, which would answer with what it remembers. */
 async function lockHead(tx: Tx, accountId: string): Promise<Head> {
   const rows = await tx.execute<{ audit_position: string; audit_hash: Buffer | null }[]>(
-    'select audit_position, audit_hash from account where id = ? for update',
+    'select audit_position, audit_hash from account where id = ? for no key update',
     [accountId],
   );
   const row = rows[0];

@@ -1,9 +1,9 @@
-import { LockMode } from '@mikro-orm/postgresql';
 import { type CheckoutSessionResult, checkoutSessionResult } from '../../shared/billing.ts';
 import type { ProblemError } from '../../shared/errors.ts';
 import type { Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
+import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
+import { lockAccount } from '../database/locks.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import type { StripeCalls } from '../stripe/gateway.ts';
 import { decide, type Step } from './decide.ts';
@@ -52,7 +52,8 @@ export async function takeTurn(minting: Minting, price: string, holdsKey: boolea
   const { accountId } = call;
   const now = deps.clock.now();
   return await deps.db.transaction(async (tx) => {
-    const account = await tx.findOneOrFail(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
+    const account = await lockAccount(tx, accountId);
+    if (!account) throw new Error(`Account ${accountId} is not in the database`);
     const earlier = holdsKey ? null : await claim(tx, claimed, now);
     if (earlier) return { do: 'replay', value: checkoutSessionResult.parse(earlier) };
     await order.refuse(tx);

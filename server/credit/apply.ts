@@ -1,6 +1,5 @@
-import { LockMode } from '@mikro-orm/postgresql';
 import type { Tx } from '../database/connection.ts';
-import { TrialPack } from '../database/entities/billing.ts';
+import { lockTrialPack } from '../database/locks.ts';
 import { scheduleExpiry } from './expire.ts';
 import { announce, grant } from './grant.ts';
 import { spentSeconds } from './ledger.ts';
@@ -31,8 +30,7 @@ export async function applyTrialPack(
   const projection = projectTrialPack(facts);
   if (projection.standing === 'unpaid') return 'unpaid';
   // Reports of use lock the pack alone, so that they do not wait for whoever reads from Stripe.
-  const lockMode = LockMode.PESSIMISTIC_WRITE;
-  const held = await tx.findOne(TrialPack, { accountId }, { refresh: true, lockMode });
+  const held = await lockTrialPack(tx, accountId);
   if (held !== null && held.stripeSessionId !== facts.sessionId) {
     return isRefundedWhole(facts) ? 'second_purchase_refunded' : 'second_purchase';
   }

@@ -1,8 +1,7 @@
-import { LockMode } from '@mikro-orm/postgresql';
 import type { Database, Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
-import { TrialPack } from '../database/entities/billing.ts';
+import type { TrialPack } from '../database/entities/billing.ts';
 import { enqueue } from '../database/jobs.ts';
+import { lockAccount, lockTrialPack } from '../database/locks.ts';
 import { noteExpiring } from './notices.ts';
 import { recordChange } from './record.ts';
 import { creditCentsRemaining, noticeDueAt, spendableSeconds } from './rules.ts';
@@ -30,8 +29,8 @@ export async function expireTrialPack(
   accountId: string,
 ): Promise<'expired' | 'noticed' | 'waiting' | 'nothing_to_do'> {
   return await db.transaction(async (tx) => {
-    const account = await tx.findOne(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
-    const pack = await tx.findOne(TrialPack, { accountId }, { lockMode: LockMode.PESSIMISTIC_WRITE });
+    const account = await lockAccount(tx, accountId);
+    const pack = await lockTrialPack(tx, accountId);
     if (!account || !pack || pack.state === 'revoked' || pack.state === 'expired') return 'nothing_to_do';
     const now = clock.now();
     if (now >= pack.expiresAt) {

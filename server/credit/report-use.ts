@@ -1,9 +1,9 @@
-import { LockMode, UniqueConstraintViolationException } from '@mikro-orm/postgresql';
+import { UniqueConstraintViolationException } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
 import type { Clock } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
 import { CreditEntry, type CreditOutcome } from '../database/entities/credit.ts';
+import { lockAccount } from '../database/locks.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { enter } from './ledger.ts';
 import { checkUsedAt, type LockedPack, lockPack } from './locked-pack.ts';
@@ -91,16 +91,16 @@ const TAKE = {
 /** Behind both locks, so that whatever follows from the report is in the same transaction. */
 async function takeCarefully(db: Database, use: Use): Promise<UseAnswer> {
   return await db.transaction(async (tx) => {
-    await lockAccount(tx, use.accountId);
+    await lockExisting(tx, use.accountId);
     const pack = await lockPack(tx, use.accountId);
     return (await answered(tx, use)) ?? (await take(tx, pack, { ...use, reportKey: keyOf(use) }));
   });
 }
 
 /** Locks the account's row, which comes before the pack for all who need both. Throws `not-found`. */
-export async function lockAccount(tx: Tx, accountId: string): Promise<void> {
-  const account = await tx.findOne(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
-  if (!account) throw new ProblemError('not-found', 'There is no such account.');
+export async function lockExisting(tx: Tx, accountId: string): Promise<void> {
+  if ((await lockAccount(tx, accountId)) === null)
+    throw new ProblemError('not-found', 'There is no such account.');
 }
 
 /** Enters use into the ledger, as much of it as can be taken, with everything that follows. */

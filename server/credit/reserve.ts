@@ -4,7 +4,7 @@ import { TrialPack } from '../database/entities/billing.ts';
 import { CreditEntry, type CreditOutcome, CreditReservation } from '../database/entities/credit.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { lockPack } from './locked-pack.ts';
-import { answerOf, isSameUse, lockAccount, type SpendingDeps, take, type UseAnswer } from './report-use.ts';
+import { answerOf, isSameUse, lockExisting, type SpendingDeps, take, type UseAnswer } from './report-use.ts';
 import { outcomeOf, takeableSeconds } from './spending.ts';
 
 /** Credit a session wants to be sure of. */
@@ -69,7 +69,7 @@ export async function settleReservation({ db }: SpendingDeps, settlement: Settle
   const { accountId, reservationId, seconds, usedAt } = settlement;
   const reportKey = `settle:${reservationId}`;
   return await db.transaction(async (tx) => {
-    await lockAccount(tx, accountId);
+    await lockExisting(tx, accountId);
     const pack = await lockPack(tx, accountId);
     const reservation = await find(tx, settlement);
     const entry = await tx.findOne(CreditEntry, { reportKey });

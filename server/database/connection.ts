@@ -61,7 +61,7 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     pool,
     url: options.url,
     transaction: transactions(orm),
-    close: () => orm.close(true),
+    close: () => close(orm, pool),
   };
 }
 
@@ -97,6 +97,22 @@ function transactions(orm: MikroORM): Database['transaction'] {
       throw thrown ? thrown.error : error;
     }
   };
+}
+
+const ENDED_BEFORE = 'Called end on pool more than once';
+
+/**
+ * Kysely forgets its pool before it ends it, and then fails on each connection that was still being made,
+ * without giving it back: the pool would wait for that one for ever. So the pool is ended first; who asks
+ * it for a connection from then on is refused.
+ */
+async function close(orm: MikroORM, pool: Pool): Promise<void> {
+  await pool.end();
+  try {
+    await orm.close(true);
+  } catch (error) {
+    if (!(error instanceof Error && error.message === ENDED_BEFORE)) throw error;
+  }
 }
 
 function poolConfig(options: DatabaseOptions): PoolConfig {

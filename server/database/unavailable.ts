@@ -12,11 +12,11 @@ const SOCKET_CODES: ReadonlySet<string> = new Set([
 
 /**
  * SQLSTATEs, or classes of them, that say "not now" and nothing about the statement: connection lost (08),
- * resources such as connections used up (53), cancelled by statement_timeout, server shutting down or
- * starting (57P0x), connection closed by a timeout of the transaction (25P03, 25P04), a standby after a
- * failover (25006).
+ * resources such as connections used up (53), rolled back to end a deadlock (40P01), cancelled by
+ * statement_timeout, server shutting down or starting (57P0x), connection closed by a timeout of the
+ * transaction (25P03, 25P04), a standby after a failover (25006).
  */
-const SQL_STATES = /^(08|53|57014$|57P0|25P03$|25P04$|25006$)/;
+const SQL_STATES = /^(08|53|40P01$|57014$|57P0|25P03$|25P04$|25006$)/;
 
 /** pg has no codes for what it notices by itself. */
 const MESSAGES = [

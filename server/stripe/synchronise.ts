@@ -1,9 +1,9 @@
-import { LockMode } from '@mikro-orm/postgresql';
 import type { Clock } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
+import type { Account } from '../database/entities/account.ts';
 import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
+import { lockAccount } from '../database/locks.ts';
 import type { Log } from '../database/log.ts';
 import type { Cause } from './cause.ts';
 import { type Difference, differencesBetween, readHoldings } from './drift.ts';
@@ -83,7 +83,8 @@ export async function pass(
 ): Promise<Outcome> {
   const alarms: Alarm[] = [];
   const work = async (tx: Tx): Promise<Outcome> => {
-    const account = await tx.findOneOrFail(Account, accountId, { lockMode: LockMode.PESSIMISTIC_WRITE });
+    const account = await lockAccount(tx, accountId);
+    if (!account) throw new Error(`Account ${accountId} is not in the database`);
     const events = await tx.find(
       StripeEvent,
       { accountId, state: 'received', ...(only !== null && { id: { $in: [...only] } }) },

@@ -58,7 +58,7 @@ export async function recordEvent(tx: Tx, { accountId, news, dedupeKey, now }: N
 /** Where the feed and the deliveries of an account end. Reads past the entity manager, and locks. */
 export async function lockFeed(tx: Tx, accountId: string): Promise<{ sequence: number; position: number }> {
   const [row] = await tx.execute<{ event_sequence: string; webhook_position: string }[]>(
-    'select event_sequence, webhook_position from account where id = ? for update',
+    'select event_sequence, webhook_position from account where id = ? for no key update',
     [accountId],
   );
   if (!row) throw new Error(`Account ${accountId} is not in the database`);

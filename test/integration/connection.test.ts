@@ -196,3 +196,16 @@ test('an error about a statement itself is not taken for an outage', async () =>
   expect(isDatabaseUnavailable(new Error('anything else'))).toBe(false);
   expect(isDatabaseUnavailable('not an error')).toBe(false);
 });
+
+test('closing while connections are being made waits for who has one, refuses the rest, and ends', async () => {
+  const own = await connectDatabase({ url: database.url, poolMax: 8, applicationName: 'connection-closing' });
+  const calls = Array.from({ length: 8 }, () => own.transaction(async () => 'done').catch((error) => error));
+  // One turn later the first of them asks for its connection, and none has got it yet.
+  await Promise.resolve();
+  await own.close();
+  for (const outcome of await Promise.all(calls)) {
+    if (outcome !== 'done') expect(isDatabaseUnavailable(outcome)).toBe(true);
+  }
+  const left = "select 1 from pg_stat_activity where application_name = 'connection-closing'";
+  await expect.poll(async () => (await admin.pool.query(left)).rowCount).toBe(0);
+});

@@ -6,6 +6,7 @@ import { enter, verifyLedger } from '../../server/credit/ledger.ts';
 import { reportUse, type Use } from '../../server/credit/report-use.ts';
 import { releaseReservation, reserve, settleReservation } from '../../server/credit/reserve.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { lockAccount } from '../../server/database/locks.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { column, letPass, openPack, tellPack } from '../support/credit.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -396,7 +397,7 @@ describe('reserving', () => {
     await hold('second', 19_800);
     await tellPack(db, accountId, { amountRefundedCents: 199 });
     expect(await settle('first', 30_000)).toMatchObject({ acceptedSeconds: 20_000, outcome: 'used_up' });
-    expect(await settle('second', 5)).toMatchObject({ acceptedSeconds: 0 });
+    expect(await settle('waits-2', 5)).toMatchObject({ acceptedSeconds: 0 });
     expect(await verifyLedger(db, accountId)).toEqual([]);
   });
 });
@@ -408,4 +409,25 @@ test('the end of a pack takes what its reservations held', async () => {
   expect(await release('r7')).toBe(0);
   expect(await balance()).toMatchObject({ status: 'expired', remaining_seconds: 0, held_seconds: 0 });
   expect(await verifyLedger(db, accountId)).toEqual([]);
+});
+
+test('reservations never wait for who holds the account, so that the two cannot wait for each other', async () => {
+  await hold('waits-1', 10);
+  const locked = Promise.withResolvers<void>();
+  const done = Promise.withResolvers<void>();
+  const holding = db.transaction(async (tx) => {
+    await lockAccount(tx, accountId);
+    locked.resolve();
+    await done.promise;
+  });
+  await locked.promise;
+  try {
+    // With something held already, reserving and releasing change the pack twice.
+    await hold('waits-2', 10);
+    expect(await release('waits-1')).toBe(10);
+  } finally {
+    done.resolve();
+    await holding;
+  }
+  expect(await balance()).toMatchObject({ held_seconds: 10 });
 });
