@@ -397,7 +397,7 @@ describe('reserving', () => {
     await hold('second', 19_800);
     await tellPack(db, accountId, { amountRefundedCents: 199 });
     expect(await settle('first', 30_000)).toMatchObject({ acceptedSeconds: 20_000, outcome: 'used_up' });
-    expect(await settle('waits-2', 5)).toMatchObject({ acceptedSeconds: 0 });
+    expect(await settle('second', 5)).toMatchObject({ acceptedSeconds: 0 });
     expect(await verifyLedger(db, accountId)).toEqual([]);
   });
 });
