@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { z } from 'zod';
 import type { Tx } from '../database/connection.ts';
 import { AuditEntry } from '../database/entities/journal.ts';
 import type { Effect, Source } from './effects.ts';
@@ -13,40 +14,49 @@ export function isMarked(subscription: Stripe.Subscription): boolean {
   return subscription.cancellation_details?.comment === MARK;
 }
 
-/**
- * Gives back what a second live subscription has cost, then ends it at once. First the money and then the end,
- * each under a key of its own: as long as the end is missing the next pass does all of it again, to no effect.
- */
-export async function endDuplicate(stripe: StripeCalls, subscription: Stripe.Subscription): Promise<void> {
-  for (const paymentIntent of await paymentsOf(stripe, idOf(subscription.latest_invoice))) {
-    await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
-  }
-  await stripe.cancelSubscription(subscription.id, MARK, `safety_cancel:${subscription.id}`);
+/** Ends a second live subscription at once, for good: a marked one counts for nothing any more. */
+export async function endDuplicate(stripe: StripeCalls, { id }: Stripe.Subscription): Promise<void> {
+  await stripe.cancelSubscription(id, MARK, `safety_cancel:${id}`);
 }
 
-/** What is to be written down about the second subscriptions we ended, as far as it has not been yet. */
+/**
+ * Gives back everything that the second subscriptions we ended have cost since they began, and returns what is
+ * to be written down about it, as far as that has not been yet. Until it is written, each pass does it again, to
+ * no further effect. With `anew` it looks as well for what a bank paid since without our hearing of it.
+ */
 export async function effectsOfDuplicates(
   tx: Tx,
   stripe: StripeCalls,
   ended: readonly Stripe.Subscription[],
-  source: Source,
+  { source, anew }: { source: Source; anew: boolean },
 ): Promise<Effect[]> {
   if (ended.length === 0) return [];
   const keys = ended.map(({ id }) => keyOf(id));
   const written = await tx.find(AuditEntry, { dedupeKey: { $in: keys } }, { fields: ['dedupeKey'] });
   const known = new Set(written.map(({ dedupeKey }) => dedupeKey));
   const effects: Effect[] = [];
-  for (const { id, latest_invoice, currency } of ended) {
+  for (const { id, currency } of ended) {
     const key = keyOf(id);
-    if (known.has(key)) continue;
-    const refundedCents = await refundedCentsOf(stripe, idOf(latest_invoice));
+    if (known.has(key) && !anew) continue;
+    const invoices = await stripe.listPaidInvoices(id);
+    if (known.has(key)) {
+      for (const invoice of invoices) effects.push(...(await returnLatePayment(tx, stripe, invoice, source)));
+      continue;
+    }
+    let refundedCents = 0;
+    for (const invoice of invoices) refundedCents += await giveBack(stripe, invoice);
     effects.push(
       {
         kind: 'audit',
         key,
         action: 'subscription.duplicate_canceled',
         target: id,
-        payload: { refunded_cents: refundedCents, currency, ...source },
+        payload: {
+          refunded_cents: refundedCents,
+          currency,
+          invoices: invoices.map((invoice) => invoice.id),
+          ...source,
+        },
       },
       {
         kind: 'mail',
@@ -72,15 +82,12 @@ export async function returnLatePayment(
   const subscription = idOf(invoice.parent?.subscription_details?.subscription);
   if (subscription === null || invoice.status !== 'paid' || invoice.amount_paid === 0) return [];
   const ended = await tx.findOne(AuditEntry, { dedupeKey: keyOf(subscription) });
-  if (ended?.payload['refunded_cents'] !== 0) return [];
-  for (const paymentIntent of await paymentsOf(stripe, invoice.id ?? null)) {
-    await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
-  }
-  const { currency } = invoice;
-  const refundedCents = await refundedCentsOf(stripe, invoice.id ?? null);
+  if (!ended || withTheEnd.parse(ended.payload).invoices.includes(invoice.id ?? '')) return [];
+  const refundedCents = await giveBack(stripe, invoice);
   // The bank has taken it back itself, which is no news of ours.
   if (refundedCents === 0) return [];
   const key = `duplicate_late:${invoice.id}`;
+  const { currency } = invoice;
   return [
     {
       kind: 'audit',
@@ -98,19 +105,22 @@ export async function returnLatePayment(
   ];
 }
 
-/** Read from the payments themselves: the bank may have been quicker than our refund. */
-async function refundedCentsOf(stripe: StripeCalls, invoice: string | null): Promise<number> {
+const withTheEnd = z.object({ invoices: z.array(z.string()) });
+
+/**
+ * Refunds every payment of an invoice, once, and returns what has been given back of it in cents: read from the
+ * payments themselves, because the bank may have been quicker than our refund.
+ */
+async function giveBack(stripe: StripeCalls, { id }: Stripe.Invoice): Promise<number> {
   let cents = 0;
-  for (const paymentIntent of await paymentsOf(stripe, invoice)) {
+  for (const { payment } of id === undefined ? [] : await stripe.listInvoicePayments(id)) {
+    const paymentIntent = idOf(payment.payment_intent);
+    if (paymentIntent === null) continue;
+    await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
     const charge = (await stripe.readPaymentIntent(paymentIntent))?.latest_charge;
     cents += typeof charge === 'object' ? (charge?.amount_refunded ?? 0) : 0;
   }
   return cents;
-}
-
-async function paymentsOf(stripe: StripeCalls, invoice: string | null): Promise<string[]> {
-  const payments = invoice === null ? [] : await stripe.listInvoicePayments(invoice);
-  return payments.flatMap(({ payment }) => idOf(payment.payment_intent) ?? []);
 }
 
 const keyOf = (subscriptionId: string) => `duplicate:${subscriptionId}`;

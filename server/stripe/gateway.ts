@@ -209,6 +209,14 @@ function callsTo(stripe: Stripe, terms: Terms) {
     readInvoice: (id: string) =>
       found(call<Stripe.Invoice>('invoice', (options) => stripe.invoices.retrieve(id, {}, options))),
 
+    /** The invoices of a subscription that took money; the newest hundred. */
+    listPaidInvoices: async (subscription: string): Promise<Stripe.Invoice[]> => {
+      const list = await call<Stripe.ApiList<Stripe.Invoice>>('list', (options) =>
+        stripe.invoices.list({ subscription, status: 'paid', limit: PAGE }, options),
+      );
+      return list.data.filter((invoice) => invoice.amount_paid > 0);
+    },
+
     /** The payments that settled an invoice. */
     listInvoicePayments: async (invoice: string): Promise<Stripe.InvoicePayment[]> => {
       const list = await call<Stripe.ApiList<Stripe.InvoicePayment>>('list', (options) =>

@@ -120,7 +120,7 @@ export async function pass(
     const effects: Effect[] = [
       ...(await writeRow(tx, { accountId, held, after: projection.row, chosen, source, now })),
       ...recordAlerts(projection.alerts, source, alarms),
-      ...(await effectsOfDuplicates(tx, stripe, handled, source)),
+      ...(await effectsOfDuplicates(tx, stripe, handled, { source, anew: cause.kind === 'reconcile' })),
     ];
     const context = { tx, stripe, account, row: projection.row, chosen, subscriptions, now, alarms };
     const named = told.facts.map(({ eventId, fact }) => ({

@@ -197,6 +197,42 @@ describe('a second live subscription', () => {
   });
 });
 
+describe('a second live subscription that lived for a while', () => {
+  it('has everything given back that it has cost since it began, once', { timeout: 120_000 }, async () => {
+    for (let n = 1; ; n++) {
+      const { accountId, customer, second, paymentIntent } = await subscribedTwice({ paid: true });
+      const later = [1, 2].map(() => {
+        const intent = payment(customer, 1200);
+        settle(invoiceOf(customer, second.id, 'paid'), intent);
+        return intent;
+      });
+      const event = await deliver(bench, 'customer.subscription.updated', second);
+      const crash = crashAt(n);
+      await processEvents(bench, [event]);
+      bench.stripe.interfere(() => undefined);
+      await processEvents(bench, [event]);
+      await reconcile(bench, accountId, { by: 'reconciler' });
+      for (const intent of [paymentIntent, ...later]) expect(refundsOf(intent)).toHaveLength(1);
+      const told = await em().find(AuditEntry, { accountId, action: 'subscription.duplicate_canceled' });
+      expect(told.map(({ payload }) => payload['refunded_cents'])).toEqual([9900 + 1200 + 1200]);
+      expect(await count(accountId, 'subscription.duplicate_refunded')).toBe(0);
+      if (!crash.reached()) break;
+    }
+  });
+
+  it('and is paid by a bank after its end without our hearing of it is given back by reconcile', async () => {
+    const { accountId, customer, second, paymentIntent } = await subscribedTwice({ paid: true });
+    await processEvents(bench, [await deliver(bench, 'customer.subscription.created', second)]);
+    const late = payment(customer, 1200);
+    settle(invoiceOf(customer, second.id, 'paid'), late);
+    for (let n = 0; n < 2; n++) await reconcile(bench, accountId, { by: 'reconciler' });
+    expect(refundsOf(paymentIntent)).toHaveLength(1);
+    expect(refundsOf(late)).toHaveLength(1);
+    expect(await count(accountId, 'subscription.duplicate_refunded')).toBe(1);
+    expect(await count(accountId, 'duplicate_purchase_refunded')).toBe(2);
+  });
+});
+
 describe('a second paid trial pack', () => {
   it('is given back once, wherever on its way we crash, and the first one stays', {
     timeout: 120_000,

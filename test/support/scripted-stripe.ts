@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { parse } from 'qs';
+import type Stripe from 'stripe';
 import { CATALOGUE, TRIAL_PACK } from '../../shared/catalog.ts';
 
 /** An object as Stripe holds it; tests write the members their case needs. */
@@ -188,20 +189,28 @@ const OBJECTS: Record<string, string> = {
   customers: 'customer',
   subscriptions: 'subscription',
   prices: 'price',
+  invoices: 'invoice',
   invoice_payments: 'invoice_payment',
   disputes: 'dispute',
 };
 
 function list(collection: string, query: Params, all: (object: string) => Thing[]) {
-  const { lookup_keys: keys, customer, invoice, payment_intent: intent } = query;
+  const { lookup_keys: keys, customer, invoice, payment_intent: intent, subscription, status } = query;
   const data = all(OBJECTS[collection] ?? collection).filter(
     (thing) =>
       (!Array.isArray(keys) || keys.includes(thing['lookup_key'])) &&
       (customer === undefined || thing['customer'] === customer) &&
       (invoice === undefined || thing['invoice'] === invoice) &&
-      (intent === undefined || thing['payment_intent'] === intent),
+      (intent === undefined || thing['payment_intent'] === intent) &&
+      (subscription === undefined || subscriptionOf(thing) === subscription) &&
+      (collection !== 'invoices' || status === undefined || thing['status'] === status),
   );
   return { object: 'list', data, has_more: false, url: `/v1/${collection}` };
+}
+
+function subscriptionOf({ parent }: Thing): unknown {
+  // Tests write what an invoice was made for as Stripe does.
+  return (parent as Stripe.Invoice['parent'] | undefined)?.subscription_details?.subscription;
 }
 
 const missing = (id: string): Answer => ({
