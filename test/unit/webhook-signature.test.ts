@@ -108,6 +108,15 @@ describe('signatures', () => {
     expect(await verifyWebhookSignature({ body, header, secret })).toBe(false);
   });
 
+  it('answers false to a header that is missing or was sent twice, and to an empty secret', async () => {
+    const { own, standard } = signed();
+    for (const header of [undefined, [own], [own, own], []])
+      expect(await verifyWebhookSignature({ body, header, secret, now })).toBe(false);
+    for (const header of [own, standard])
+      for (const empty of ['', 'whsec_'])
+        expect(await verifyWebhookSignature({ body, header, secret: empty, now })).toBe(false);
+  });
+
   it('answers false to nonsense in the headers of Standard Webhooks', async () => {
     const { standard } = signed();
     for (const over of [
