@@ -6,17 +6,23 @@ import type { BillingDeps, MintingCall } from './deps.ts';
 
 /**
  * Gives the account its Stripe customer and commits the mapping, before anything is sold to it. However many
- * do it at once, there is one customer: the account and its generation are the idempotency key.
+ * do it at once, there is one customer: the account and its generation are the idempotency key. Stripe forgets
+ * keys after a day, so a customer whose mapping was lost to a crash is looked for first; that costs one call in
+ * the life of an account.
  */
 export async function createCustomer(
   { db, clock }: Pick<BillingDeps, 'db' | 'clock'>,
-  stripe: Pick<StripeCalls, 'createCustomer'>,
+  stripe: Pick<StripeCalls, 'createCustomer' | 'listCustomers'>,
   call: MintingCall,
   { email, stripeCustomerGeneration: generation }: Account,
 ): Promise<void> {
   const { accountId, keyId, requestId } = call;
   const metadata = { driftstack_account_id: formatId('acc', accountId) };
-  const customer = await stripe.createCustomer({ email, metadata }, `customer:${accountId}:${generation}`);
+  const earlier = (await stripe.listCustomers(email)).findLast(
+    (customer) => customer.metadata['driftstack_account_id'] === metadata.driftstack_account_id,
+  );
+  const customer =
+    earlier ?? (await stripe.createCustomer({ email, metadata }, `customer:${accountId}:${generation}`));
   await db.transaction(async (tx) => {
     const mapped = await tx.nativeUpdate(
       Account,

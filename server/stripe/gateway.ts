@@ -87,6 +87,14 @@ function callsTo(stripe: Stripe, terms: Terms) {
         stripe.customers.create(params, { ...options, idempotencyKey }),
       ),
 
+    /** The customers with exactly this address, newest first; the newest hundred. */
+    listCustomers: async (email: string): Promise<Stripe.Customer[]> => {
+      const list = await call<Stripe.ApiList<Stripe.Customer>>('list', (options) =>
+        stripe.customers.list({ email, limit: PAGE }, options),
+      );
+      return list.data;
+    },
+
     /** Null when Stripe does not know the customer; a deleted one says so itself. */
     readCustomer: (id: string) =>
       found(

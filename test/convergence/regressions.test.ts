@@ -98,3 +98,20 @@ it.each(['subscription', 'trial_pack'] as const)(
   },
   300_000,
 );
+
+it('an account has one customer, whichever moment its first call dies at and however late the next one comes', async () => {
+  const page: Command = { do: 'open_page', kind: 'subscription', process: 1, ...monthly('api_starter') };
+  for (const points of POINTS.slice(0, 20)) {
+    await judge(
+      await play(lane, [
+        { do: 'doom', process: 1, points },
+        page,
+        // Long after Stripe has forgotten the idempotency key.
+        { do: 'wait', hours: 192 },
+        page,
+        { do: 'pay_page', page: 0, card: 'visa' },
+        deliverAll,
+      ]),
+    );
+  }
+}, 120_000);

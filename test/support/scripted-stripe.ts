@@ -195,13 +195,14 @@ const OBJECTS: Record<string, string> = {
 };
 
 function list(collection: string, query: Params, all: (object: string) => Thing[]) {
-  const { lookup_keys: keys, customer, invoice, payment_intent: intent, subscription, status } = query;
+  const { lookup_keys: keys, customer, invoice, payment_intent: intent, subscription, status, email } = query;
   const data = all(OBJECTS[collection] ?? collection).filter(
     (thing) =>
       (!Array.isArray(keys) || keys.includes(thing['lookup_key'])) &&
       (customer === undefined || thing['customer'] === customer) &&
       (invoice === undefined || thing['invoice'] === invoice) &&
       (intent === undefined || thing['payment_intent'] === intent) &&
+      (email === undefined || thing['email'] === email) &&
       (subscription === undefined || subscriptionOf(thing) === subscription) &&
       (collection !== 'invoices' || status === undefined || thing['status'] === status),
   );
