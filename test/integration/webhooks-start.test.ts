@@ -4,9 +4,13 @@ import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createApp } from '../../server/app.ts';
+import { createAccount } from '../../server/billing/accounts.ts';
+import { issueKey } from '../../server/billing/keys.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
+import { readConfig } from '../../server/config.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
 import { createLog } from '../../server/http/log.ts';
+import { start } from '../../server/start.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { verifyWebhookSignature } from '../../shared/webhook-signature.ts';
@@ -47,6 +51,51 @@ it('delivers to this machine beside the local Stripe, verified in both ways, und
 
   expect((await stat(join(dataDir, 'webhook-secret-key'))).mode & 0o777).toBe(0o600);
   expect(service.output()).not.toContain(secret);
+});
+
+it('goes on signing with the secrets it gave out before it was started again', async () => {
+  const before = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
+  const { id, secret } = await before.webhooks.create({ url: receiver.url, events: ['trial_pack.expired'] });
+  expect(await service.stop()).toBe(0);
+  service = await startService(dataDir);
+  const after = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
+  const arrived = receiver.received.length;
+  await after.webhooks.test(id);
+  await untilTrue(() => receiver.received.length > arrived);
+  const got = receiver.received.at(-1);
+  const header = got?.headers['x-driftstack-signature'];
+  expect(await verifyWebhookSignature({ body: got?.body ?? '', header, secret })).toBe(true);
+}, 60_000);
+
+it('sends nothing to this machine beside the real Stripe, with a test key either', async () => {
+  const database = await createTestDatabase();
+  const config = readConfig({
+    DATABASE_URL: database.url,
+    STRIPE_SECRET_KEY: 'sk_test_not_used',
+    STRIPE_API_BASE: 'http://127.0.0.1:9',
+    WEBHOOK_SECRET_KEY: Buffer.alloc(32, 1).toString('base64'),
+    ROLES: 'api',
+    PORT: '0',
+  });
+  const running = await start(config, createLog({ level: 'silent' }), () => undefined);
+  const db = await connectDatabase({ url: database.url, poolMax: 2, applicationName: 'test-start' });
+  try {
+    const now = new Date();
+    const { key } = await db.transaction(async (tx) => {
+      const { id: accountId } = await createAccount(tx, { email: 'a@b.test', now });
+      return await issueKey(tx, { accountId, scopes: ['account_owner'], name: 'test', now });
+    });
+    const client = new Driftstack({ apiKey: key, baseUrl: running.url });
+    for (const url of [receiver.url, receiver.url.replace('http', 'https')])
+      await expect(client.webhooks.create({ url, events: ['trial_pack.expired'] })).rejects.toMatchObject({
+        status: 400,
+        code: 'webhook_url_not_allowed',
+      });
+  } finally {
+    await running.close();
+    await db.close();
+    await database.drop();
+  }
 });
 
 it('does not start with webhooks to this machine beside a live key', async () => {
