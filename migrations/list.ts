@@ -3,6 +3,7 @@ import { Initial } from './0001-initial.ts';
 import { Credit } from './0002-credit.ts';
 import { CustomerWebhooks } from './0003-customer-webhooks.ts';
 import { CatchUp } from './0004-catch-up.ts';
+import { FiltersAndFigures } from './0005-filters-and-figures.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
 export const MIGRATIONS: MigrationObject[] = [
@@ -10,4 +11,5 @@ export const MIGRATIONS: MigrationObject[] = [
   { name: '0002-credit', class: Credit },
   { name: '0003-customer-webhooks', class: CustomerWebhooks },
   { name: '0004-catch-up', class: CatchUp },
+  { name: '0005-filters-and-figures', class: FiltersAndFigures },
 ];

@@ -60,7 +60,11 @@ export const AuditEntry = defineEntity({
     hash: p.blob().$type<Buffer>(),
   },
   uniques: [{ name: 'audit_entry_position', properties: ['accountId', 'position'] }],
-  indexes: [{ name: 'audit_entry_action', properties: ['accountId', 'action', 'position'] }],
+  // With the moment at their ends, so that a filter by time reads the rows of its page and no others.
+  indexes: [
+    { name: 'audit_entry_time', properties: ['accountId', 'position', 'occurredAt'] },
+    { name: 'audit_entry_action', properties: ['accountId', 'action', 'position', 'occurredAt'] },
+  ],
   triggers: [APPEND_ONLY],
 });
 export type AuditEntry = InferEntity<typeof AuditEntry>;

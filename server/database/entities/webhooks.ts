@@ -60,6 +60,11 @@ export const WebhookEndpoint = defineEntity({
   },
   indexes: [
     { name: 'webhook_endpoint_due', properties: ['nextDueAt'], where: 'active and deleted_at is null' },
+    {
+      name: 'webhook_endpoint_paused',
+      properties: ['accountId'],
+      where: 'not active and deleted_at is null',
+    },
   ],
 });
 export type WebhookEndpoint = InferEntity<typeof WebhookEndpoint>;
@@ -100,6 +105,7 @@ export const WebhookDelivery = defineEntity({
       properties: ['endpointId', 'position'],
       where: "state in ('pending', 'in_flight', 'failed')",
     },
+    { name: 'webhook_delivery_dead', properties: ['endpointId'], where: "state = 'dlq'" },
   ],
 });
 export type WebhookDelivery = InferEntity<typeof WebhookDelivery>;
