@@ -17,7 +17,7 @@ export type Database = {
    * what it throws. Changed entities are flushed before the commit. Never nested.
    */
   transaction<T>(fn: (tx: Tx) => Promise<T>, options?: { isolation?: 'repeatable read' }): Promise<T>;
-  /** Waits for open statements and closes every connection. */
+  /** Waits for open statements and closes every connection; called again, it waits for the same. */
   close(): Promise<void>;
 };
 
@@ -56,12 +56,16 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
   });
   const pool = await reach(orm);
   watch(pool, options.onIdleError);
+  let closing: Promise<void> | undefined;
   return {
     orm,
     pool,
     url: options.url,
     transaction: transactions(orm),
-    close: () => close(orm, pool),
+    close: () => {
+      closing ??= close(orm, pool);
+      return closing;
+    },
   };
 }
 

@@ -209,3 +209,12 @@ test('closing while connections are being made waits for who has one, refuses th
   const left = "select 1 from pg_stat_activity where application_name = 'connection-closing'";
   await expect.poll(async () => (await admin.pool.query(left)).rowCount).toBe(0);
 });
+
+test('closing it again waits for the same end', async () => {
+  const own = await connectDatabase({ url: database.url, poolMax: 2, applicationName: 'connection-twice' });
+  await own.pool.query('select 1');
+  await Promise.all([own.close(), own.close()]);
+  await own.close();
+  const left = "select 1 from pg_stat_activity where application_name = 'connection-twice'";
+  await expect.poll(async () => (await admin.pool.query(left)).rowCount).toBe(0);
+});
