@@ -32,7 +32,7 @@ import type { StripeGateway } from './stripe/gateway.ts';
 import { takeIn } from './stripe/intake.ts';
 import { lookAfterStripe } from './stripe/look-after.ts';
 import type { SyncDeps } from './stripe/synchronise.ts';
-import { stripeEventHandler } from './stripe/worker.ts';
+import { STRIPE_EVENT_WORKERS, stripeEventHandler } from './stripe/worker.ts';
 import type { Resolve } from './webhooks/destination.ts';
 import { startDispatcher } from './webhooks/dispatch.ts';
 import { createPoster } from './webhooks/post.ts';
@@ -167,7 +167,7 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   const boss = await startBoss({ url: db.url, poolMax: 4, applicationName: 'driftstack-jobs', log });
   const sending = sendDeps(parts);
   const sync: SyncDeps = { db, gateway, clock, log, onAlarm: ({ kind }) => metrics.countAlarm(kind) };
-  await work(boss, 'stripe-event', { batchSize: 20, concurrency: 4 }, stripeEventHandler(sync));
+  await work(boss, 'stripe-event', STRIPE_EVENT_WORKERS, stripeEventHandler(sync));
   await work(boss, 'send-email', { batchSize: 1, concurrency: 2 }, async ([job]) => {
     if (!job) return [];
     await sendEmail(sending, job.data.emailId);
@@ -183,7 +183,13 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   const poster = createPoster();
   // Without a key there is no endpoint that could be delivered to.
   const dispatcher =
-    parts.customerWebhooks.secretKey && startDispatcher({ ...webhookParts(parts), log, post: poster.post });
+    parts.customerWebhooks.secretKey &&
+    startDispatcher({
+      ...webhookParts(parts),
+      log,
+      post: poster.post,
+      onAttempt: metrics.countDelivery,
+    });
   const checks = repeat(async () => void (await checkLedger({ db, clock, log })), {
     pauseMs: CHECK_PAUSE_MS,
     onError: (error) => log.error({ err: error }, 'the credit ledger could not be checked'),

@@ -4,51 +4,76 @@ import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { accountNamedBy, parseEvent } from './events.ts';
-import { reasonOf } from './failure.ts';
-import type { StripeCalls } from './gateway.ts';
+import type { StripeCalls, StripeGateway } from './gateway.ts';
 import { idOf } from './purchase.ts';
 
-export type Owners = {
-  owned: readonly { eventId: string; accountId: string }[];
-  /** Events whose account could not be found out this time, with the reason. */
-  failures: ReadonlyMap<string, string>;
-};
+export type OwnerDeps = { db: Database; gateway: StripeGateway; clock: Clock };
+
+export type Owned = { readonly eventId: string; readonly accountId: string };
+
+/** Room for the two calls that lead from a dispute to its customer. */
+const STRIPE_MS = 20_000;
 
 /**
- * Finds the account of each waiting event and writes it onto the event. Our mapping of customers decides. An event that nobody owns is ignored; one that names another account than its customer's
- * is set aside as `dead`, both with the reason.
+ * Finds the account of each waiting event and writes it onto the event. Our mapping of customers decides. An
+ * event that nobody owns is ignored; one that names another account than its customer's is set aside as `dead`,
+ * both with the reason. Stripe is not called: events of which only Stripe knows the customer come back as
+ * `unnamed`, for `askForOwner`.
  */
 export async function assignOwners(
-  { db, gateway, clock }: { db: Database; gateway: StripeCalls; clock: Clock },
+  deps: OwnerDeps,
   eventIds: readonly string[],
-): Promise<Owners> {
-  const events = await db.orm.em.fork().find(StripeEvent, { id: { $in: [...eventIds] }, state: 'received' });
-  const owned = events.flatMap(({ id: eventId, accountId }) => (accountId ? { eventId, accountId } : []));
+): Promise<{ owned: readonly Owned[]; unnamed: readonly StripeEvent[] }> {
+  const events = await deps.db.orm.em
+    .fork()
+    .find(StripeEvent, { id: { $in: [...eventIds] }, state: 'received' });
+  const known = events.flatMap(({ id: eventId, accountId }) => (accountId ? [{ eventId, accountId }] : []));
   const ownerless = events.filter(({ accountId }) => !accountId);
-  const failures = new Map<string, string>();
-  if (ownerless.length === 0) return { owned, failures };
-  // Stripe is asked before the transaction begins; only disputes and refunds need it.
-  const customers = new Map<string, string | null>();
-  for (const event of ownerless) {
-    try {
-      customers.set(event.id, event.customerId ?? (await askStripe(gateway, event)));
-    } catch (error) {
-      failures.set(event.id, reasonOf(error));
+  const named = ownerless.filter((event) => event.customerId || !isNamedByStripe(event));
+  const customers = new Map(named.map((event) => [event, event.customerId ?? null]));
+  return {
+    owned: [...known, ...(await assign(deps, customers))],
+    unnamed: ownerless.filter((event) => !customers.has(event)),
+  };
+}
+
+/** The same for one event whose customer Stripe has to be asked for; null when nobody of ours owns it. */
+export async function askForOwner(deps: OwnerDeps, event: StripeEvent): Promise<Owned | null> {
+  const customer = await askStripe(deps.gateway.within(STRIPE_MS), event);
+  const [owned = null] = await assign(deps, new Map([[event, customer]]));
+  return owned;
+}
+
+const ASSIGN = `update stripe_event set account_id = owner.account_id
+from unnest($1::text[], $2::uuid[]) as owner (event_id, account_id)
+where stripe_event.id = owner.event_id and stripe_event.state = 'received'`;
+
+/** What becomes of an event follows from its customer; doing it again changes nothing, so this needs no transaction. */
+async function assign(
+  { db, clock }: OwnerDeps,
+  customers: ReadonlyMap<StripeEvent, string | null>,
+): Promise<Owned[]> {
+  if (customers.size === 0) return [];
+  const em = db.orm.em.fork();
+  const accounts = await accountsOf(em, [...customers.values()]);
+  const owned: Owned[] = [];
+  for (const [event, customer] of customers) {
+    const fate = fateOf(event, customer, customer === null ? undefined : accounts.get(customer));
+    if (fate.kind === 'owned') owned.push({ eventId: event.id, accountId: fate.accountId });
+    else {
+      const { kind: state, reason: error } = fate;
+      const setAside = { state, error, processedAt: clock.now() };
+      await em.nativeUpdate(StripeEvent, { id: event.id, state: 'received' }, setAside);
     }
   }
-
-  await db.transaction(async (tx) => {
-    const accounts = await accountsOf(tx, [...customers.values()]);
-    for (const event of ownerless) {
-      if (failures.has(event.id)) continue;
-      const customer = customers.get(event.id) ?? null;
-      const account = customer === null ? undefined : accounts.get(customer);
-      const fate = fateOf(event, customer, account);
-      await tx.nativeUpdate(StripeEvent, { id: event.id, state: 'received' }, settled(fate, clock.now()));
-      if (fate.kind === 'owned') owned.push({ eventId: event.id, accountId: fate.accountId });
-    }
-  });
-  return { owned, failures };
+  if (owned.length > 0) {
+    await db.pool.query({
+      name: 'assign-stripe-events',
+      text: ASSIGN,
+      values: [owned.map(({ eventId }) => eventId), owned.map(({ accountId }) => accountId)],
+    });
+  }
+  return owned;
 }
 
 type Fate = { kind: 'owned'; accountId: string } | { kind: 'ignored' | 'dead'; reason: string };
@@ -65,30 +90,30 @@ function fateOf(event: StripeEvent, customer: string | null, accountId: string |
   return { kind: 'owned', accountId };
 }
 
-function settled(fate: Fate, now: Date) {
-  if (fate.kind === 'owned') return { accountId: fate.accountId };
-  return { state: fate.kind, error: fate.reason, processedAt: now };
-}
-
 async function accountsOf(
-  tx: Tx,
+  em: Tx,
   customers: readonly (string | null)[],
 ): Promise<ReadonlyMap<string, string>> {
   const ids = customers.filter((id) => id !== null);
-  const accounts = await tx.find(Account, { stripeCustomerId: { $in: ids } });
+  if (ids.length === 0) return new Map();
+  const accounts = await em.find(
+    Account,
+    { stripeCustomerId: { $in: ids } },
+    { fields: ['id', 'stripeCustomerId'] },
+  );
   return new Map(
     accounts.flatMap(({ id, stripeCustomerId }) => (stripeCustomerId ? [[stripeCustomerId, id]] : [])),
   );
 }
 
 /** Disputes and refunds carry no customer; the payment they are about does. */
+const isNamedByStripe = ({ type, objectId }: StripeEvent): boolean =>
+  Boolean(objectId) && (type.startsWith('charge.dispute.') || type === 'refund.failed');
+
 async function askStripe(stripe: StripeCalls, { type, objectId }: StripeEvent): Promise<string | null> {
   if (!objectId) return null;
-  const about = type.startsWith('charge.dispute.')
-    ? await stripe.readDispute(objectId)
-    : type === 'refund.failed'
-      ? await stripe.readRefund(objectId)
-      : null;
+  const about =
+    type === 'refund.failed' ? await stripe.readRefund(objectId) : await stripe.readDispute(objectId);
   const paymentIntent = about && idOf(about.payment_intent);
   return paymentIntent ? idOf((await stripe.readPaymentIntent(paymentIntent))?.customer) : null;
 }

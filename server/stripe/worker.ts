@@ -1,28 +1,41 @@
+import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import type { JobHandler, JobOutcome } from '../database/jobs.ts';
 import { reasonOf } from './failure.ts';
-import { assignOwners } from './owner.ts';
-import { type SyncDeps, synchronise } from './synchronise.ts';
+import { createLanes, type Lanes } from './lanes.ts';
+import { askForOwner, assignOwners } from './owner.ts';
+import { type Failures, type SyncDeps, synchronise } from './synchronise.ts';
+
+/**
+ * An account that hangs holds its batch's place until Stripe's time is up, so there are many places for small
+ * batches; the events of the others in the batch are done by then, and only their jobs still open.
+ */
+export const STRIPE_EVENT_WORKERS = { batchSize: 10, concurrency: 8 } as const;
+
+/** How long an event waits for the one under way about its account, before its job gives its place to others. */
+const PATIENCE_MS = 2_000;
+
+/** Places for accounts, each of which holds a connection while Stripe is read: half of the pool. */
+export function accountLanes({ pool }: Database): Lanes<Failures> {
+  return createLanes({ atOnce: Math.ceil(pool.options.max / 2), patienceMs: PATIENCE_MS });
+}
 
 /**
  * Processes stored events: finds the account of each and synchronises every account once, however many of its
- * events are among them. Returns the events to be tried again, with the reason. Events processed before, or
- * unknown, need nothing.
+ * events are among them, side by side with the others. (An event whose account only Stripe can tell comes when
+ * Stripe has told.) Returns the events to be tried again, with the reason. Events processed before, or unknown,
+ * need nothing.
  */
 export async function processEvents(
   deps: SyncDeps,
   eventIds: readonly string[],
-): Promise<ReadonlyMap<string, string>> {
-  const { owned, failures: ownerless } = await assignOwners(deps, eventIds);
-  const failures = new Map(ownerless);
-  const accounts = new Map<string, string[]>();
-  for (const { eventId, accountId } of owned) {
-    accounts.set(accountId, [...(accounts.get(accountId) ?? []), eventId]);
-  }
-  for (const [accountId, ids] of accounts) {
+  lanes = accountLanes(deps.db),
+): Promise<Failures> {
+  const failures = new Map<string, string>();
+  const settle = async (accountId: string, ids: readonly string[]): Promise<void> => {
     try {
-      for (const [id, reason] of await synchronise(deps, accountId, { kind: 'events' }))
-        failures.set(id, reason);
+      const failed = await lanes(accountId, () => synchronise(deps, accountId, { kind: 'events' }));
+      for (const [id, reason] of failed) failures.set(id, reason);
     } catch (error) {
       // Other accounts are not held up; the queue comes back to this one.
       deps.log.warn(
@@ -31,17 +44,34 @@ export async function processEvents(
       );
       for (const id of ids) failures.set(id, reasonOf(error));
     }
-  }
+  };
+  const { owned, unnamed } = await assignOwners(deps, eventIds);
+  const accounts = Map.groupBy(owned, ({ accountId }) => accountId);
+  await Promise.all([
+    ...[...accounts].map(([accountId, its]) =>
+      settle(
+        accountId,
+        its.map(({ eventId }) => eventId),
+      ),
+    ),
+    ...unnamed.map(async (event) => {
+      try {
+        const owner = await askForOwner(deps, event);
+        if (owner) await settle(owner.accountId, [owner.eventId]);
+      } catch (error) {
+        failures.set(event.id, reasonOf(error));
+      }
+    }),
+  ]);
   return failures;
 }
 
 /** The worker of the queue of Stripe events. When the queue gives an event up it is set aside as `dead`. */
 export function stripeEventHandler(deps: SyncDeps): JobHandler<'stripe-event'> {
+  const lanes = accountLanes(deps.db);
   return async (jobs) => {
-    const failures = await processEvents(
-      deps,
-      jobs.map(({ data }) => data.eventId),
-    );
+    const ids = jobs.map(({ data }) => data.eventId);
+    const failures = await processEvents(deps, ids, lanes);
     const outcomes: JobOutcome[] = [];
     for (const { id, data, isLastAttempt } of jobs) {
       const reason = failures.get(data.eventId);
