@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Database } from '../database/connection.ts';
 import { isDatabaseUnavailable } from '../database/unavailable.ts';
+import { type DeliveryOutcome, watchWebhooks } from './webhook-metrics.ts';
 
 export type Metrics = {
   /** For rooms that count something of their own. */
@@ -14,6 +15,8 @@ export type Metrics = {
   countDrift(kind: string): void;
   /** Something that a person has to look at. */
   countAlarm(kind: string): void;
+  /** A try to deliver an event to a customer. */
+  countDelivery(outcome: DeliveryOutcome): void;
 };
 
 const BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -64,6 +67,7 @@ export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
     registers: [registry],
   });
   watchEvents(pool, registry);
+  const { countDelivery } = watchWebhooks(pool, registry);
   return {
     registry,
     countRequest(request, reply) {
@@ -81,6 +85,7 @@ export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
     countCaughtUp: (missed) => caughtUp.inc(missed),
     countDrift: (kind) => drift.inc({ kind }),
     countAlarm: (kind) => alarms.inc({ kind }),
+    countDelivery,
   };
 }
 

@@ -21,6 +21,8 @@ export type DrainDeps = {
   readonly secretKey: SecretKey;
   readonly destinations: DestinationPolicy;
   readonly post: Post;
+  /** Hears of every try. */
+  readonly onAttempt?: (outcome: Attempted['state']) => void;
 };
 
 /** How many deliveries one statement takes, and for how long an endpoint may keep its place. */
@@ -50,6 +52,7 @@ export async function drain(
   const write = async (): Promise<void> => {
     if (unsettled.length === 0) return;
     await settle(db, { endpointId: endpoint.id, leaseId, heldUntil }, unsettled);
+    for (const { state } of unsettled) deps.onAttempt?.(state);
     unsettled = [];
   };
 

@@ -26,7 +26,6 @@ const deliveries = async (id: string) =>
   (await bench.use.listDeliveries(caller.accountId, { id, limit: 100 })).data;
 const newest = async (id: string) => (await deliveries(id))[0];
 const got = (count: number, from = receiver) => untilTrue(() => from.received.length >= count);
-/** The last try is written down, whatever came of it. */
 /** Another account's delivery arrives: a sign that the dispatcher has looked at the time and the rows of now. */
 const elsewhere = async () => {
   const other = await bench.addAccount();
@@ -35,6 +34,7 @@ const elsewhere = async () => {
   await bench.tell(other.accountId);
   await got(1, theirs);
 };
+/** The last try is written down, whatever came of it. */
 const settled = (id: string, attempts: number) =>
   untilTrue(async () => {
     const last = await newest(id);
@@ -111,7 +111,8 @@ test('a healthy endpoint is sent everything in order, whatever its answers take,
 test('what fails is tried at 0, 1, 5, 15, 30 and 60 minutes with the same event id and a fresh time, then given up', async () => {
   const { id, secret } = await register();
   receiver.answer(500);
-  bench.dispatch();
+  const outcomes: string[] = [];
+  bench.dispatch({ onAttempt: (outcome) => outcomes.push(outcome) });
   await bench.tell(caller.accountId);
   for (const [at, minutes] of [1, 5, 15, 30, 60].entries()) {
     await settled(id, at + 1);
@@ -126,6 +127,8 @@ test('what fails is tried at 0, 1, 5, 15, 30 and 60 minutes with the same event 
     response_excerpt: 'answer 500',
     error: 'The answer was 500, not 2xx.',
   });
+  await untilTrue(() => outcomes.length === 6);
+  expect(outcomes).toEqual([...Array(5).fill('failed'), 'dlq']);
   bench.pass(24 * 60);
   expect(receiver.received).toHaveLength(6);
   expect(new Set(receiver.received.map(idOf)).size).toBe(1);

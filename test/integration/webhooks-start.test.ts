@@ -48,6 +48,8 @@ it('delivers to this machine beside the local Stripe, verified in both ways, und
     type: 'test.ping',
   });
   await untilTrue(async () => (await client.webhooks.listDeliveries(id)).data[0]?.status === 'delivered');
+  const figures = await (await fetch(`${service.apiUrl}/metrics`)).text();
+  expect(figures).toContain('driftstack_webhook_deliveries_total{outcome="delivered"} 1');
 
   expect((await stat(join(dataDir, 'webhook-secret-key'))).mode & 0o777).toBe(0o600);
   expect(service.output()).not.toContain(secret);

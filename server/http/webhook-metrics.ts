@@ -1,0 +1,71 @@
+import { Counter, Gauge, type Registry } from 'prom-client';
+import type { Database } from '../database/connection.ts';
+import { isDatabaseUnavailable } from '../database/unavailable.ts';
+
+/** What became of one try to deliver. */
+export type DeliveryOutcome = 'delivered' | 'failed' | 'dlq';
+
+/** Counts this process's tries to deliver to customers, and reads at each scrape how all of them stand. */
+export function watchWebhooks(
+  pool: Database['pool'],
+  registry: Registry,
+): { countDelivery(outcome: DeliveryOutcome): void } {
+  const tries = new Counter({
+    name: 'driftstack_webhook_deliveries_total',
+    help: 'Tries to deliver an event to a customer: arrived (delivered), to be tried again (failed), given up (dlq).',
+    labelNames: ['outcome'] as const,
+    registers: [registry],
+  });
+  // Each figure reads for itself: one that another one sets would be a scrape behind.
+  new Gauge({
+    name: 'driftstack_webhook_delivery_oldest_seconds',
+    help: 'How long the delivery that is due longest has waited; 0 when none is due. Endpoints whose last try failed stand apart: how slow those are is their own doing.',
+    labelNames: ['endpoints'] as const,
+    registers: [registry],
+    async collect() {
+      const { working, failing } = await read(pool, OLDEST, { working: NaN, failing: NaN });
+      this.set({ endpoints: 'working' }, working);
+      this.set({ endpoints: 'failing' }, failing);
+    },
+  });
+  new Gauge({
+    name: 'driftstack_webhook_deliveries_dead',
+    help: 'Deliveries that were given up and wait to be replayed.',
+    registers: [registry],
+    async collect() {
+      this.set((await read(pool, DEAD, { count: NaN })).count);
+    },
+  });
+  new Gauge({
+    name: 'driftstack_webhook_endpoints_paused',
+    help: 'Endpoints that are paused, by their owners or because they did not answer.',
+    registers: [registry],
+    async collect() {
+      this.set((await read(pool, PAUSED, { count: NaN })).count);
+    },
+  });
+  return { countDelivery: (outcome) => tries.inc({ outcome }) };
+}
+
+/** Not a number while the database is away; the other figures are wanted most of all then. */
+async function read<T extends object>(pool: Database['pool'], query: string, unknown: T): Promise<T> {
+  try {
+    const { rows } = await pool.query<T>(query);
+    return rows[0] ?? unknown;
+  } catch (error) {
+    if (isDatabaseUnavailable(error)) return unknown;
+    throw error;
+  }
+}
+
+/** Reads the endpoints that are due, longest first, until one fits: the deliveries themselves are not touched. */
+const oldest = (which: string): string => `coalesce((
+  select extract(epoch from now() - min(next_due_at)) from webhook_endpoint
+   where active and deleted_at is null and next_due_at <= now()
+     and (held_until is null or held_until <= now()) and ${which}), 0)::float8`;
+const OLDEST = `select ${oldest('consecutive_failures = 0')} as working,
+                       ${oldest('consecutive_failures > 0')} as failing`;
+// Each has a partial index of its own.
+const DEAD = "select count(*)::float8 as count from webhook_delivery where state = 'dlq'";
+const PAUSED =
+  'select count(*)::float8 as count from webhook_endpoint where not active and deleted_at is null';
