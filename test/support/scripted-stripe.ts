@@ -198,6 +198,7 @@ function list(collection: string, query: Params, all: (object: string) => Thing[
   const { lookup_keys: keys, customer, invoice, payment_intent: intent, subscription, status, email } = query;
   const data = all(OBJECTS[collection] ?? collection).filter(
     (thing) =>
+      thing['deleted'] !== true &&
       (!Array.isArray(keys) || keys.includes(thing['lookup_key'])) &&
       (customer === undefined || thing['customer'] === customer) &&
       (invoice === undefined || thing['invoice'] === invoice) &&
