@@ -40,7 +40,8 @@ it.each([
       fire,
       async ({ deaths, holds }) => await burn(how, kind, deaths, holds),
     );
-    await fc.assert(property, { numRuns: RUNS, seed: SEED });
+    // A smaller fire is another fire: what it was that failed is said best by the first one.
+    await fc.assert(property, { numRuns: RUNS, seed: SEED, endOnFailure: true });
   },
   60_000 + RUNS * 15_000,
 );
@@ -63,13 +64,13 @@ async function burn(
     return life;
   };
   const lives = lane.processes.map(begin);
+  const clock = { now: () => new Date(lane.time.ms) };
   const depsOf = (number: number): BillingDeps => {
     const at = number % lives.length;
     const real = lane.processes[at];
     if (!real) throw new Error('a lane has two processes');
     let life = lives[at];
     if (!life || life.isDead()) life = lives[at] = begin(real);
-    const clock = { now: () => new Date(lane.time.ms) };
     return { db: life.db, gateway: life.gateway, clock, log: QUIET, ...REDIRECTS };
   };
 
@@ -79,7 +80,7 @@ async function burn(
     const open = [...world.newestFirst('checkout.session')].filter(({ status }) => status === 'open');
     mostOpen = Math.max(mostOpen, open.length);
   };
-  const mint = async (number: number): Promise<string> => {
+  const mint = async (number: number, deps: BillingDeps): Promise<string> => {
     const { tier, period, cancelUrl } = wish(how, number);
     const call: MintingCall = {
       accountId,
@@ -87,7 +88,6 @@ async function burn(
       requestId: `req_${number}`,
       idempotencyKey: number % 5 === 0 ? `key-${number}` : null,
     };
-    const deps = depsOf(number);
     const minted =
       kind === 'subscription'
         ? await startCheckout(deps, call, { tier, billing_period: period, cancel_url: cancelUrl })
@@ -98,7 +98,7 @@ async function burn(
   const persistent = async (number: number): Promise<string | null> => {
     for (let tries = 0; tries < 10; tries++) {
       try {
-        return await mint(number);
+        return await mint(number, depsOf(number));
       } catch (error) {
         if (error instanceof Killed) continue;
         // Refused because others keep changing it, or because it took too long on a busy machine.
@@ -121,12 +121,14 @@ async function burn(
     if (!over) held.hurry();
   }
   const answers = await all;
-  // The last caller, when the fire is out, gets what there is.
-  const last = await mint(CALLS - 1);
+  // The last caller, when the fire is out, gets what there is, from a process that nothing holds back.
+  const [healthy] = lane.processes;
+  if (!healthy) throw new Error('a lane has two processes');
+  const last = await mint(CALLS - 1, { ...healthy, clock, log: QUIET, ...REDIRECTS });
   look();
 
-  const account = await lane.processes[0]?.db.orm.em.fork().findOneOrFail(Account, accountId);
-  expect([...world.newestFirst('customer')].map(({ id }) => id)).toEqual([account?.stripeCustomerId]);
+  const account = await healthy.db.orm.em.fork().findOneOrFail(Account, accountId);
+  expect([...world.newestFirst('customer')].map(({ id }) => id)).toEqual([account.stripeCustomerId]);
   expect(mostOpen, 'payable at any moment').toBe(1);
   const sessions = [...world.newestFirst('checkout.session')];
   expect(sessions.filter(({ status }) => status === 'open').map(({ id }) => id)).toEqual([last]);
