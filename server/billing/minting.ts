@@ -4,7 +4,7 @@ import type { CheckoutSessionResult } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { append } from '../audit/append.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { isRefused } from '../stripe/call.ts';
+import { isRefused } from '../stripe/calls/call.ts';
 import type { StripeCalls } from '../stripe/gateway.ts';
 import { synchronise } from '../stripe/synchronise.ts';
 import { createCustomer } from './customer.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
-import { ProblemError } from '../../shared/errors.ts';
+import { ProblemError } from '../../../shared/errors.ts';
 
 /** How long Stripe may keep us waiting: one try, and all tries of a budget together (`performance.now()`). */
 export type Patience = { readonly tryMs: number; readonly endsAtMs: number };

@@ -1,0 +1,43 @@
+import type Stripe from 'stripe';
+import { stripeCode } from './call.ts';
+import type { Caller } from './caller.ts';
+
+export type Refunded = 'refunded' | 'nothing_left' | 'charged_back';
+
+/** The two calls that end something for a customer: each takes effect once under its key. */
+export function endingCalls({ stripe, call, found }: Caller) {
+  return {
+    /** Ends a subscription at once and notes why; null when it had ended or never existed. */
+    cancelSubscription: (id: string, comment: string, idempotencyKey: string) =>
+      found(
+        call<Stripe.Subscription>('subscription', (options) =>
+          stripe.subscriptions.cancel(
+            id,
+            { invoice_now: false, prorate: false, cancellation_details: { comment } },
+            { ...options, idempotencyKey },
+          ),
+        ),
+      ),
+
+    /**
+     * Refunds all that is left of a payment; the same key never refunds twice. What the customer's bank has taken
+     * back is no longer ours to give, and stays `charged_back`.
+     */
+    refund: async (paymentIntent: string, idempotencyKey: string): Promise<Refunded> => {
+      try {
+        await call<Stripe.Refund>('refund', (options) =>
+          stripe.refunds.create(
+            { payment_intent: paymentIntent, reason: 'duplicate' },
+            { ...options, idempotencyKey },
+          ),
+        );
+        return 'refunded';
+      } catch (error) {
+        const code = stripeCode(error);
+        if (code === 'charge_already_refunded') return 'nothing_left';
+        if (code === 'charge_disputed') return 'charged_back';
+        throw error;
+      }
+    },
+  };
+}

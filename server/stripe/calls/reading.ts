@@ -1,0 +1,142 @@
+import type Stripe from 'stripe';
+import { stripeCode } from './call.ts';
+import type { Caller } from './caller.ts';
+
+const PAGE = 100;
+
+/** The calls that read what Stripe holds and change nothing. */
+export function readingCalls({ stripe, call, found }: Caller) {
+  return {
+    /** Null when Stripe does not know the customer; a deleted one says so itself. */
+    readCustomer: (id: string) =>
+      found(
+        call<Stripe.Customer | Stripe.DeletedCustomer>('customer', (options) =>
+          stripe.customers.retrieve(id, {}, options),
+        ),
+      ),
+
+    readPrice: (id: string) =>
+      found(call<Stripe.Price>('price', (options) => stripe.prices.retrieve(id, {}, options))),
+
+    readProduct: (id: string) =>
+      found(call<Stripe.Product>('product', (options) => stripe.products.retrieve(id, {}, options))),
+
+    /** Every subscription the customer ever had, newest first, with the schedules that are booked on them. */
+    listSubscriptions: async (customer: string): Promise<Stripe.Subscription[]> => {
+      const all: Stripe.Subscription[] = [];
+      for (;;) {
+        const after = all.at(-1);
+        const page = await call<Stripe.ApiList<Stripe.Subscription>>('list', (options) =>
+          stripe.subscriptions.list(
+            {
+              customer,
+              status: 'all',
+              limit: PAGE,
+              expand: ['data.schedule'],
+              ...(after && { starting_after: after.id }),
+            },
+            options,
+          ),
+        );
+        all.push(...page.data);
+        if (!page.has_more || page.data.length === 0) return all;
+      }
+    },
+
+    /** What the next renewal will cost; null when there is none to come. */
+    previewRenewal: async (subscription: string): Promise<Stripe.Invoice | null> => {
+      try {
+        return await found(
+          call<Stripe.Invoice>('invoice', (options) =>
+            stripe.invoices.createPreview({ subscription }, options),
+          ),
+        );
+      } catch (error) {
+        // It was cancelled after Stripe had announced the renewal.
+        if (stripeCode(error) === 'invoice_upcoming_none') return null;
+        throw error;
+      }
+    },
+
+    readInvoice: (id: string) =>
+      found(call<Stripe.Invoice>('invoice', (options) => stripe.invoices.retrieve(id, {}, options))),
+
+    /** The invoices of a subscription that took money; the newest hundred. */
+    listPaidInvoices: async (subscription: string): Promise<Stripe.Invoice[]> => {
+      const list = await call<Stripe.ApiList<Stripe.Invoice>>('list', (options) =>
+        stripe.invoices.list({ subscription, status: 'paid', limit: PAGE }, options),
+      );
+      return list.data.filter((invoice) => invoice.amount_paid > 0);
+    },
+
+    /** The payments that settled an invoice. */
+    listInvoicePayments: async (invoice: string): Promise<Stripe.InvoicePayment[]> => {
+      const list = await call<Stripe.ApiList<Stripe.InvoicePayment>>('list', (options) =>
+        stripe.invoicePayments.list({ invoice, status: 'paid', limit: PAGE }, options),
+      );
+      return list.data;
+    },
+
+    /** With its latest charge, and the movement of our balance by it, in place of their ids. */
+    readPaymentIntent: (id: string) =>
+      found(
+        call<Stripe.PaymentIntent>('payment_intent', (options) =>
+          stripe.paymentIntents.retrieve(id, { expand: ['latest_charge.balance_transaction'] }, options),
+        ),
+      ),
+
+    readCharge: (id: string) =>
+      found(call<Stripe.Charge>('charge', (options) => stripe.charges.retrieve(id, {}, options))),
+
+    readDispute: (id: string) =>
+      found(call<Stripe.Dispute>('dispute', (options) => stripe.disputes.retrieve(id, {}, options))),
+
+    readRefund: (id: string) =>
+      found(call<Stripe.Refund>('refund', (options) => stripe.refunds.retrieve(id, {}, options))),
+
+    /** The session in which a payment was made; null for a payment made in any other way. */
+    findCheckoutSession: async (paymentIntent: string): Promise<Stripe.Checkout.Session | null> => {
+      const list = await call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
+        stripe.checkout.sessions.list({ payment_intent: paymentIntent, limit: 1 }, options),
+      );
+      return list.data[0] ?? null;
+    },
+
+    /** The completed Checkout sessions of a customer, whoever made them; the newest hundred, which is far more than anybody pays for. */
+    listCompletedSessions: async (customer: string): Promise<Stripe.Checkout.Session[]> => {
+      const list = await call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
+        stripe.checkout.sessions.list({ customer, status: 'complete', limit: PAGE }, options),
+      );
+      return list.data;
+    },
+
+    /** One page of the events of these types since a moment (unix seconds), newest first; `after` is the last one seen. */
+    listEvents: ({
+      types,
+      sinceS,
+      after,
+    }: {
+      types: readonly string[];
+      sinceS: number;
+      after: string | null;
+    }) =>
+      call<Stripe.ApiList<Stripe.Event>>('list', (options) =>
+        stripe.events.list(
+          {
+            types: [...types],
+            created: { gte: sinceS },
+            limit: PAGE,
+            ...(after !== null && { starting_after: after }),
+          },
+          options,
+        ),
+      ),
+
+    listDisputes: async (paymentIntent: string): Promise<Stripe.Dispute[]> => {
+      const list = await call<Stripe.ApiList<Stripe.Dispute>>('list', (options) =>
+        stripe.disputes.list({ payment_intent: paymentIntent, limit: PAGE }, options),
+      );
+      return list.data;
+    },
+  };
+}
