@@ -37,7 +37,7 @@ import type { Resolve } from './webhooks/destination.ts';
 import { startDispatcher } from './webhooks/dispatch.ts';
 import { createPoster } from './webhooks/post.ts';
 import { resolveByDns } from './webhooks/resolve.ts';
-import type { SecretKey } from './webhooks/secrets.ts';
+import type { SecretKeys } from './webhooks/secrets.ts';
 import { webhookUseCases } from './webhooks/use-cases.ts';
 
 export type AppParts = {
@@ -64,9 +64,8 @@ export type AppParts = {
   readonly customerWebhooks: CustomerWebhooks;
 };
 
-export type CustomerWebhooks = {
-  /** Null where this deployment sends none. */
-  readonly secretKey: SecretKey;
+/** Without a key this deployment sends none. */
+export type CustomerWebhooks = SecretKeys & {
   /** The ports beside 443 that may be called. */
   readonly ports: readonly number[];
   /** Lets http go to this machine, for development beside the local Stripe. Refused with a live key. */
@@ -156,10 +155,10 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
 }
 
 function webhookParts({ db, clock, livemode, customerWebhooks }: AppParts) {
-  const { secretKey, ports, loopback, resolve = resolveByDns } = customerWebhooks;
+  const { secretKey, oldSecretKeys = [], ports, loopback, resolve = resolveByDns } = customerWebhooks;
   if (loopback && livemode)
     throw new Error('Webhooks to this machine are for development, not for live keys');
-  return { db, clock, secretKey, destinations: { resolve, ports, loopback } };
+  return { db, clock, secretKey, oldSecretKeys, destinations: { resolve, ports, loopback } };
 }
 
 async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close(): Promise<void> }> {

@@ -14,6 +14,7 @@ import { EVENT_COMMANDS } from './operator/event-commands.ts';
 import { EXPLAIN_COMMANDS } from './operator/explain-commands.ts';
 import { RECONCILE_COMMANDS } from './operator/reconcile-commands.ts';
 import { STRIPE_COMMANDS } from './operator/stripe-commands.ts';
+import { WEBHOOK_COMMANDS } from './operator/webhook-commands.ts';
 
 const COMMANDS: readonly Command[] = [
   {
@@ -42,6 +43,7 @@ const COMMANDS: readonly Command[] = [
   ...RECONCILE_COMMANDS,
   ...EVENT_COMMANDS,
   ...AUDIT_COMMANDS,
+  ...WEBHOOK_COMMANDS,
   {
     name: 'openapi',
     usage: '[--write FILE | --check FILE]',

@@ -24,6 +24,8 @@ export interface Config {
   readonly internalApiToken: string | null;
   /** The 32 bytes under which the secrets of webhook endpoints are kept; null when none were given. */
   readonly webhookSecretKey: Buffer | null;
+  /** The keys before it, under which some may still stand. */
+  readonly oldWebhookSecretKeys: readonly Buffer[];
   /** The ports beside 443 that webhooks may be sent to. */
   readonly webhookPorts: readonly number[];
 }
@@ -121,10 +123,13 @@ const environment = z.object({
     .string()
     .regex(/^\S{24,}$/, 'must be at least 24 characters without white space')
     .optional(),
-  WEBHOOK_SECRET_KEY: z
-    .string()
-    .regex(/^[A-Za-z0-9+/]{43}=$/, 'must be 32 random bytes in base64: openssl rand -base64 32')
-    .transform((text) => Buffer.from(text, 'base64'))
+  WEBHOOK_SECRET_KEY: list
+    .refine((keys) => keys.length > 0, 'must hold at least one key')
+    .refine(
+      (keys) => keys.every((key) => /^[A-Za-z0-9+/]{43}=$/.test(key)),
+      'must be 32 random bytes in base64 (openssl rand -base64 32), or several of them: the new key, then old ones',
+    )
+    .transform((keys) => keys.map((key) => Buffer.from(key, 'base64')))
     .optional(),
   WEBHOOK_PORTS: list
     .refine(
@@ -186,7 +191,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     checkoutCancelUrl: given.CHECKOUT_CANCEL_URL ?? null,
     portalReturnUrl: given.PORTAL_RETURN_URL ?? null,
     internalApiToken: given.INTERNAL_API_TOKEN ?? null,
-    webhookSecretKey: given.WEBHOOK_SECRET_KEY ?? null,
+    webhookSecretKey: given.WEBHOOK_SECRET_KEY?.[0] ?? null,
+    oldWebhookSecretKeys: given.WEBHOOK_SECRET_KEY?.slice(1) ?? [],
     webhookPorts: given.WEBHOOK_PORTS ?? [],
   };
 }

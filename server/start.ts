@@ -85,6 +85,7 @@ async function startParts(
     console: sandbox !== null,
     customerWebhooks: {
       secretKey: await webhookSecretKey(config),
+      oldSecretKeys: config.oldWebhookSecretKeys,
       ports: config.webhookPorts,
       loopback: config.stripe.kind === 'local',
     },

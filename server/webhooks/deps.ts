@@ -6,13 +6,12 @@ import type { Database, Tx } from '../database/connection.ts';
 import { WebhookEndpoint } from '../database/entities/webhooks.ts';
 import type { DestinationPolicy } from './destination.ts';
 import { lockFeed } from './record-event.ts';
-import type { SecretKey } from './secrets.ts';
+import type { SecretKeys } from './secrets.ts';
 
 /** What the use cases of webhooks work with. */
-export type WebhookDeps = {
+export type WebhookDeps = SecretKeys & {
   readonly db: Database;
   readonly clock: Clock;
-  readonly secretKey: SecretKey;
   readonly destinations: DestinationPolicy;
 };
 

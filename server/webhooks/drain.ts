@@ -13,12 +13,11 @@ import { eventBody } from './list-events.ts';
 import { pauseEndpoint } from './pause.ts';
 import type { Post, PostResult } from './post.ts';
 import { judge, pauseReason } from './schedule.ts';
-import { type SecretKey, signatureHeaders, unseal } from './secrets.ts';
+import { type SecretKeys, signatureHeaders, unseal } from './secrets.ts';
 
-export type DrainDeps = {
+export type DrainDeps = SecretKeys & {
   readonly db: Database;
   readonly clock: Clock;
-  readonly secretKey: SecretKey;
   readonly destinations: DestinationPolicy;
   readonly post: Post;
   /** Hears of every try. */
@@ -44,7 +43,7 @@ export async function drain(
 ): Promise<void> {
   const { db, clock } = deps;
   const endsAt = performance.now() + TURN_MS;
-  const secrets = secretsOf(deps.secretKey, endpoint, clock.now());
+  const secrets = secretsOf(deps, endpoint, clock.now());
   let failures = endpoint.consecutiveFailures;
   let failingSince = endpoint.failingSinceMs === null ? null : new Date(endpoint.failingSinceMs);
   let heldUntil: Date | null = null;
@@ -83,10 +82,10 @@ export async function drain(
   }
 }
 
-function secretsOf(key: SecretKey, endpoint: ClaimedEndpoint, now: Date): string[] {
+function secretsOf(keys: SecretKeys, endpoint: ClaimedEndpoint, now: Date): string[] {
   const { id, secret, prevSecret, graceEndsMs } = endpoint;
   const inGrace = prevSecret !== null && graceEndsMs !== null && graceEndsMs > now.getTime();
-  return [unseal(key, id, secret), ...(inGrace ? [unseal(key, id, prevSecret)] : [])];
+  return [unseal(keys, id, secret), ...(inGrace ? [unseal(keys, id, prevSecret)] : [])];
 }
 
 type Tried = { attempted: Attempted; status: number | null; hold: Date | null };

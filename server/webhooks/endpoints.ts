@@ -15,7 +15,7 @@ import { actorOf, lockEndpoint, noEndpoint, readId, type WebhookCaller, type Web
 import { checkDestination } from './destination.ts';
 import { readEndpoint } from './list-endpoints.ts';
 import { lockFeed } from './record-event.ts';
-import { newSecret, prefixOf, seal } from './secrets.ts';
+import { newSecret, prefixOf, seal, tryUnseal } from './secrets.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -151,7 +151,10 @@ export async function deleteEndpoint(
   });
 }
 
-/** Gives an endpoint a new secret, answered once. The one before signs as well for 24 hours. */
+/**
+ * Gives an endpoint a new secret, answered once. The one before signs as well for 24 hours, unless it cannot be
+ * read any more: then the new one is the way out.
+ */
 export async function rotateSecret(
   deps: WebhookDeps,
   caller: WebhookCaller,
@@ -164,15 +167,16 @@ export async function rotateSecret(
   const sealed = seal(deps.secretKey, id, secret);
   await deps.db.transaction(async (tx) => {
     const { endpoint } = await lockEndpoint(tx, accountId, id);
+    const signsOn = tryUnseal(deps, id, endpoint.secret) !== null;
     await tx.nativeUpdate(
       WebhookEndpoint,
       { id },
       {
         secret: sealed,
         secretPrefix: prefixOf(secret),
-        prevSecret: endpoint.secret,
-        prevSecretPrefix: endpoint.secretPrefix,
-        rotationGraceExpiresAt: new Date(now.getTime() + DAY_MS),
+        prevSecret: signsOn ? endpoint.secret : null,
+        prevSecretPrefix: signsOn ? endpoint.secretPrefix : null,
+        rotationGraceExpiresAt: signsOn ? new Date(now.getTime() + DAY_MS) : null,
       },
     );
     await append(tx, {

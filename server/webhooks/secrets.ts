@@ -4,6 +4,25 @@ import { ProblemError } from '../../shared/errors.ts';
 /** Under which secrets are kept: 32 bytes. Null where this deployment was given none. */
 export type SecretKey = Buffer | null;
 
+export type SecretKeys = {
+  readonly secretKey: SecretKey;
+  /** The keys before it: what was encrypted under one of them can still be read. */
+  readonly oldSecretKeys?: readonly Buffer[];
+};
+
+/** A secret that none of our keys opens: the operator took a key away too early, or the bytes were changed. */
+export class SecretUnreadableError extends Error {
+  override readonly name = 'SecretUnreadableError';
+
+  constructor(endpointId: string) {
+    super(
+      `The secret of webhook endpoint ${endpointId} cannot be decrypted: WEBHOOK_SECRET_KEY does not hold the ` +
+        'key it was encrypted under, or the stored bytes were changed. Bring the key back, behind the new one, ' +
+        'or have the secret rotated.',
+    );
+  }
+}
+
 const PREFIX = 'whsec_';
 const CHARACTERS = 32;
 const SHOWN = PREFIX.length + 4;
@@ -32,13 +51,37 @@ export function seal(key: SecretKey, endpointId: string, secret: string): Buffer
   return Buffer.concat([iv, cipher.getAuthTag(), text]);
 }
 
-/** Reads what `seal` wrote; throws if the key is another one or the bytes were changed. */
-export function unseal(key: SecretKey, endpointId: string, sealed: Buffer): string {
-  const decipher = createDecipheriv(CIPHER, required(key), sealed.subarray(0, IV_BYTES))
-    .setAAD(Buffer.from(endpointId))
-    .setAuthTag(sealed.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));
-  const text = sealed.subarray(IV_BYTES + TAG_BYTES);
-  return Buffer.concat([decipher.update(text), decipher.final()]).toString('utf8');
+/** Reads what `seal` wrote under one of the keys; throws a SecretUnreadableError where none of them opens it. */
+export function unseal(keys: SecretKeys, endpointId: string, sealed: Buffer): string {
+  const secret = tryUnseal(keys, endpointId, sealed);
+  if (secret === null) throw new SecretUnreadableError(endpointId);
+  return secret;
+}
+
+/** As `unseal`, with null where none of the keys opens it. */
+export function tryUnseal(
+  { secretKey, oldSecretKeys = [] }: SecretKeys,
+  endpointId: string,
+  sealed: Buffer,
+): string | null {
+  for (const key of [required(secretKey), ...oldSecretKeys]) {
+    const secret = openWith(key, endpointId, sealed);
+    if (secret !== null) return secret;
+  }
+  return null;
+}
+
+function openWith(key: Buffer, endpointId: string, sealed: Buffer): string | null {
+  try {
+    const decipher = createDecipheriv(CIPHER, key, sealed.subarray(0, IV_BYTES))
+      .setAAD(Buffer.from(endpointId))
+      .setAuthTag(sealed.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));
+    const text = sealed.subarray(IV_BYTES + TAG_BYTES);
+    return Buffer.concat([decipher.update(text), decipher.final()]).toString('utf8');
+  } catch {
+    // The tag does not fit, or there are too few bytes for one: not of this key.
+    return null;
+  }
 }
 
 function required(key: SecretKey): Buffer {

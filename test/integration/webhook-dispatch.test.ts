@@ -79,12 +79,13 @@ test('what is queued in the moment in which an endpoint is given back is sent', 
   });
   await queued;
   const releasing = release(db, endpoint.id, leaseId);
-  await untilTrue(async () => {
-    const waiting =
-      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    return (await db.pool.query(waiting)).rowCount === 1;
-  });
-  commit();
+  const waiting =
+    "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  try {
+    await untilTrue(async () => (await db.pool.query(waiting)).rowCount === 1);
+  } finally {
+    commit();
+  }
   await Promise.all([queueing, releasing]);
 
   bench.dispatch();

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
@@ -55,18 +55,22 @@ it('delivers to this machine beside the local Stripe, verified in both ways, und
   expect(service.output()).not.toContain(secret);
 });
 
-it('goes on signing with the secrets it gave out before it was started again', async () => {
+it('goes on signing with the secrets it gave out when it is started again, also behind another key', async () => {
   const before = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
   const { id, secret } = await before.webhooks.create({ url: receiver.url, events: ['trial_pack.expired'] });
-  expect(await service.stop()).toBe(0);
-  service = await startService(dataDir);
-  const after = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
-  const arrived = receiver.received.length;
-  await after.webhooks.test(id);
-  await untilTrue(() => receiver.received.length > arrived);
-  const got = receiver.received.at(-1);
-  const header = got?.headers['x-driftstack-signature'];
-  expect(await verifyWebhookSignature({ body: got?.body ?? '', header, secret })).toBe(true);
+  const ownKey = await readFile(join(dataDir, 'webhook-secret-key'), 'utf8');
+  const newKey = Buffer.alloc(32, 1).toString('base64');
+  for (const env of [{}, { WEBHOOK_SECRET_KEY: `${newKey},${ownKey}` }]) {
+    expect(await service.stop()).toBe(0);
+    service = await startService(dataDir, env);
+    const after = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
+    const arrived = receiver.received.length;
+    await after.webhooks.test(id);
+    await untilTrue(() => receiver.received.length > arrived);
+    const got = receiver.received.at(-1);
+    const header = got?.headers['x-driftstack-signature'];
+    expect(await verifyWebhookSignature({ body: got?.body ?? '', header, secret })).toBe(true);
+  }
 }, 60_000);
 
 it('sends nothing to this machine beside the real Stripe, with a test key either', async () => {

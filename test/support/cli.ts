@@ -7,7 +7,11 @@ export type CliRun = { code: number; out: string; err: string; json: () => unkno
 
 /** Runs a command as an operator does, against this database and this Stripe, and nothing of the caller's environment. */
 export function runCli(
-  { databaseUrl, stripeUrl }: { databaseUrl: string; stripeUrl: string },
+  {
+    databaseUrl,
+    stripeUrl,
+    ...more
+  }: { databaseUrl: string; stripeUrl: string; env?: Readonly<Record<string, string>> },
   ...args: string[]
 ): Promise<CliRun> {
   const { PATH = '', HOME = '' } = process.env;
@@ -17,6 +21,7 @@ export function runCli(
     DATABASE_URL: databaseUrl,
     STRIPE_SECRET_KEY: 'sk_test_scripted',
     STRIPE_API_BASE: stripeUrl,
+    ...more.env,
   };
   return new Promise((resolve) => {
     const child = execFile(process.execPath, [CLI, ...args], { env }, (_error, out, err) => {

@@ -90,10 +90,22 @@ it('reads the key of webhook secrets and the ports webhooks may use, and refuses
   const key = Buffer.alloc(32, 9);
   const given = readConfig({ WEBHOOK_SECRET_KEY: key.toString('base64'), WEBHOOK_PORTS: '8443, 9443' });
   expect(given).toMatchObject({ webhookSecretKey: key, webhookPorts: [8443, 9443] });
-  expect(readConfig({})).toMatchObject({ webhookSecretKey: null, webhookPorts: [] });
+  expect(readConfig({})).toMatchObject({
+    webhookSecretKey: null,
+    oldWebhookSecretKeys: [],
+    webhookPorts: [],
+  });
+  const old = Buffer.alloc(32, 8);
+  const list = [key, old].map((one) => one.toString('base64'));
+  expect(readConfig({ WEBHOOK_SECRET_KEY: list.join(', ') })).toMatchObject({
+    webhookSecretKey: key,
+    oldWebhookSecretKeys: [old],
+  });
   for (const env of [
     { WEBHOOK_SECRET_KEY: Buffer.alloc(31).toString('base64') },
     { WEBHOOK_SECRET_KEY: 'hunter2' },
+    { WEBHOOK_SECRET_KEY: ',' },
+    { WEBHOOK_SECRET_KEY: `${list[0]},hunter2` },
     { WEBHOOK_PORTS: '8443,x' },
     { WEBHOOK_PORTS: '65536' },
   ])

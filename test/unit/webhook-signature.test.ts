@@ -1,7 +1,14 @@
 import { createHmac } from 'node:crypto';
 import { Webhook, WebhookVerificationError } from 'standardwebhooks';
 import { describe, expect, it } from 'vitest';
-import { newSecret, prefixOf, seal, signatureHeaders, unseal } from '../../server/webhooks/secrets.ts';
+import {
+  newSecret,
+  prefixOf,
+  SecretUnreadableError,
+  seal,
+  signatureHeaders,
+  unseal,
+} from '../../server/webhooks/secrets.ts';
 import { type StandardHeaders, verifyWebhookSignature } from '../../shared/webhook-signature.ts';
 
 const secret = newSecret();
@@ -34,13 +41,29 @@ describe('secrets', () => {
     const key = Buffer.alloc(32, 1);
     const sealed = seal(key, 'endpoint', secret);
     expect(sealed.includes(secret.slice(6))).toBe(false);
-    expect(unseal(key, 'endpoint', sealed)).toBe(secret);
+    const keys = { secretKey: key };
+    expect(unseal(keys, 'endpoint', sealed)).toBe(secret);
     expect(seal(key, 'endpoint', secret)).not.toEqual(sealed);
-    expect(() => unseal(Buffer.alloc(32, 2), 'endpoint', sealed)).toThrow();
-    expect(() => unseal(key, 'another', sealed)).toThrow();
+    expect(() => unseal({ secretKey: Buffer.alloc(32, 2) }, 'endpoint', sealed)).toThrow(
+      SecretUnreadableError,
+    );
+    expect(() => unseal(keys, 'another', sealed)).toThrow(SecretUnreadableError);
     const changed = Buffer.from(sealed);
     changed.writeUInt8(changed.readUInt8(40) ^ 1, 40);
-    expect(() => unseal(key, 'endpoint', changed)).toThrow();
+    expect(() => unseal(keys, 'endpoint', changed)).toThrow(SecretUnreadableError);
+  });
+
+  it('are opened by old keys as well, and kept under the first one', () => {
+    const [old, older, current] = [1, 2, 3].map((byte) => Buffer.alloc(32, byte));
+    if (!old || !older || !current) throw new Error('three keys');
+    for (const key of [old, older, current]) {
+      const keys = { secretKey: current, oldSecretKeys: [old, older] };
+      expect(unseal(keys, 'endpoint', seal(key, 'endpoint', secret))).toBe(secret);
+    }
+    for (const bytes of [0, 12, 20, 28])
+      expect(() => unseal({ secretKey: current }, 'endpoint', Buffer.alloc(bytes))).toThrow(
+        SecretUnreadableError,
+      );
   });
 
   it('cannot be kept without a key', () => {
