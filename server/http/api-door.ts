@@ -1,17 +1,17 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { acceptJson } from './body.ts';
-import { createGate } from './gate.ts';
+import { createGate, type InFlight } from './gate.ts';
 import { answerPreflight } from './headers.ts';
 import type { ApiParts } from './request-context.ts';
 import { restRoutes } from './rest.ts';
 import { handleTrpc, sendTrpcProblem } from './trpc.ts';
 
 /** Mounts tRPC at `/trpc` and REST at the documented paths. */
-export function mountApi(app: FastifyInstance, parts: ApiParts & { maxInFlight: number }): void {
+export function mountApi(app: FastifyInstance, parts: ApiParts & { maxInFlight: InFlight }): void {
   acceptJson(app);
   // Minting waits for Stripe. With one gate for both, a slow Stripe would keep the readers out.
-  const reading = createGate(parts.maxInFlight);
-  const minting = createGate(parts.maxInFlight);
+  const reading = createGate(parts.maxInFlight.reading);
+  const minting = createGate(parts.maxInFlight.minting);
 
   const routes = restRoutes(parts);
   for (const { method, url, minting: mints, handler } of routes)

@@ -5,6 +5,7 @@ import type { UseCases } from '../api/context.ts';
 import type { Database } from '../database/connection.ts';
 import { mountApi } from './api-door.ts';
 import { answerClientError } from './client-error.ts';
+import { type InFlight, isTurnedAway, MOST_IN_FLIGHT } from './gate.ts';
 import { setHeaders } from './headers.ts';
 import { mountHealth } from './health.ts';
 import { createLimiter, RATE_LIMITS, type RateLimits } from './limits.ts';
@@ -28,18 +29,18 @@ export type HttpDeps = {
   readonly isDraining?: () => boolean;
   /** Whether a proxy in front of us may say where a request comes from. */
   readonly trustProxy?: boolean;
-  /** Requests worked on at a time, for each of reading, minting and deliveries. */
-  readonly maxInFlight?: number;
+  readonly maxInFlight?: InFlight;
 };
 
-const MAX_IN_FLIGHT = 256;
+/** While requests are turned away, one line says so this often; the metrics count them all. */
+const OVERLOAD_LINE_MS = 1_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 
 /** Puts the doors of the service together; nothing listens until the caller says so. */
 export function buildHttp(deps: HttpDeps): FastifyInstance {
-  const { db, clock, log, isDraining = () => false, maxInFlight = MAX_IN_FLIGHT } = deps;
+  const { db, clock, log, isDraining = () => false, maxInFlight = MOST_IN_FLIGHT } = deps;
   const newRequestId = requestIds(clock);
   const app = Fastify({
     loggerInstance: log,
@@ -82,7 +83,9 @@ export function buildHttp(deps: HttpDeps): FastifyInstance {
     mountPages(app);
   }
   if (webhooks) {
-    app.register(async (scope) => mountStripeDoor(scope, { takeIn: webhooks.takeIn, metrics, maxInFlight }));
+    app.register(async (scope) =>
+      mountStripeDoor(scope, { takeIn: webhooks.takeIn, metrics, maxInFlight: maxInFlight.deliveries }),
+    );
   }
   return app;
 }
@@ -92,6 +95,7 @@ function observe(
   log: FastifyBaseLogger,
   metrics: ReturnType<typeof createMetrics>,
 ): void {
+  const mayTellOfOverload = onceIn(OVERLOAD_LINE_MS);
   const isDebugging = log.level === 'debug' || log.level === 'trace';
   app.addHook('onRequest', (request, reply, done) => {
     setHeaders(request, reply);
@@ -106,8 +110,11 @@ function observe(
   });
   app.addHook('onResponse', (request, reply, done) => {
     metrics.countRequest(request, reply);
-    // A line for each successful read would cost as much as a tenth of the read itself.
-    const level = request.method === 'GET' && reply.statusCode < 400 ? 'debug' : 'info';
+    // A line for each successful read would cost as much as a tenth of the read itself, and one for each
+    // request turned away half as much as turning it away.
+    const isQuiet =
+      (request.method === 'GET' && reply.statusCode < 400) || (isTurnedAway(request) && !mayTellOfOverload());
+    const level = isQuiet ? 'debug' : 'info';
     if (level === 'info' || isDebugging) {
       const { method, routeOptions, id } = request;
       log[level](
@@ -123,6 +130,17 @@ function observe(
     }
     done();
   });
+}
+
+/** True at the first call, and at the first after each pause. */
+function onceIn(pauseMs: number): () => boolean {
+  let nextAtMs = 0;
+  return () => {
+    const nowMs = performance.now();
+    if (nowMs < nextAtMs) return false;
+    nextAtMs = nowMs + pauseMs;
+    return true;
+  };
 }
 
 /** Unknown paths are 404, known ones with another method 405 with `Allow`. Sees the routes mounted after it. */

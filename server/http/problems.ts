@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyReply } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import { isFault, problemOf } from '../api/problem.ts';
+import { isTurnedAway } from './gate.ts';
 
 /** Answers with `application/problem+json`, whatever was thrown; faults of ours are logged with their cause. */
 export function sendProblem(reply: FastifyReply, thrown: unknown): FastifyReply {
@@ -25,7 +26,8 @@ export function noteProblem(reply: FastifyReply, problem: ProblemError): void {
   const { retryAfterSeconds, cause } = problem.options;
   if (problem.status === 401) reply.header('www-authenticate', 'Bearer realm="driftstack"');
   if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds);
-  if (isFault(problem)) {
+  // Being turned away has no cause to be looked for; the line about the request says it.
+  if (isFault(problem) && !isTurnedAway(reply.request)) {
     const { log, id } = reply.request;
     log.error({ request_id: id, status: problem.status, err: cause ?? problem }, problem.message);
   }

@@ -213,7 +213,8 @@ describe('too much at a time', () => {
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     let started = 0;
     const busy = await startHttp({
-      maxInFlight: 2,
+      logLevel: 'info',
+      maxInFlight: { reading: 2, minting: 2, deliveries: 2 },
       useCases: {
         startPortal: async () => {
           started += 1;
@@ -231,6 +232,11 @@ describe('too much at a time', () => {
       expect(refused.status).toBe(503);
       expect(refused.headers.get('retry-after')).toBe('1');
       expect(await refused.json()).toMatchObject({ code: 'internal', retry_after_seconds: 1 });
+      await Promise.all(Array.from({ length: 20 }, mint));
+      // The log tells of it, and not of each: writing twenty lines would keep the others waiting.
+      const told = busy.lines.filter((line) => line.includes('"status":503'));
+      expect(told.length).toBeGreaterThan(0);
+      expect(told.length).toBeLessThan(10);
       expect((await busy.call('/v1/billing', { key })).status).toBe(200);
       release();
       expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([200, 200]);
