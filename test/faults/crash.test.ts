@@ -11,9 +11,10 @@ import { STORIES, type Story } from './support/stories.ts';
 
 /** `CRASH_AT=message` crashes within statements as well: about five times as many points. */
 const UNIT = process.env['CRASH_AT'] === 'message' ? 'message' : 'statement';
+const TIMEOUT_MS = UNIT === 'message' ? 7_200_000 : 600_000;
 
 describe.concurrent('a process that dies at any message to the database leaves the same effects as one that lives on', () => {
-  it.for(STORIES)('$name', { timeout: 600_000 }, async (story, { expect }) => {
+  it.for(STORIES)('$name', { timeout: TIMEOUT_MS }, async (story, { expect }) => {
     const scene = await setUp(story);
     try {
       const clean = await scene.run(null);
