@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { nextCursor, pageFields } from './paging.ts';
 import { wireTimeSchema } from './time.ts';
 
 /** Every action this service writes into the audit log. */
@@ -106,21 +107,10 @@ function isMoment(text: string): boolean {
   return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z$/.test(text) && !Number.isNaN(Date.parse(text));
 }
 
-/** The input of `auditLog.list`. Descriptions stand inside `optional`, where query parameters are made from. */
+/** The input of `auditLog.list`. */
 export const auditListInput = z
   .strictObject({
-    limit: z
-      .int()
-      .min(1)
-      .max(100)
-      .default(50)
-      .meta({ description: 'How many entries to return, 1 to 100.', examples: [50] }),
-    cursor: z
-      .string()
-      .min(1)
-      .max(512)
-      .meta({ description: 'The `next_cursor` of the page before. Its text means nothing to you.' })
-      .optional(),
+    ...pageFields,
     action: z
       .string()
       .regex(/^[a-z_]{1,64}\.[a-z_]{1,64}$/, 'must look like subscription.tier_changed')
@@ -141,13 +131,7 @@ export type AuditListInput = z.infer<typeof auditListInput>;
 export const auditListResult = z
   .strictObject({
     data: z.array(auditEntrySchema).meta({ description: 'The entries, newest first.' }),
-    next_cursor: z
-      .string()
-      .nullable()
-      .meta({
-        description: 'Pass this as `cursor` for the next page; null on the last one.',
-        examples: [null],
-      }),
+    next_cursor: nextCursor,
   })
   .meta({
     id: 'AuditLogPage',

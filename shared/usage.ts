@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { nextCursor, pageFields } from './paging.ts';
 import { wireTimeSchema } from './time.ts';
 
 /** What an entry of the credit ledger is about. */
@@ -42,22 +43,9 @@ export const creditEntrySchema = z
   });
 export type CreditEntry = z.infer<typeof creditEntrySchema>;
 
-/** The input of `billing.listTrialPackUsage`. Descriptions stand inside `optional`, as for the audit log. */
+/** The input of `billing.listTrialPackUsage`. */
 export const usageListInput = z
-  .strictObject({
-    limit: z
-      .int()
-      .min(1)
-      .max(100)
-      .default(50)
-      .meta({ description: 'How many entries to return, 1 to 100.', examples: [50] }),
-    cursor: z
-      .string()
-      .min(1)
-      .max(512)
-      .meta({ description: 'The `next_cursor` of the page before. Its text means nothing to you.' })
-      .optional(),
-  })
+  .strictObject(pageFields)
   .prefault({})
   .meta({ description: 'Which part of the entries to read.' });
 export type UsageListInput = z.infer<typeof usageListInput>;
@@ -66,13 +54,7 @@ export type UsageListInput = z.infer<typeof usageListInput>;
 export const usageListResult = z
   .strictObject({
     data: z.array(creditEntrySchema).meta({ description: 'The entries, newest first.' }),
-    next_cursor: z
-      .string()
-      .nullable()
-      .meta({
-        description: 'Pass this as `cursor` for the next page; null on the last one.',
-        examples: [null],
-      }),
+    next_cursor: nextCursor,
   })
   .meta({
     id: 'TrialPackUsagePage',

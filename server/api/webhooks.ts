@@ -1,17 +1,19 @@
 import { z } from 'zod';
 import {
-  createdEndpointSchema,
-  createEndpointInput,
   deliveryInput,
   deliveryListInput,
   deliveryListResult,
+  replayInput,
+  replayResult,
+  webhookDeliverySchema,
+} from '../../shared/webhook-deliveries.ts';
+import {
+  createdEndpointSchema,
+  createEndpointInput,
   endpointInput,
   endpointListInput,
   endpointListResult,
-  replayInput,
-  replayResult,
   updateEndpointInput,
-  webhookDeliverySchema,
   webhookEndpointSchema,
 } from '../../shared/webhooks.ts';
 import type { WebhookCaller } from '../webhooks/deps.ts';

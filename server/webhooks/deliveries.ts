@@ -5,7 +5,7 @@ import type {
   DeliveryListInput,
   DeliveryListResult,
   WebhookDelivery as WireDelivery,
-} from '../../shared/webhooks.ts';
+} from '../../shared/webhook-deliveries.ts';
 import { decodeCursor, encodeCursor } from '../database/cursor.ts';
 import { WebhookDelivery } from '../database/entities/webhooks.ts';
 import { readId, type WebhookDeps } from './deps.ts';

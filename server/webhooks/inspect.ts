@@ -1,5 +1,6 @@
 import { formatId } from '../../shared/ids.ts';
-import type { WebhookDelivery, WebhookEndpoint } from '../../shared/webhooks.ts';
+import type { WebhookDelivery } from '../../shared/webhook-deliveries.ts';
+import type { WebhookEndpoint } from '../../shared/webhooks.ts';
 import type { Database } from '../database/connection.ts';
 import { BillingEvent } from '../database/entities/webhooks.ts';
 import { listDeliveries } from './deliveries.ts';

@@ -1,6 +1,10 @@
 import { TEST_EVENT_TYPE } from '../../shared/events.ts';
 import { formatId } from '../../shared/ids.ts';
-import type { ReplayInput, ReplayResult, WebhookDelivery as WireDelivery } from '../../shared/webhooks.ts';
+import type {
+  ReplayInput,
+  ReplayResult,
+  WebhookDelivery as WireDelivery,
+} from '../../shared/webhook-deliveries.ts';
 import { append } from '../audit/append.ts';
 import type { Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';

@@ -1,15 +1,17 @@
 import type { EventListInput, EventListResult } from '../../shared/events.ts';
 import type {
-  CreatedEndpoint,
-  CreateEndpointInput,
   DeliveryListInput,
   DeliveryListResult,
-  EndpointListInput,
-  EndpointListResult,
   ReplayInput,
   ReplayResult,
-  UpdateEndpointInput,
   WebhookDelivery,
+} from '../../shared/webhook-deliveries.ts';
+import type {
+  CreatedEndpoint,
+  CreateEndpointInput,
+  EndpointListInput,
+  EndpointListResult,
+  UpdateEndpointInput,
   WebhookEndpoint,
 } from '../../shared/webhooks.ts';
 import { listDeliveries } from './deliveries.ts';
