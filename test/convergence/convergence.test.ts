@@ -11,22 +11,30 @@ const SEED = Number(process.env['SEED'] ?? Date.now() % 2_147_483_647);
 /** Side by side, so that one works while another waits. */
 const LANES = 4;
 const MS_PER_CASE = 2_000;
+const TOLD_EVERY = 1_000;
 
 it(
   `ends in Stripe's own state, told once, over ${CASES} cases`,
   async () => {
     console.info(`convergence: ${CASES} cases; run again with CASES=${CASES} SEED=${SEED}`);
     const begun = performance.now();
+    let played = 0;
+    const told = (): void => {
+      played += 1;
+      if (played % TOLD_EVERY !== 0 || played === CASES) return;
+      console.info(
+        `convergence: ${played} of ${CASES} cases after ${Math.round((performance.now() - begun) / 1_000)} s`,
+      );
+    };
     const results = await Promise.all(
       Array.from({ length: LANES }, async (_, number) => {
         const lane = await openLane();
         try {
           return await fc.check(
-            fc.asyncProperty(
-              story,
-              recovery,
-              async (commands, by) => await judge(await play(lane, commands, by)),
-            ),
+            fc.asyncProperty(story, recovery, async (commands, by) => {
+              await judge(await play(lane, commands, by));
+              told();
+            }),
             { numRuns: Math.ceil(CASES / LANES), seed: SEED + number },
           );
         } finally {
@@ -38,8 +46,10 @@ it(
     console.info(`convergence: ${(CASES / seconds).toFixed(1)} cases a second`);
     for (const { failed, counterexample, errorInstance, seed } of results) {
       if (!failed) continue;
-      const told = JSON.stringify(counterexample, null, 1).replaceAll(/\n {2,}/g, ' ');
-      throw new Error(`${errorInstance}\n\nSeed ${seed}: play(lane, ...${told})`, { cause: errorInstance });
+      const words = JSON.stringify(counterexample, null, 1).replaceAll(/\n {2,}/g, ' ');
+      throw new Error(`${errorInstance}\n\nSeed ${seed}: play(lane, ...${words})`, {
+        cause: errorInstance,
+      });
     }
   },
   60_000 + CASES * MS_PER_CASE,
