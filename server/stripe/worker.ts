@@ -7,10 +7,11 @@ import { askForOwner, assignOwners } from './owner.ts';
 import { type Failures, type SyncDeps, synchronise } from './synchronise.ts';
 
 /**
- * An account that hangs holds its batch's place until Stripe's time is up, so there are many places for small
- * batches; the events of the others in the batch are done by then, and only their jobs still open.
+ * An account that hangs holds its batch's place until Stripe's time is up, so batches are small and there is
+ * more than one place; the other events of the batch are done by then, and only their jobs still open. Not more
+ * places, because each of them asks the queue whenever an event arrives.
  */
-export const STRIPE_EVENT_WORKERS = { batchSize: 10, concurrency: 8 } as const;
+export const STRIPE_EVENT_WORKERS = { batchSize: 10, concurrency: 5 } as const;
 
 /** How long an event waits for the one under way about its account, before its job gives its place to others. */
 const PATIENCE_MS = 2_000;
