@@ -61,7 +61,7 @@ it('with more to do than it can, an instance serves what it takes and tells the 
     `${ENOUGH} callers: ${rate(before)} answers a second; ${TOO_MANY}, for ${SECONDS} s: ${rate(served)} a second after ${ms(served)}, and ${rate(refused)} a second told to come back after ${ms(refused)}; ${ENOUGH} again: ${rate(after)}; live heap ${mebibytes(heapBefore)} before and ${mebibytes(heapAfter)} after`,
   );
   expect(percentile(served, 0.99)).toBeLessThan(1_000);
-  expect(percentile(refused, 0.99)).toBeLessThan(1_000);
+  expect(percentile(refused, 0.99)).toBeLessThan(3_000);
   // On an idle machine three quarters; here others may want the same cores.
   expect(rate(served)).toBeGreaterThan(rate(before) / 4);
   expect(heapAfter - heapBefore).toBeLessThan(MOST_HEAP_BYTES);
