@@ -5,6 +5,7 @@ import { control } from './control.ts';
 import { deliverWebhooks } from './deliveries.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
+import { openWorld } from './open-world.ts';
 import { pages } from './pages/pages.ts';
 import type { Product } from './pages/product.ts';
 import { registerPaymentMethods } from './payment-methods.ts';
@@ -13,7 +14,7 @@ import { receiver } from './receiver.ts';
 import { INCLUDES, routes } from './routes.ts';
 import { listenForCli } from './stripe-cli.ts';
 import { runTestClocks } from './test-clocks.ts';
-import { openWorld, type World } from './world.ts';
+import type { World } from './world.ts';
 
 /** Who answers alarms and follows events. Called once, before the first request. */
 const REGISTER: readonly ((world: World) => void)[] = [

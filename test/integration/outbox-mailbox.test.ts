@@ -8,7 +8,8 @@ import { connectResend } from '../../server/notify/resend.ts';
 import { type SendDeps, sendEmail } from '../../server/notify/send.ts';
 import { mailbox } from '../../server/sandbox/mailbox.ts';
 import { failNextMails, listMails } from '../../server/sandbox/mails.ts';
-import { openWorld, type World } from '../../server/sandbox/world.ts';
+import { openWorld } from '../../server/sandbox/open-world.ts';
+import type { World } from '../../server/sandbox/world.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 
 const MAILS = 12;

@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { deliverWebhooks } from '../../../server/sandbox/deliveries.ts';
+import { openWorld } from '../../../server/sandbox/open-world.ts';
 import { bool, int, timestamp } from '../../../server/sandbox/params.ts';
 import type { Route } from '../../../server/sandbox/route.ts';
 import { routes } from '../../../server/sandbox/routes.ts';
-import { openWorld } from '../../../server/sandbox/world.ts';
 import { sandboxWithClient } from './api-support.ts';
 
 const ROUTES = everyRoute();

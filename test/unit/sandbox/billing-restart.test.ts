@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { registerBilling } from '../../../server/sandbox/billing/lifecycle.ts';
+import { openWorld } from '../../../server/sandbox/open-world.ts';
 import { registerPaymentMethods } from '../../../server/sandbox/payment-methods.ts';
 import { registerPayments } from '../../../server/sandbox/payments.ts';
-import { openWorld } from '../../../server/sandbox/world.ts';
 import { changeTo, period, price, seconds, subscribe } from './billing-support.ts';
 
 it('after a restart a subscription renews, and credits what was billed before', () => {

@@ -4,6 +4,7 @@ import { changeSubscription, NO_CHANGE } from '../../../server/sandbox/billing/c
 import { registerBilling } from '../../../server/sandbox/billing/lifecycle.ts';
 import { startSubscription } from '../../../server/sandbox/billing/start.ts';
 import { createPrice } from '../../../server/sandbox/catalogue.ts';
+import { openWorld } from '../../../server/sandbox/open-world.ts';
 import {
   attachPaymentMethod,
   createTestPaymentMethod,
@@ -11,7 +12,7 @@ import {
 } from '../../../server/sandbox/payment-methods.ts';
 import { registerPayments } from '../../../server/sandbox/payments.ts';
 import { createCustomer } from '../../../server/sandbox/resources/customers.ts';
-import { openWorld, type World } from '../../../server/sandbox/world.ts';
+import type { World } from '../../../server/sandbox/world.ts';
 
 /** A world with billing on a clock that only `travel` moves, and everything it told. */
 export function billingWorld(startsAt: string) {

@@ -3,8 +3,9 @@ import { Resend } from 'resend';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { mailbox } from '../../../server/sandbox/mailbox.ts';
 import { clearMails, failNextMails, listMails } from '../../../server/sandbox/mails.ts';
+import { openWorld } from '../../../server/sandbox/open-world.ts';
 import { mailSource } from '../../../server/sandbox/pages/mail-source.ts';
-import { openWorld, type World } from '../../../server/sandbox/world.ts';
+import type { World } from '../../../server/sandbox/world.ts';
 
 let app: FastifyInstance;
 let world: World;
