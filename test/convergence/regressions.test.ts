@@ -99,6 +99,24 @@ it.each(['subscription', 'trial_pack'] as const)(
   300_000,
 );
 
+it('an event that was stored by a process that died before it said so is not lost when Stripe gives it up', async () => {
+  const deliver: Command = { ...deliverAll, picks: [0, 0, 0], work: false };
+  await judge(
+    await play(
+      lane,
+      [
+        { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+        { do: 'pay_page', page: 0, card: 'visa' },
+        { do: 'doom', process: 0, points: 2 },
+        deliver,
+        { do: 'drop', pick: 0 },
+        { ...deliver, picks: [0] },
+      ],
+      'reconcile',
+    ),
+  );
+});
+
 it('an account has one customer, whichever moment its first call dies at and however late the next one comes', async () => {
   const page: Command = { do: 'open_page', kind: 'subscription', process: 1, ...monthly('api_starter') };
   for (const points of POINTS.slice(0, 20)) {

@@ -256,18 +256,28 @@ export async function play(
   }
   await learnCustomer();
   await settle();
-  const lost = () => dropped.filter(({ id }) => !stored.has(id));
-  if (lost().length > 0) {
+  // A process can have died after it stored an event and before it said so; that one is not lost.
+  const lost = await absent(lane, dropped);
+  if (lost.length > 0) {
     if (recovery === 'reconcile') await reconcile(lifeOf(0).deps, accountId, { by: 'convergence' });
     else await fetchMissed();
     await settle();
   }
   for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
-  return { lane, accountId, customer, history, dropped: recovery === 'reconcile' ? lost() : [], oldPages };
+  return { lane, accountId, customer, history, dropped: recovery === 'reconcile' ? lost : [], oldPages };
 }
 
 const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);
+
+async function absent({ processes }: Lane, events: readonly Told[]): Promise<Told[]> {
+  const { rows } = (await processes[0]?.db.pool.query<{ id: string }>(
+    'select id from stripe_event where id = any($1)',
+    [ids(events)],
+  )) ?? { rows: [] };
+  const arrived = new Set(rows.map(({ id }) => id));
+  return events.filter(({ id }) => !arrived.has(id));
+}
 
 async function unfinished({ processes }: Lane, customer: string | null): Promise<string[]> {
   const { rows } = (await processes[0]?.db.pool.query<{ id: string }>(
