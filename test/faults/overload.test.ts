@@ -60,9 +60,7 @@ it('with more to do than it can, an instance serves what it takes and tells the 
   console.log(
     `${ENOUGH} callers: ${rate(before)} answers a second; ${TOO_MANY}, for ${SECONDS} s: ${rate(served)} a second after ${ms(served)}, and ${rate(refused)} a second told to come back after ${ms(refused)}; ${ENOUGH} again: ${rate(after)}; live heap ${mebibytes(heapBefore)} before and ${mebibytes(heapAfter)} after`,
   );
-  expect(percentile(served, 0.99)).toBeLessThan(1_000);
-  expect(percentile(refused, 0.99)).toBeLessThan(3_000);
-  // On an idle machine three quarters; here others may want the same cores.
+  // A ratio within this run: nine tenths on an idle machine, a thirtieth without turns for refusals.
   expect(rate(served)).toBeGreaterThan(rate(before) / 4);
   expect(heapAfter - heapBefore).toBeLessThan(MOST_HEAP_BYTES);
   await product.close();

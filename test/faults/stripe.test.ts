@@ -59,7 +59,7 @@ beforeAll(async () => {
   });
   deps = {
     ...bench,
-    gateway: connectStripe({ secretKey: 'sk_test_impatient', apiBase: bench.stripe.url, timeoutMs: 150 }),
+    gateway: connectStripe({ secretKey: 'sk_test_impatient', apiBase: bench.stripe.url, timeoutMs: 300 }),
     redirects: parseAllowlist(['https://your.app']),
     defaults: {
       checkoutSuccessUrl: 'https://your.app/ok',
