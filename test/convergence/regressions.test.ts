@@ -60,6 +60,14 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'pay_page', page: 0, card: 'createDispute' },
   ],
+  'a second subscription of which staff gave half back, by a refund that the bank sends back later': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'subscribe_in_dashboard', ...monthly('api_starter') },
+    { do: 'refund', charge: 0, part: 2 },
+    deliverAll,
+    { do: 'fail_refund', refund: 1 },
+  ],
   'a second subscription of which we hear first, and of its taken back payment later': [
     { do: 'open_page', kind: 'subscription', process: 0, ...monthly('agency_manual') },
     { do: 'find_old_page', kind: 'subscription', ...monthly('api_starter') },
