@@ -5,6 +5,7 @@ import type { TrialPackFacts } from '../credit/project.ts';
 import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
+import { AuditEntry } from '../database/entities/journal.ts';
 import { returnLatePayment } from './duplicates.ts';
 import type { Effect, Source } from './effects.ts';
 import type { Fact } from './facts.ts';
@@ -103,19 +104,24 @@ async function moveAttempt(context: Recording, { session, payment }: SessionFact
   );
 }
 
-/** The one place where a second paid trial pack is given back. */
+/**
+ * The one place where a second paid trial pack is given back. Once it was written down as given back whole, no
+ * further refund is made: what the bank sends back of one later is an alarm, and for a person to look after.
+ */
 async function recordPack(context: Recording, facts: TrialPackFacts, source: Source): Promise<Effect[]> {
   const { tx, stripe, account, now, alarms } = context;
   const outcome = await applyTrialPack(tx, { accountId: account.id, facts, cause: source }, now);
   if (outcome !== 'second_purchase' && outcome !== 'second_purchase_refunded') return [];
   const { paymentIntentId, amountCents, currency, sessionId } = facts;
+  const key = `duplicate:${sessionId}`;
+  const written = await tx.findOne(AuditEntry, { dedupeKey: key });
+  if (written?.payload['refunded_cents'] === amountCents) return [];
   let refundedCents = amountCents;
   if (outcome === 'second_purchase' && paymentIntentId !== null) {
     const refunded = await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
     if (refunded === 'charged_back') refundedCents = facts.amountRefundedCents;
     alarms.push({ kind: 'duplicate_trial_pack', details: { checkout_session_id: sessionId } });
   }
-  const key = `duplicate:${sessionId}`;
   return [
     {
       kind: 'audit',

@@ -43,14 +43,18 @@ it(
       }),
     );
     const seconds = (performance.now() - begun) / 1_000;
-    console.info(`convergence: ${(CASES / seconds).toFixed(1)} cases a second`);
-    for (const { failed, counterexample, errorInstance, seed } of results) {
-      if (!failed) continue;
-      const words = JSON.stringify(counterexample, null, 1).replaceAll(/\n {2,}/g, ' ');
-      throw new Error(`${errorInstance}\n\nSeed ${seed}: play(lane, ...${words})`, {
-        cause: errorInstance,
-      });
-    }
+    const runs = results.reduce((sum, { numRuns }) => sum + numRuns, 0);
+    console.info(`convergence: ${runs} of ${CASES} cases, ${(runs / seconds).toFixed(1)} a second`);
+    const red = results.filter(({ failed }) => failed);
+    for (const { counterexample, seed, numRuns } of red)
+      console.error(`Seed ${seed}, red at case ${numRuns}: play(lane, ...${inWords(counterexample)})`);
+    if (red.length > 0)
+      throw new AggregateError(
+        red.map(({ errorInstance }) => errorInstance),
+        red.map(({ seed, errorInstance }) => `Seed ${seed}: ${errorInstance}`).join('\n'),
+      );
   },
   60_000 + CASES * MS_PER_CASE,
 );
+
+const inWords = (story: unknown): string => JSON.stringify(story, null, 1).replaceAll(/\n {2,}/g, ' ');

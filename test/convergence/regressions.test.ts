@@ -107,6 +107,30 @@ it.each(['subscription', 'trial_pack'] as const)(
   300_000,
 );
 
+it('a second trial pack is given back once, also when the bank sends a part of it back days later', async () => {
+  const ending = await play(
+    lane,
+    [
+      { do: 'open_page', kind: 'trial_pack', process: 0, ...monthly('api_starter') },
+      { do: 'pay_page', page: 0, card: 'visa' },
+      { do: 'find_old_page', kind: 'trial_pack', ...monthly('api_starter') },
+      { do: 'pay_page', page: 0, card: 'visa' },
+      { do: 'refund', charge: 0, part: 2 },
+      deliverAll,
+      { do: 'refund', charge: 0, part: 1 },
+      // Long after Stripe has forgotten the idempotency key.
+      { do: 'wait', hours: 192 },
+      { do: 'fail_refund', refund: 3 },
+      deliverAll,
+    ],
+    'catch_up',
+  );
+  await judge(ending);
+  expect(refundsOf(lane.sandbox.world, ending.customer ?? '').map(({ status }) => status)).toContain(
+    'failed',
+  );
+});
+
 it('an event that was stored by a process that died before it said so is not lost when Stripe gives it up', async () => {
   const deliver: Command = { ...deliverAll, picks: [0, 0, 0], work: false };
   await judge(
