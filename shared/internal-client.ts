@@ -1,7 +1,8 @@
 import { createTRPCClient, httpLink } from '@trpc/client';
 import type { inferRouterInputs } from '@trpc/server';
 import type { InternalRouter } from '../server/api/internal.ts';
-import { type CallOptions, jsonFetch, translated } from './client.ts';
+import type { CallOptions } from './client.ts';
+import { jsonFetch, translated } from './client-errors.ts';
 
 type Inputs = inferRouterInputs<InternalRouter>;
 

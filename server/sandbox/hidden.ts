@@ -1,4 +1,5 @@
-import type { Store, Stored } from './store.ts';
+import type { Stored } from './disk.ts';
+import type { Store } from './store.ts';
 
 /** Values Stripe never shows (webhook secrets, how a card behaves, faults), under a name of ours. */
 export interface Hidden {

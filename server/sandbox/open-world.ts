@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type Stripe from 'stripe';
+import type { Stored } from './disk.ts';
 import { resourceMissing, StripeError } from './errors.ts';
 import { hiddenIn } from './hidden.ts';
 import { ID_PREFIX, type Kind, kindOfId, type StripeObjects } from './kinds.ts';
 import { clockOf, ownerOf } from './owners.ts';
 import { earliestFirst, type Queue } from './queue.ts';
-import { openStore, type Stored } from './store.ts';
+import { openStore } from './store.ts';
 import { type Alarm, API_VERSION, type Reaction, type World } from './world.ts';
 
 export interface WorldOptions {

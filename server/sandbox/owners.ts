@@ -1,4 +1,4 @@
-import type { Stored } from './store.ts';
+import type { Stored } from './disk.ts';
 import type { Snapshot, World } from './world.ts';
 
 /**

@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, expectTypeOf, it } from 'vitest';
 import type { BillingState } from '../../shared/billing.ts';
-import { Driftstack, DriftstackError, isRetryable } from '../../shared/client.ts';
+import { Driftstack } from '../../shared/client.ts';
+import { DriftstackError, isRetryable } from '../../shared/client-errors.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildOpenApi } from '../../server/api/openapi.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
-import { Driftstack, DriftstackError } from '../../shared/client.ts';
+import { Driftstack } from '../../shared/client.ts';
+import { DriftstackError } from '../../shared/client-errors.ts';
 import { EVENT_TYPES } from '../../shared/events.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { newsOf } from '../support/webhooks.ts';

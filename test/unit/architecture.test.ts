@@ -78,7 +78,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-const CLIENTS = new Set(['shared/client.ts', 'shared/internal-client.ts']);
+const CLIENTS = new Set(['shared/client.ts', 'shared/client-errors.ts', 'shared/internal-client.ts']);
 
 const files = globSync(['shared/**/*.ts', 'server/**/*.ts', 'migrations/**/*.ts']).filter(
   (file) => !file.includes('/assets/'),
