@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Database } from '../database/connection.ts';
-import { isDatabaseUnavailable } from '../database/unavailable.ts';
+import { readFigures } from './figures.ts';
 import { type DeliveryOutcome, watchWebhooks } from './webhook-metrics.ts';
 
 export type Metrics = {
@@ -97,7 +97,7 @@ function watchEvents(pool: Database['pool'], registry: Registry): void {
     help: 'Age of the oldest event of Stripe that has not been processed; 0 when none waits.',
     registers: [registry],
     async collect() {
-      this.set((await readUnsettled(pool)).seconds);
+      this.set((await readFigures(pool, UNSETTLED, UNKNOWN)).seconds);
     },
   });
   new Gauge({
@@ -106,7 +106,7 @@ function watchEvents(pool: Database['pool'], registry: Registry): void {
     labelNames: ['state'] as const,
     registers: [registry],
     async collect() {
-      const { received, dead } = await readUnsettled(pool);
+      const { received, dead } = await readFigures(pool, UNSETTLED, UNKNOWN);
       this.set({ state: 'received' }, received);
       this.set({ state: 'dead' }, dead);
     },
@@ -114,18 +114,7 @@ function watchEvents(pool: Database['pool'], registry: Registry): void {
 }
 
 type Unsettled = { received: number; dead: number; seconds: number };
-/** What is unknown while the database is away; the other figures are wanted most of all then. */
 const UNKNOWN: Unsettled = { received: Number.NaN, dead: Number.NaN, seconds: Number.NaN };
-
-async function readUnsettled(pool: Database['pool']): Promise<Unsettled> {
-  try {
-    const { rows } = await pool.query<Unsettled>(UNSETTLED);
-    return rows[0] ?? UNKNOWN;
-  } catch (error) {
-    if (isDatabaseUnavailable(error)) return UNKNOWN;
-    throw error;
-  }
-}
 
 // Each part has a partial index of its own.
 const UNSETTLED = `select

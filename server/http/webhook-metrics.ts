@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { Database } from '../database/connection.ts';
-import { isDatabaseUnavailable } from '../database/unavailable.ts';
+import { readFigures } from './figures.ts';
 
 /** What became of one try to deliver. */
 export type DeliveryOutcome = 'delivered' | 'failed' | 'dlq';
@@ -23,7 +23,7 @@ export function watchWebhooks(
     labelNames: ['endpoints'] as const,
     registers: [registry],
     async collect() {
-      const { working, failing } = await read(pool, OLDEST, { working: NaN, failing: NaN });
+      const { working, failing } = await readFigures(pool, OLDEST, { working: NaN, failing: NaN });
       this.set({ endpoints: 'working' }, working);
       this.set({ endpoints: 'failing' }, failing);
     },
@@ -33,7 +33,7 @@ export function watchWebhooks(
     help: 'Deliveries that were given up and wait to be replayed.',
     registers: [registry],
     async collect() {
-      this.set((await read(pool, DEAD, { count: NaN })).count);
+      this.set((await readFigures(pool, DEAD, { count: NaN })).count);
     },
   });
   new Gauge({
@@ -41,21 +41,10 @@ export function watchWebhooks(
     help: 'Endpoints that are paused, by their owners or because they did not answer.',
     registers: [registry],
     async collect() {
-      this.set((await read(pool, PAUSED, { count: NaN })).count);
+      this.set((await readFigures(pool, PAUSED, { count: NaN })).count);
     },
   });
   return { countDelivery: (outcome) => tries.inc({ outcome }) };
-}
-
-/** Not a number while the database is away; the other figures are wanted most of all then. */
-async function read<T extends object>(pool: Database['pool'], query: string, unknown: T): Promise<T> {
-  try {
-    const { rows } = await pool.query<T>(query);
-    return rows[0] ?? unknown;
-  } catch (error) {
-    if (isDatabaseUnavailable(error)) return unknown;
-    throw error;
-  }
 }
 
 /** Reads the endpoints that are due, longest first, until one fits: the deliveries themselves are not touched. */

@@ -13,7 +13,7 @@ import { eventBody } from './list-events.ts';
 import { pauseEndpoint } from './pause.ts';
 import type { Post, PostResult } from './post.ts';
 import { judge, pauseReason } from './schedule.ts';
-import { type SecretKeys, signatureHeaders, unseal } from './secrets.ts';
+import { type SecretKeys, signatureHeaders, signsAsWell, unseal } from './secrets.ts';
 
 export type DrainDeps = SecretKeys & {
   readonly db: Database;
@@ -84,8 +84,8 @@ export async function drain(
 
 function secretsOf(keys: SecretKeys, endpoint: ClaimedEndpoint, now: Date): string[] {
   const { id, secret, prevSecret, graceEndsMs } = endpoint;
-  const inGrace = prevSecret !== null && graceEndsMs !== null && graceEndsMs > now.getTime();
-  return [unseal(keys, id, secret), ...(inGrace ? [unseal(keys, id, prevSecret)] : [])];
+  const signing = prevSecret !== null && signsAsWell(graceEndsMs, now) ? [secret, prevSecret] : [secret];
+  return signing.map((sealed) => unseal(keys, id, sealed));
 }
 
 type Tried = { attempted: Attempted; status: number | null; hold: Date | null };

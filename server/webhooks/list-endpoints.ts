@@ -8,6 +8,7 @@ import type {
 import { decodeCursor, encodeCursor } from '../database/cursor.ts';
 import { WebhookEndpoint } from '../database/entities/webhooks.ts';
 import { noEndpoint, type WebhookDeps } from './deps.ts';
+import { signsAsWell } from './secrets.ts';
 
 const LIST = 'webhooks';
 
@@ -76,13 +77,13 @@ function toWire(
   now: Date,
 ): WireEndpoint {
   const grace = endpoint.rotationGraceExpiresAt ?? null;
-  const inGrace = grace !== null && grace > now;
+  const inGrace = signsAsWell(grace, now);
   return {
     id: formatId('whk', endpoint.id),
     url: endpoint.url,
     secret_prefix: endpoint.secretPrefix,
     prev_secret_prefix: inGrace ? (endpoint.prevSecretPrefix ?? null) : null,
-    rotation_grace_expires_at: inGrace ? toWireTime(grace) : null,
+    rotation_grace_expires_at: inGrace ? wireOrNull(grace) : null,
     events: endpoint.events,
     description: endpoint.description ?? null,
     active: endpoint.active,

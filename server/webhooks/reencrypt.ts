@@ -1,7 +1,7 @@
 import type { Database } from '../database/connection.ts';
 import { WebhookEndpoint } from '../database/entities/webhooks.ts';
 import { lockFeed } from './record-event.ts';
-import { type SecretKeys, seal, tryUnseal, unseal } from './secrets.ts';
+import { type SecretKeys, seal, signsAsWell, tryUnseal, unseal } from './secrets.ts';
 
 export type Reencrypted = {
   /** Endpoints that are not deleted. */
@@ -58,7 +58,8 @@ async function reencryptOne(
       { id },
       {
         secret: anew(endpoint.secret),
-        ...(endpoint.prevSecret && isInGrace(endpoint, now) && { prevSecret: anew(endpoint.prevSecret) }),
+        ...(endpoint.prevSecret &&
+          signsAsWell(endpoint.rotationGraceExpiresAt, now) && { prevSecret: anew(endpoint.prevSecret) }),
       },
     );
     return found;
@@ -68,14 +69,10 @@ async function reencryptOne(
 type Standing = 'current' | 'old' | 'unreadable';
 
 function standing(keys: SecretKeys, endpoint: WebhookEndpoint, now: Date): Standing {
-  const { id, secret, prevSecret } = endpoint;
-  const used = [secret, ...(prevSecret && isInGrace(endpoint, now) ? [prevSecret] : [])];
+  const { id, secret, prevSecret, rotationGraceExpiresAt } = endpoint;
+  // After the grace the secret before is of no use to anybody, whatever it stands under.
+  const used = [secret, ...(prevSecret && signsAsWell(rotationGraceExpiresAt, now) ? [prevSecret] : [])];
   const opens = (by: SecretKeys): boolean => used.every((sealed) => tryUnseal(by, id, sealed) !== null);
   if (opens({ secretKey: keys.secretKey })) return 'current';
   return opens(keys) ? 'old' : 'unreadable';
-}
-
-/** After the grace the secret before is of no use to anybody, whatever it stands under. */
-function isInGrace({ rotationGraceExpiresAt: end }: WebhookEndpoint, now: Date): boolean {
-  return end instanceof Date && end > now;
 }

@@ -84,6 +84,11 @@ function openWith(key: Buffer, endpointId: string, sealed: Buffer): string | nul
   }
 }
 
+/** Whether the secret before the last rotation still signs beside the new one: until its grace, a date or unix ms, is over. */
+export function signsAsWell(graceEndsAt: Date | number | null | undefined, now: Date): boolean {
+  return graceEndsAt !== null && graceEndsAt !== undefined && Number(graceEndsAt) > now.getTime();
+}
+
 function required(key: SecretKey): Buffer {
   if (key !== null) return key;
   throw new ProblemError('feature-unavailable', 'This deployment is not set up to send webhooks.');

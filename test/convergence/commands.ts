@@ -117,7 +117,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 3, arbitrary: of('doom', { process, points: fc.integer({ min: 1, max: 14 }) }) },
 );
 
-const deliverAll: Command = {
+/** Everything under way arrives, and is worked on. */
+export const deliverAll: Extract<Command, { do: 'deliver' }> = {
   do: 'deliver',
   picks: [0, 0, 0, 0, 0, 0, 0, 0],
   to: 0,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Command } from './commands.ts';
+import { type Command, deliverAll } from './commands.ts';
 import { refundsOf } from './customer.ts';
 import { type Lane, openLane } from './lane.ts';
 import { judge } from './properties.ts';
@@ -13,15 +13,6 @@ afterAll(() => lane.close());
 
 const monthly = (tier: 'api_starter' | 'api_builder' | 'agency_manual') =>
   ({ tier, period: 'monthly' }) as const;
-const deliverAll: Command = {
-  do: 'deliver',
-  picks: [0, 0, 0, 0, 0, 0, 0, 0],
-  to: 0,
-  twice: false,
-  work: true,
-  background: false,
-};
-
 /** Stories that once ended wrongly, or that come close to what did. */
 const STORIES: Readonly<Record<string, readonly Command[]>> = {
   'a booked downgrade that is changed before its time': [
