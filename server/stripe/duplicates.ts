@@ -71,7 +71,7 @@ export async function effectsOfDuplicates(
 
 /**
  * Gives back what was paid for a second subscription after we had ended it: a bank that takes days to settle
- * does not stop for that. Nothing where the money had been given back with the end.
+ * does not stop for that. Nothing where the money had been given back, with the end or by an earlier call.
  */
 export async function returnLatePayment(
   tx: Tx,
@@ -81,12 +81,15 @@ export async function returnLatePayment(
 ): Promise<Effect[]> {
   const subscription = idOf(invoice.parent?.subscription_details?.subscription);
   if (subscription === null || invoice.status !== 'paid' || invoice.amount_paid === 0) return [];
-  const ended = await tx.findOne(AuditEntry, { dedupeKey: keyOf(subscription) });
-  if (!ended || withTheEnd.parse(ended.payload).invoices.includes(invoice.id ?? '')) return [];
+  const key = `duplicate_late:${invoice.id}`;
+  const entries = await tx.find(AuditEntry, { dedupeKey: { $in: [keyOf(subscription), key] } });
+  const written = new Map(entries.map((entry) => [entry.dedupeKey, entry]));
+  const ended = written.get(keyOf(subscription));
+  if (!ended || written.has(key)) return [];
+  if (withTheEnd.parse(ended.payload).invoices.includes(invoice.id ?? '')) return [];
   const refundedCents = await giveBack(stripe, invoice);
   // The bank has taken it back itself, which is no news of ours.
   if (refundedCents === 0) return [];
-  const key = `duplicate_late:${invoice.id}`;
   const { currency } = invoice;
   return [
     {

@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import { formatId, parseUuid } from '../../shared/ids.ts';
 import { applyTrialPack } from '../credit/apply.ts';
-import type { TrialPackFacts } from '../credit/project.ts';
+import { projectTrialPack, type TrialPackFacts } from '../credit/project.ts';
 import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
@@ -105,8 +105,9 @@ async function moveAttempt(context: Recording, { session, payment }: SessionFact
 }
 
 /**
- * The one place where a second paid trial pack is given back. Once it was written down as given back whole, no
- * further refund is made: what the bank sends back of one later is an alarm, and for a person to look after.
+ * The one place where a second paid trial pack is given back. Once that is written down no refund follows: money
+ * that comes back to us later, of a refund the bank could not deliver or a dispute we won, is for a person to look
+ * after, who is told of it until it has been given back.
  */
 async function recordPack(context: Recording, facts: TrialPackFacts, source: Source): Promise<Effect[]> {
   const { tx, stripe, account, now, alarms } = context;
@@ -114,13 +115,16 @@ async function recordPack(context: Recording, facts: TrialPackFacts, source: Sou
   if (outcome !== 'second_purchase' && outcome !== 'second_purchase_refunded') return [];
   const { paymentIntentId, amountCents, currency, sessionId } = facts;
   const key = `duplicate:${sessionId}`;
-  const written = await tx.findOne(AuditEntry, { dedupeKey: key });
-  if (written?.payload['refunded_cents'] === amountCents) return [];
+  const alarm: Alarm = { kind: 'duplicate_trial_pack', details: { checkout_session_id: sessionId } };
+  if (await tx.findOne(AuditEntry, { dedupeKey: key })) {
+    if (projectTrialPack(facts).standing === 'paid') alarms.push(alarm);
+    return [];
+  }
   let refundedCents = amountCents;
   if (outcome === 'second_purchase' && paymentIntentId !== null) {
     const refunded = await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
     if (refunded === 'charged_back') refundedCents = facts.amountRefundedCents;
-    alarms.push({ kind: 'duplicate_trial_pack', details: { checkout_session_id: sessionId } });
+    alarms.push(alarm);
   }
   return [
     {

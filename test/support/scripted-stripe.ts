@@ -169,6 +169,8 @@ export async function startScriptedStripe() {
     change,
     all,
     newId,
+    /** What Stripe does with idempotency keys after a day. */
+    forgetKeys: () => answers.clear(),
     /** Decides the fate of every call from now on. */
     interfere: (fate: typeof interfere) => {
       interfere = fate;
