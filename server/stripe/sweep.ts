@@ -21,12 +21,15 @@ const HOUR_UTC = 3;
 /** Longer than one account can take; a sweep whose process died goes on elsewhere after this. */
 const LEASE_MS = 300_000;
 const TOLD_EVERY = 1_000;
+/** So often one account is tried, a lease apart, before it is left to the next night. */
+const MOST_TRIES = 3;
 const BY = 'reconciler';
 
 /**
  * Once a night compares every account that can still change with Stripe and repairs it, because Stripe can fail
- * to make an event at all. Done by one process at a time; goes on where it stopped, after a crash or an outage.
- * Null where it is not due or was interrupted by the signal. Throws when Stripe or the database is away.
+ * to make an event at all. Done by one process at a time; goes on where it stopped, after a crash or an outage,
+ * and after three tries without the account of which Stripe tells nothing. Null where it is not due or was
+ * interrupted by the signal. Throws when Stripe or the database is away.
  */
 export async function sweep(deps: SweepDeps, signal: AbortSignal): Promise<Swept | null> {
   const { db, clock, log } = deps;
@@ -43,13 +46,21 @@ export async function sweep(deps: SweepDeps, signal: AbortSignal): Promise<Swept
         await saveTurn(db, turn, progress, clock.now());
         return null;
       }
-      progress = advance(progress, accountId, await compare(deps, accountId));
+      const tries = progress.tries + 1;
+      try {
+        const compared = await compare(deps, accountId, { isLastTry: tries >= MOST_TRIES });
+        progress = advance(progress, accountId, compared);
+      } catch (error) {
+        // Whether Stripe is away as a whole or fails for this account alone, the next tries tell.
+        await saveTurn(db, turn, { ...progress, tries }, new Date(clock.now().getTime() + LEASE_MS));
+        throw error;
+      }
       turn = await saveTurn(db, turn, progress, new Date(clock.now().getTime() + LEASE_MS));
       if (progress.checked % TOLD_EVERY === 0) log.info(progress, 'comparing accounts with Stripe');
     }
     if (accounts.length === 0) break;
   }
-  const { after: _, ...swept } = progress;
+  const { after: _, tries: __, ...swept } = progress;
   await saveTurn(db, turn, { ...FRESH, ...swept }, nextNight(clock.now()));
   log.info(swept, 'compared every account with Stripe');
   return swept;
@@ -61,9 +72,11 @@ const progressSchema = z.object({
   checked: z.int(),
   repaired: z.int(),
   failed: z.int(),
+  /** How often the account that comes next has been tried in vain. */
+  tries: z.int().default(0),
 });
 type Progress = z.infer<typeof progressSchema>;
-const FRESH: Progress = { after: null, checked: 0, repaired: 0, failed: 0 };
+const FRESH: Progress = { after: null, checked: 0, repaired: 0, failed: 0, tries: 0 };
 
 type Compared = 'same' | 'repaired' | 'failed';
 
@@ -74,10 +87,15 @@ function advance(progress: Progress, accountId: string, result: Compared): Progr
     checked: checked + 1,
     repaired: repaired + (result === 'repaired' ? 1 : 0),
     failed: failed + (result === 'failed' ? 1 : 0),
+    tries: 0,
   };
 }
 
-async function compare(deps: SweepDeps, accountId: string): Promise<Compared> {
+async function compare(
+  deps: SweepDeps,
+  accountId: string,
+  { isLastTry }: { isLastTry: boolean },
+): Promise<Compared> {
   try {
     const differences = await reconcile(deps, accountId, { by: BY });
     if (differences.length === 0) return 'same';
@@ -86,7 +104,7 @@ async function compare(deps: SweepDeps, accountId: string): Promise<Compared> {
     return 'repaired';
   } catch (error) {
     // When Stripe is away as a whole the sweep waits; one account's trouble is counted and does not stop it.
-    if (isOutage(error)) throw error;
+    if (isOutage(error) && !isLastTry) throw error;
     deps.log.error({ accountId, err: error }, 'an account could not be compared with Stripe');
     return 'failed';
   }

@@ -221,6 +221,30 @@ describe('the nightly sweep', () => {
     const compared = new Set(asked.filter((path) => path.startsWith('/v1/customers/')));
     expect(compared.size).toBe(all.length - 4);
   });
+
+  it('leaves one account of which Stripe tells nothing to the next night, and compares those after it', async () => {
+    nextNight();
+    const bad = await inStep();
+    const good = await inStep();
+    bench.stripe.change(good.sub.id, { items: upgraded });
+    let tries = 0;
+    bench.stripe.interfere(({ path }) => {
+      if (path !== `/v1/customers/${bad.customer}`) return undefined;
+      tries += 1;
+      return { kind: 'answer', status: 500, body: '{}' };
+    });
+    for (let turn = 1; turn < 3; turn++) {
+      await expect(run()).rejects.toThrow();
+      bench.time.now = new Date(bench.time.now.getTime() + 300_000);
+      expect(await rowOf(good.accountId)).toMatchObject({ tier: 'api_builder' });
+    }
+    expect(await run()).toMatchObject({ failed: 1 });
+    expect(tries).toBeGreaterThanOrEqual(3);
+    bench.stripe.interfere(() => undefined);
+    expect(await rowOf(good.accountId)).toMatchObject({ tier: 'api_scale' });
+    nextNight();
+    expect(await run()).toMatchObject({ failed: 0 });
+  });
 });
 
 describe('the command reconcile', { timeout: 120_000 }, () => {
