@@ -42,10 +42,14 @@ export async function catchUp(deps: CatchUpDeps): Promise<number | null> {
   for (let pages = 1; ; pages++) {
     const walk = progress.walk ?? { sinceS: progress.reachedS - OVERLAP_S, newestS: 0, after: null };
     const page = await gateway.listEvents({ types: EVENT_TYPES, sinceS: walk.sinceS, after: walk.after });
+    if (page === null) {
+      progress = { ...progress, walk: null };
+      continue;
+    }
     missed += await storeMissing(deps, page.data, now);
     progress = advance(progress, walk, page);
     const isOver = progress.walk === null;
-    const end = isOver || pages === MOST_PAGES;
+    const end = isOver || pages >= MOST_PAGES;
     const untilMs = isOver ? EVERY_MS : end ? 0 : LEASE_MS;
     turn = await saveTurn(db, turn, progress, new Date(clock.now().getTime() + untilMs));
     if (end) break;
@@ -93,7 +97,11 @@ async function storeMissing(deps: CatchUpDeps, events: readonly Stripe.Event[], 
     if (known.has(event.id)) continue;
     const rawBody = Buffer.from(JSON.stringify(event));
     const parsed = parseEvent(rawBody);
-    if (!parsed) throw new Error(`Stripe lists ${event.id}, which is no event as we know them`);
+    if (!parsed) {
+      // It must not stand in the way of the others; Stripe keeps it for 30 days.
+      deps.log.error({ eventId: event.id }, 'Stripe lists an event that we do not understand');
+      continue;
+    }
     if ((await store(deps, { event: parsed, rawBody }, now)) === 'stored') missed += 1;
   }
   return missed;

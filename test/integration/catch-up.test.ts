@@ -46,6 +46,10 @@ function stripeHolds(events: { id: string; created: number }[], pageSize = 100) 
       .filter((event) => event.created >= since)
       .toSorted((a, b) => b.created - a.created);
     const after = url.searchParams.get('starting_after');
+    if (after !== null && !events.some(({ id }) => id === after)) {
+      const error = { type: 'invalid_request_error', code: 'resource_missing', param: 'starting_after' };
+      return { kind: 'answer', status: 400, body: JSON.stringify({ error }) };
+    }
     const rest = matching.slice(after === null ? 0 : matching.findIndex(({ id }) => id === after) + 1);
     const body = JSON.stringify({
       object: 'list',
@@ -140,6 +144,31 @@ describe('the catch-up', () => {
     later(2 * MINUTE_MS);
     expect(await run()).toBe(19);
     expect(await stored()).toEqual(backlog.map(({ id }) => id).sort());
+  });
+
+  it('begins anew when Stripe no longer knows the event it had come to', async () => {
+    stripeHolds([]);
+    await run();
+    const backlog = Array.from({ length: 45 }, (_, n) => event(1 + n));
+    later(100 * MINUTE_MS);
+    stripeHolds(backlog, 2);
+    expect(await run()).toBe(40);
+    // The service is off for a month: Stripe has forgotten all of these, and made others.
+    later(31 * 24 * 60 * MINUTE_MS);
+    const anew = event(31 * 24 * 60);
+    const asked = stripeHolds([anew], 2);
+    expect(await run()).toBe(1);
+    expect(asked.map((query) => query.has('starting_after'))).toEqual([true, false]);
+    expect(await stored()).toContain(anew.id);
+  });
+
+  it('is not held up by an event that it does not understand, and tells of it', async () => {
+    const strange = { ...event(-2), data: {} };
+    const plain = event(-3);
+    stripeHolds([strange, plain]);
+    expect(await run()).toBe(1);
+    expect(await stored()).toEqual([plain.id]);
+    expect(bench.log.errors).toEqual([{ eventId: strange.id }]);
   });
 
   it('writes nothing of a turn that took so long that another process has it', async () => {

@@ -110,7 +110,10 @@ export function readingCalls({ stripe, call, found }: Caller) {
       return list.data;
     },
 
-    /** One page of the events of these types since a moment (unix seconds), newest first; `after` is the last one seen. */
+    /**
+     * One page of the events of these types since a moment (unix seconds), newest first; `after` is the last one
+     * seen. Null when Stripe no longer knows that one: it keeps events for 30 days.
+     */
     listEvents: ({
       types,
       sinceS,
@@ -119,8 +122,8 @@ export function readingCalls({ stripe, call, found }: Caller) {
       types: readonly string[];
       sinceS: number;
       after: string | null;
-    }) =>
-      call<Stripe.ApiList<Stripe.Event>>('list', (options) =>
+    }): Promise<Stripe.ApiList<Stripe.Event> | null> => {
+      const page = call<Stripe.ApiList<Stripe.Event>>('list', (options) =>
         stripe.events.list(
           {
             types: [...types],
@@ -130,7 +133,9 @@ export function readingCalls({ stripe, call, found }: Caller) {
           },
           options,
         ),
-      ),
+      );
+      return after === null ? page : found(page);
+    },
 
     listDisputes: async (paymentIntent: string): Promise<Stripe.Dispute[]> => {
       const list = await call<Stripe.ApiList<Stripe.Dispute>>('list', (options) =>
