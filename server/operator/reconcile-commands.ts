@@ -16,6 +16,8 @@ import { reachStripe } from './stripe.ts';
 /** Far under Stripe's limits of 25 (test) and 100 (live) calls a second, with a few calls for each account. */
 const ACCOUNTS_PER_SECOND = 5;
 const TOLD_EVERY = 100;
+/** When Stripe fails for so many accounts in a row, it is Stripe and not the accounts. */
+const MOST_IN_A_ROW = 3;
 
 type Found = { account_id: string; differences: readonly Difference[] };
 type Failed = { account_id: string; reason: string };
@@ -61,6 +63,7 @@ async function compareAll(
   const found: Found[] = [];
   const failed: Failed[] = [];
   let checked = 0;
+  let awayInARow = 0;
   for await (const accountId of accounts(db, only)) {
     await pace.turn();
     const account_id = formatId('acc', accountId);
@@ -71,9 +74,11 @@ async function compareAll(
         say(account_id);
         for (const difference of differences) say(`  ${inWords(difference)}`);
       }
+      awayInARow = 0;
     } catch (error) {
       // Without Stripe there is nothing to compare with; one account's own trouble leaves the others.
-      if (isOutage(error)) throw error;
+      awayInARow = isOutage(error) ? awayInARow + 1 : 0;
+      if (awayInARow === MOST_IN_A_ROW) throw error;
       failed.push({ account_id, reason: reasonOf(error) });
       say(`${account_id}\n  could not be compared: ${reasonOf(error)}`);
     }

@@ -162,6 +162,19 @@ describe('the catch-up', () => {
     expect(await stored()).toContain(anew.id);
   });
 
+  it('finds what is lost in the present while a test clock at Stripe is a year ahead', async () => {
+    const ahead = event(365 * 24 * 60);
+    stripeHolds([ahead]);
+    expect(await run()).toBe(1);
+    const present = event(5);
+    later(10 * MINUTE_MS + 500);
+    stripeHolds([ahead, present]);
+    expect(await run()).toBe(1);
+    later(10 * MINUTE_MS);
+    expect(await run()).toBe(0);
+    expect(await stored()).toEqual([ahead.id, present.id].sort());
+  });
+
   it('is not held up by an event that it does not understand, and tells of it', async () => {
     const strange = { ...event(-2), data: {} };
     const plain = event(-3);

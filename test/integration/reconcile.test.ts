@@ -292,4 +292,26 @@ describe('the command reconcile', { timeout: 120_000 }, () => {
     expect(await rowOf(accountId)).toMatchObject({ status: 'past_due' });
     expect(await em().count(Email, { accountId })).toBeGreaterThan(0);
   });
+
+  it('goes on past an account of which Stripe tells nothing, and stops when Stripe is away', async () => {
+    const [bad, good] = [await inStep(), await inStep()];
+    bench.stripe.change(good.sub.id, { items: upgraded });
+    const failing = (fails: (path: string) => boolean) =>
+      bench.stripe.interfere(({ path }) =>
+        fails(path) ? { kind: 'answer', status: 500, body: '{}' } : undefined,
+      );
+    failing((path) => path === `/v1/customers/${bad.customer}`);
+    const one = await cli('reconcile', '--json');
+    expect(one.code).toBe(1);
+    expect(one.json()).toMatchObject({ failed: [{ account_id: formatId('acc', bad.accountId) }] });
+    expect(await rowOf(good.accountId)).toMatchObject({ tier: 'api_scale' });
+
+    let customers = 0;
+    failing((path) => path.startsWith('/v1/customers/') && ++customers > 0);
+    const away = await cli('reconcile');
+    expect(away.code).toBe(1);
+    expect(away.err).toContain('Stripe sent an answer that is not its own');
+    // Three accounts, each with the one repetition of the SDK.
+    expect(customers).toBe(6);
+  });
 });
