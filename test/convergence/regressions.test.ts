@@ -59,6 +59,16 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'fail_refund', refund: 1 },
   ],
+  'a first payment that never comes, of a subscription whose plan was to change': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'decline_next', times: 1 },
+    { do: 'subscribe_in_dashboard', ...monthly('agency_manual') },
+    { do: 'change_plan', ...monthly('api_starter') },
+    deliverAll,
+    { do: 'change_plan', ...monthly('api_starter') },
+    { do: 'wait', hours: 768 },
+  ],
   'a second subscription of which we hear first, and of its taken back payment later': [
     { do: 'open_page', kind: 'subscription', process: 0, ...monthly('agency_manual') },
     { do: 'find_old_page', kind: 'subscription', ...monthly('api_starter') },

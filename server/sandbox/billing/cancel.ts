@@ -63,12 +63,13 @@ export function expireIncomplete(world: World, id: string): void {
   if (subscription.status !== 'incomplete') return;
   const now = world.now(idOf(subscription.test_clock));
   disarm(world, id);
-  world.change(
+  const expired = world.change(
     'subscription',
     id,
     { status: 'incomplete_expired', ended_at: now },
     'customer.subscription.updated',
   );
+  cancelScheduleOf(world, expired, now);
   for (const invoice of invoicesOf(world, subscription))
     if (invoice.status === 'open') voidInvoice(world, invoice.id);
 }
