@@ -2,9 +2,9 @@ import { replaceLostJobs } from '../database/lost-jobs.ts';
 import { repeat, type Series } from '../database/recurring.ts';
 import { createPace } from '../notify/pace.ts';
 import { type CatchUpDeps, catchUp } from './catch-up.ts';
+import type { SyncDeps } from './deps.ts';
 import type { Difference } from './drift.ts';
 import { sweep } from './sweep.ts';
-import type { SyncDeps } from './synchronise.ts';
 
 export type LookAfterDeps = CatchUpDeps &
   SyncDeps & {

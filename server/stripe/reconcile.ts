@@ -1,5 +1,7 @@
+import type { SyncDeps } from './deps.ts';
 import type { Difference } from './drift.ts';
-import { pass, type SyncDeps, synchronise } from './synchronise.ts';
+import { pass } from './pass.ts';
+import { synchronise } from './synchronise.ts';
 
 /**
  * Compares what we hold about an account with what Stripe holds, and brings it to that. Each repair is one entry

@@ -2,10 +2,10 @@ import { z } from 'zod';
 import type { Database } from '../database/connection.ts';
 import { saveTurn, takeTurn } from '../database/recurring.ts';
 import type { Pace } from '../notify/pace.ts';
+import type { SyncDeps } from './deps.ts';
 import type { Difference } from './drift.ts';
 import { isOutage } from './failure.ts';
 import { reconcile } from './reconcile.ts';
-import type { SyncDeps } from './synchronise.ts';
 
 export type SweepDeps = SyncDeps & {
   /** Lets one account through at a time, so that the sweep stays far under Stripe's rate limits. */

@@ -1,10 +1,12 @@
 import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import type { JobHandler, JobOutcome } from '../database/jobs.ts';
+import type { SyncDeps } from './deps.ts';
 import { reasonOf } from './failure.ts';
 import { createLanes, type Lanes } from './lanes.ts';
 import { askForOwner, assignOwners } from './owner.ts';
-import { type Failures, type SyncDeps, synchronise } from './synchronise.ts';
+import type { Failures } from './pass.ts';
+import { synchronise } from './synchronise.ts';
 
 /**
  * An account that hangs holds its batch's place until Stripe's time is up, so batches are small and there is

@@ -1,11 +1,11 @@
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import type { Sandbox } from '../../server/sandbox/sandbox.ts';
 import { startSandbox } from '../../server/sandbox/sandbox.ts';
+import type { SyncDeps } from '../../server/stripe/deps.ts';
 import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { type SetUp, setUpStripe } from '../../server/stripe/set-up.ts';
-import type { SyncDeps } from '../../server/stripe/synchronise.ts';
 import { processEvents } from '../../server/stripe/worker.ts';
 import { createTestDatabase } from './database.ts';
 import { quietLog, sign, WEBHOOK_SECRET } from './stripe.ts';

@@ -4,10 +4,10 @@ import { connectDatabase, type Database } from '../../server/database/connection
 import { Account } from '../../server/database/entities/account.ts';
 import type { Log } from '../../server/database/log.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import type { SyncDeps } from '../../server/stripe/deps.ts';
 import type { EventType } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
-import type { SyncDeps } from '../../server/stripe/synchronise.ts';
 import { formatId } from '../../shared/ids.ts';
 import { createTestDatabase } from './database.ts';
 import { type ScriptedStripe, startScriptedStripe, type Thing } from './scripted-stripe.ts';

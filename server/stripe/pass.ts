@@ -1,0 +1,215 @@
+import type Stripe from 'stripe';
+import type { Tx } from '../database/connection.ts';
+import type { Account } from '../database/entities/account.ts';
+import { Subscription } from '../database/entities/billing.ts';
+import { StripeEvent } from '../database/entities/journal.ts';
+import { lockAccount } from '../database/locks.ts';
+import type { Cause } from './cause.ts';
+import type { SyncDeps } from './deps.ts';
+import { type Difference, differencesBetween, readHoldings } from './drift.ts';
+import { undone, withoutEffect } from './dry-run.ts';
+import { effectsOfDuplicates, endDuplicate, isMarked } from './duplicates.ts';
+import { type Effect, type Source, writeEffects } from './effects.ts';
+import type { Fact } from './facts.ts';
+import { countFailure, reasonOf } from './failure.ts';
+import type { StripeCalls } from './gateway.ts';
+import { readPrices } from './prices.ts';
+import { type Projection, project } from './project.ts';
+import { ended, readAll, readAsked, readSubscriptions } from './readings.ts';
+import { type Alarm, Contradiction, recordFact } from './record-fact.ts';
+import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
+
+/** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */
+export type Outcome = { failures: Failures; differences: readonly Difference[] };
+
+/** Events to be tried again, each with the reason why it could not be carried out. */
+export type Failures = ReadonlyMap<string, string>;
+
+/** How a pass goes about it: with these events only (null: all that wait), or only to see what it would change. */
+export type Terms = { only: readonly string[] | null; dryRun: boolean };
+
+/** Room for everything one pass asks of Stripe; others wait behind the account's lock meanwhile. */
+const STRIPE_MS = 20_000;
+
+/**
+ * One transaction, Stripe read inside it under the account's lock. Measured: a first subscription takes 16
+ * statements (begin, lock, events, row, prices, insert, 3 per audit entry, 2 per mail, events, commit), an event
+ * that changes nothing 7, and nothing pending 3 and no call to Stripe.
+ * A dry run does all of it except for what would change something at Stripe, and is rolled back.
+ */
+export async function pass(
+  { db, gateway, clock, log, onAlarm }: SyncDeps,
+  accountId: string,
+  cause: Cause,
+  { only, dryRun }: Terms,
+): Promise<Outcome> {
+  const alarms: Alarm[] = [];
+  const work = async (tx: Tx): Promise<Outcome> => {
+    const account = await lockAccount(tx, accountId);
+    if (!account) throw new Error(`Account ${accountId} is not in the database`);
+    const events = await waitingEvents(tx, accountId, only);
+    if (events.length === 0 && cause.kind === 'events') return { failures: new Map(), differences: [] };
+    const calls = gateway.within(STRIPE_MS);
+    const stripe = dryRun ? withoutEffect(calls) : calls;
+    const source = sourceOf(cause, events.at(-1)?.id);
+    return await carryOut({ tx, stripe, account, events, cause, source, now: clock.now(), alarms });
+  };
+  if (dryRun) return await undone(db, work);
+  const outcome = await db.transaction(work);
+  for (const alarm of alarms) {
+    log.error({ accountId, ...alarm }, 'Stripe told us something that a person has to look at');
+    onAlarm?.(alarm);
+  }
+  return outcome;
+}
+
+type Waiting = Awaited<ReturnType<typeof waitingEvents>>;
+
+async function waitingEvents(tx: Tx, accountId: string, only: Terms['only']) {
+  return await tx.find(
+    StripeEvent,
+    { accountId, state: 'received', ...(only !== null && { id: { $in: [...only] } }) },
+    // What has failed before comes last, so that it does not eat up the time of the others.
+    { orderBy: { attempts: 'asc', createdAt: 'asc', id: 'asc' }, exclude: ['raw'] },
+  );
+}
+
+type Pass = {
+  readonly tx: Tx;
+  readonly stripe: StripeCalls;
+  /** Locked. */
+  readonly account: Account;
+  readonly events: Waiting;
+  readonly cause: Cause;
+  readonly source: Source;
+  readonly now: Date;
+  /** Collects what a person has to look at once this has committed. */
+  readonly alarms: Alarm[];
+};
+
+async function carryOut(pass: Pass): Promise<Outcome> {
+  const { tx, account, events, cause, now } = pass;
+  const before = cause.kind === 'reconcile' ? await readHoldings(tx, account.id) : null;
+  const held = await tx.findOne(Subscription, { accountId: account.id });
+  const seen = await look(pass, held);
+  await endSurplus(pass, seen);
+  const { effects, failed } = await record(pass, held, seen);
+  await writeEffects(tx, account, effects, now);
+
+  const { duplicates } = seen.projection;
+  const differences =
+    before === null ? [] : differencesBetween(before, await readHoldings(tx, account.id), duplicates);
+  // What the events at hand explain has not drifted.
+  if (cause.kind === 'reconcile' && events.length === 0) {
+    await writeEffects(tx, account, repaired(account, cause.by, differences), now);
+  }
+  return { failures: await settle(pass, failed), differences };
+}
+
+/** What Stripe holds about the account and about each event, as of now. */
+type Seen = {
+  readonly subscriptions: readonly Stripe.Subscription[];
+  readonly customerGone: boolean;
+  readonly projection: Projection;
+  /** The subscription that the row is projected from. */
+  readonly chosen: Stripe.Subscription | null;
+  readonly facts: readonly { fact: Fact; eventId: string | null }[];
+  /** The events whose objects could not be read. */
+  readonly failed: ReadonlyMap<string, unknown>;
+};
+
+async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
+  const { tx, stripe, account, events, cause, now } = pass;
+  const { subscriptions, customerGone } = await readSubscriptions(stripe, account, events, cause);
+  const prices = await readPrices(tx, stripe, subscriptions, now);
+  const ours = subscriptions.filter((subscription) => !isMarked(subscription));
+  const before = held && projected(held);
+  const projection = ended(project(ours, prices, before), before, customerGone);
+  const chosenId = projection.row?.stripeSubscriptionId ?? null;
+  const told = await readAll(stripe, events, chosenId);
+  const asked = await readAsked(tx, stripe, account, cause);
+  return {
+    subscriptions,
+    customerGone,
+    projection,
+    chosen: ours.find(({ id }) => id === chosenId) ?? null,
+    facts: [...told.facts, ...asked.map((fact) => ({ fact, eventId: null }))],
+    failed: told.failed,
+  };
+}
+
+/** Second subscriptions end before anything is written: they are marked at Stripe, so a crash loses no trace of them. */
+async function endSurplus({ stripe, alarms }: Pass, { subscriptions, projection }: Seen): Promise<void> {
+  for (const subscription of subscriptions) {
+    if (!projection.duplicates.includes(subscription.id)) continue;
+    await endDuplicate(stripe, subscription);
+    const details = { stripe_subscription_id: subscription.id };
+    alarms.push({ kind: 'duplicate_subscription', details });
+  }
+}
+
+/** Writes the row, and returns what else there is to write, and the events that failed. */
+async function record(
+  pass: Pass,
+  held: Subscription | null,
+  { subscriptions, customerGone, projection, chosen, facts, failed: unread }: Seen,
+): Promise<{ effects: Effect[]; failed: ReadonlyMap<string, unknown> }> {
+  const { tx, stripe, account, cause, source, now, alarms } = pass;
+  const { row, duplicates, alerts } = projection;
+  const surplus = subscriptions.filter((one) => isMarked(one) || duplicates.includes(one.id));
+  const effects: Effect[] = [
+    ...(await writeRow(tx, { accountId: account.id, held, after: row, chosen, source, now })),
+    ...recordAlerts(alerts, source, alarms),
+    ...(await effectsOfDuplicates(tx, stripe, surplus, { source, anew: cause.kind === 'reconcile' })),
+  ];
+  const failed = new Map(unread);
+  const context = { tx, stripe, account, row, chosen, subscriptions, now, alarms };
+  for (const { fact, eventId } of facts) {
+    const why = eventId === null ? source : { stripe_event_id: eventId };
+    try {
+      effects.push(...(await recordFact(context, fact, why)));
+    } catch (error) {
+      if (!(error instanceof Contradiction)) throw error;
+      alarms.push({ kind: 'contradiction', details: { ...why, reason: error.message } });
+      if (eventId !== null) failed.set(eventId, error);
+    }
+  }
+  if (customerGone) effects.push(...(await forgetCustomer(tx, account, { source, now })));
+  return { effects, failed };
+}
+
+/** Marks the events as done or tried once more; returns those that another try may help. */
+async function settle({ tx, events, now }: Pass, failed: ReadonlyMap<string, unknown>): Promise<Failures> {
+  const done = events.filter(({ id }) => !failed.has(id)).map(({ id }) => id);
+  if (done.length > 0) {
+    const settled = { state: 'done' as const, error: null, processedAt: now };
+    await tx.nativeUpdate(StripeEvent, { id: { $in: done } }, settled);
+  }
+  for (const [id, error] of failed) await countFailure(tx, id, error);
+  const again = [...failed].filter(([, error]) => !(error instanceof Contradiction));
+  return new Map(again.map(([id, error]) => [id, reasonOf(error)]));
+}
+
+/** One entry for the whole repair. It is named by where the audit log stood before, under the account's lock. */
+function repaired(
+  { id, auditPosition }: Account,
+  by: string,
+  differences: readonly Difference[],
+): readonly Effect[] {
+  if (differences.length === 0) return [];
+  const key = `reconciled:${id}:${auditPosition}`;
+  const payload = { by, differences };
+  return [{ kind: 'audit', key, action: 'operator.reconciled', target: null, payload }];
+}
+
+function sourceOf(cause: Cause, eventId: string | undefined): Source {
+  if (eventId !== undefined) return { stripe_event_id: eventId };
+  switch (cause.kind) {
+    case 'events':
+      return {};
+    case 'checkout_session':
+      return { checkout_session_id: cause.sessionId };
+    case 'reconcile':
+      return { reconciled_by: cause.by };
+  }
+}
