@@ -30,13 +30,18 @@ it(
       Array.from({ length: LANES }, async (_, number) => {
         const lane = await openLane();
         try {
-          return await fc.check(
+          const result = await fc.check(
             fc.asyncProperty(story, recovery, async (commands, by) => {
               await judge(await play(lane, commands, by));
               told();
             }),
             { numRuns: Math.ceil(CASES / LANES), seed: SEED + number },
           );
+          // At once: the other lanes may take twenty minutes more.
+          const { failed, counterexample, seed, numRuns } = result;
+          if (failed)
+            console.error(`Seed ${seed}, red at case ${numRuns}: play(lane, ...${inWords(counterexample)})`);
+          return result;
         } finally {
           await lane.close();
         }
@@ -46,8 +51,6 @@ it(
     const runs = results.reduce((sum, { numRuns }) => sum + numRuns, 0);
     console.info(`convergence: ${runs} of ${CASES} cases, ${(runs / seconds).toFixed(1)} a second`);
     const red = results.filter(({ failed }) => failed);
-    for (const { counterexample, seed, numRuns } of red)
-      console.error(`Seed ${seed}, red at case ${numRuns}: play(lane, ...${inWords(counterexample)})`);
     if (red.length > 0)
       throw new AggregateError(
         red.map(({ errorInstance }) => errorInstance),
