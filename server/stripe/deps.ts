@@ -2,7 +2,19 @@ import type { Clock } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { Log } from '../database/log.ts';
 import type { StripeGateway } from './gateway.ts';
-import type { Alarm } from './record-fact.ts';
+
+/** Something that a person has to look at; each is logged and counted once the transaction has committed. */
+export type Alarm = {
+  kind:
+    | 'unknown_price'
+    | 'unknown_status'
+    | 'duplicate_subscription'
+    | 'duplicate_trial_pack'
+    | 'refund_failed'
+    | 'invoice_finalization_failed'
+    | 'contradiction';
+  details: Readonly<Record<string, unknown>>;
+};
 
 /** What synchronising works with. */
 export type SyncDeps = {

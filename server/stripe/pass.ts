@@ -5,7 +5,7 @@ import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { lockAccount } from '../database/locks.ts';
 import type { Cause } from './cause.ts';
-import type { SyncDeps } from './deps.ts';
+import type { Alarm, SyncDeps } from './deps.ts';
 import { type Difference, differencesBetween, readHoldings } from './drift.ts';
 import { undone, withoutEffect } from './dry-run.ts';
 import { effectsOfDuplicates, endDuplicate, isMarked } from './duplicates.ts';
@@ -16,7 +16,7 @@ import type { StripeCalls } from './gateway.ts';
 import { readPrices } from './prices.ts';
 import { type Projection, project } from './project.ts';
 import { ended, readAll, readAsked, readSubscriptions } from './readings.ts';
-import { type Alarm, Contradiction, recordFact } from './record-fact.ts';
+import { Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
 
 /** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */

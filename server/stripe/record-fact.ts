@@ -6,6 +6,7 @@ import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
 import { AuditEntry } from '../database/entities/journal.ts';
+import type { Alarm } from './deps.ts';
 import { returnLatePayment } from './duplicates.ts';
 import type { Effect, Source } from './effects.ts';
 import type { Fact } from './facts.ts';
@@ -13,19 +14,6 @@ import type { StripeCalls } from './gateway.ts';
 import { effectsOfInvoice } from './invoice.ts';
 import { isLive, type SubscriptionRow } from './project.ts';
 import { idOf, type SessionFacts } from './purchase.ts';
-
-/** Something that a person has to look at; each is logged and counted once the transaction has committed. */
-export type Alarm = {
-  kind:
-    | 'unknown_price'
-    | 'unknown_status'
-    | 'duplicate_subscription'
-    | 'duplicate_trial_pack'
-    | 'refund_failed'
-    | 'invoice_finalization_failed'
-    | 'contradiction';
-  details: Readonly<Record<string, unknown>>;
-};
 
 /** Two things Stripe holds name two different accounts. The event is set aside: no number of tries helps. */
 export class Contradiction extends Error {

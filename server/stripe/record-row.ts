@@ -5,9 +5,9 @@ import { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { effectsOfChange } from './changes.ts';
+import type { Alarm } from './deps.ts';
 import type { Effect, Source } from './effects.ts';
 import type { Alert, SubscriptionRow } from './project.ts';
-import type { Alarm } from './record-fact.ts';
 
 export type RowWrite = {
   accountId: string;
