@@ -88,7 +88,7 @@ type Pass = {
 };
 
 async function carryOut(pass: Pass): Promise<Outcome> {
-  const { tx, account, events, cause, now } = pass;
+  const { tx, account, cause, now } = pass;
   const before = cause.kind === 'reconcile' ? await readHoldings(tx, account.id) : null;
   const held = await tx.findOne(Subscription, { accountId: account.id });
   const seen = await look(pass, held);
@@ -99,10 +99,8 @@ async function carryOut(pass: Pass): Promise<Outcome> {
   const { duplicates } = seen.projection;
   const differences =
     before === null ? [] : differencesBetween(before, await readHoldings(tx, account.id), duplicates);
-  // What the events at hand explain has not drifted.
-  if (cause.kind === 'reconcile' && events.length === 0) {
+  if (cause.kind === 'reconcile')
     await writeEffects(tx, account, repaired(account, cause.by, differences), now);
-  }
   return { failures: await settle(pass, failed), differences };
 }
 
