@@ -1,4 +1,5 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Client } from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Account } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
@@ -58,6 +59,34 @@ async function process(type: Parameters<typeof deliver>[1], object: Parameters<t
   const id = await deliver(bench, type, object);
   return { id, failures: await processEvents(bench, [id]) };
 }
+
+describe('a pass over an account', () => {
+  it('takes the statements it is known to take, and no call to Stripe where nothing waits', async () => {
+    await subscribed();
+    const { accountId, customer } = await addCustomer(bench);
+    const sub = bench.stripe.put(subscription({ customer }));
+    const statements = async (): Promise<number> => {
+      const queries = vi.spyOn(Client.prototype, 'query');
+      try {
+        expect((await synchronise(bench, accountId, { kind: 'events' })).size).toBe(0);
+        return queries.mock.calls.length;
+      } finally {
+        queries.mockRestore();
+      }
+    };
+    const arrives = async (type: Parameters<typeof deliver>[1]) => {
+      const id = await deliver(bench, type, sub);
+      await em().nativeUpdate(StripeEvent, { id }, { accountId });
+    };
+    await arrives('customer.subscription.created');
+    expect(await statements(), 'a first subscription').toBe(20);
+    await arrives('customer.subscription.updated');
+    expect(await statements(), 'nothing new').toBe(7);
+    const calls = bench.stripe.calls.length;
+    expect(await statements(), 'nothing waits').toBe(4);
+    expect(bench.stripe.calls.length).toBe(calls);
+  });
+});
 
 describe('a first subscription', () => {
   it('becomes the row, the audit entries and the mail, and marks its event done', async () => {
