@@ -14,9 +14,12 @@ export function isMarked(subscription: Stripe.Subscription): boolean {
   return subscription.cancellation_details?.comment === MARK;
 }
 
-/** Ends a second live subscription at once, for good: a marked one counts for nothing any more. */
-export async function endDuplicate(stripe: StripeCalls, { id }: Stripe.Subscription): Promise<void> {
-  await stripe.cancelSubscription(id, MARK, `safety_cancel:${id}`);
+/**
+ * Ends a second live subscription at once, for good: a marked one counts for nothing any more. False when somebody
+ * else has ended it meanwhile: then it is not marked, and its money is for them to give back.
+ */
+export async function endDuplicate(stripe: StripeCalls, { id }: Stripe.Subscription): Promise<boolean> {
+  return (await stripe.cancelSubscription(id, MARK, `safety_cancel:${id}`)) !== null;
 }
 
 /**

@@ -92,8 +92,8 @@ async function carryOut(pass: Pass): Promise<Outcome> {
   const before = cause.kind === 'reconcile' ? await readHoldings(tx, account.id) : null;
   const held = await tx.findOne(Subscription, { accountId: account.id });
   const seen = await look(pass, held);
-  await endSurplus(pass, seen);
-  const { effects, failed } = await record(pass, held, seen);
+  const surplus = await endSurplus(pass, seen);
+  const { effects, failed } = await record(pass, held, seen, surplus);
   await writeEffects(tx, account, effects, now);
 
   const { duplicates } = seen.projection;
@@ -136,14 +136,23 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   };
 }
 
-/** Second subscriptions end before anything is written: they are marked at Stripe, so a crash loses no trace of them. */
-async function endSurplus({ stripe, alarms }: Pass, { subscriptions, projection }: Seen): Promise<void> {
+/**
+ * Ends second subscriptions, and returns them with those we ended before. It comes before anything is written:
+ * they are marked at Stripe, so a crash loses no trace of them.
+ */
+async function endSurplus(
+  { stripe, alarms }: Pass,
+  { subscriptions, projection }: Seen,
+): Promise<Stripe.Subscription[]> {
+  const ended = subscriptions.filter(isMarked);
   for (const subscription of subscriptions) {
     if (!projection.duplicates.includes(subscription.id)) continue;
-    await endDuplicate(stripe, subscription);
+    if (!(await endDuplicate(stripe, subscription))) continue;
+    ended.push(subscription);
     const details = { stripe_subscription_id: subscription.id };
     alarms.push({ kind: 'duplicate_subscription', details });
   }
+  return ended;
 }
 
 /** Writes the row, and returns what else there is to write, and the events that failed. */
@@ -151,10 +160,10 @@ async function record(
   pass: Pass,
   held: Subscription | null,
   { subscriptions, customerGone, projection, chosen, facts, failed: unread }: Seen,
+  surplus: readonly Stripe.Subscription[],
 ): Promise<{ effects: Effect[]; failed: ReadonlyMap<string, unknown> }> {
   const { tx, stripe, account, cause, source, now, alarms } = pass;
-  const { row, duplicates, alerts } = projection;
-  const surplus = subscriptions.filter((one) => isMarked(one) || duplicates.includes(one.id));
+  const { row, alerts } = projection;
   const effects: Effect[] = [
     ...(await writeRow(tx, { accountId: account.id, held, after: row, chosen, source, now })),
     ...recordAlerts(alerts, source, alarms),

@@ -163,6 +163,23 @@ describe('a second live subscription', () => {
     expect(await count(accountId, 'duplicate_purchase_refunded')).toBe(1);
   });
 
+  it('that staff ends while we are about to is not ours to give back', async () => {
+    const { accountId, second, paymentIntent } = await subscribedTwice({ paid: true });
+    bench.stripe.interfere(({ method }) => {
+      if (method === 'DELETE') bench.stripe.change(second.id, { status: 'canceled' });
+      return undefined;
+    });
+    const alarms: string[] = [];
+    const deps = { ...bench, onAlarm: ({ kind }: { kind: string }) => void alarms.push(kind) };
+    const event = await deliver(bench, 'customer.subscription.created', second);
+    expect((await processEvents(deps, [event])).size).toBe(0);
+    await reconcile(deps, accountId, { by: 'reconciler' });
+    expect(statusOf(second.id)).toBe('canceled');
+    expect(refundsOf(paymentIntent)).toHaveLength(0);
+    expect(await count(accountId, 'subscription.duplicate_canceled')).toBe(0);
+    expect(alarms).toEqual([]);
+  });
+
   it('that a slow bank pays only after its end is given back then, once', { timeout: 120_000 }, async () => {
     for (let n = 1; ; n++) {
       const { accountId, second, invoice, paymentIntent } = await subscribedTwice({ paid: false });
