@@ -62,6 +62,7 @@ export async function drain(
       const some = claimed.slice(next, next + (failures > 0 ? WIDTH_WHEN_FAILING : 1));
       next += some.length;
       const results = await Promise.all(some.map((delivery) => attempt(deps, endpoint, delivery, secrets)));
+      let pause: { reason: NonNullable<ReturnType<typeof pauseReason>>; at: Date } | null = null;
       for (const { attempted, status, hold } of results) {
         unsettled.push(attempted);
         heldUntil = hold ?? heldUntil;
@@ -69,10 +70,12 @@ export async function drain(
         failures = failed ? failures + 1 : 0;
         failingSince = failed ? (failingSince ?? attempted.at) : null;
         const reason = failed ? pauseReason(status, failingSince, attempted.at) : null;
-        if (reason !== null) {
-          await write();
-          return await pauseEndpoint(db, endpoint, reason, attempted.at);
-        }
+        if (reason !== null) pause ??= { reason, at: attempted.at };
+      }
+      // All that was tried is written down first, also what was tried beside the one that pauses.
+      if (pause !== null) {
+        await write();
+        return await pauseEndpoint(db, endpoint, pause.reason, pause.at);
       }
       if (heldUntil !== null) return await write();
       if (unsettled.length >= UNSETTLED || failures > 0) await write();
