@@ -70,6 +70,7 @@ export async function startScriptedStripe() {
     const id = collection.includes('/') ? third : second;
     const action = collection.includes('/') ? fourth : third;
     if (method === 'GET' && id === '') return { status: 200, body: list(collection, query, all) };
+    if (method === 'GET' && action === 'lines') return { status: 200, body: linesOf(things.get(id), query) };
     if (method === 'GET') return found(id);
     if (method === 'DELETE' && collection === 'subscriptions') {
       if (things.get(id)?.['status'] === 'canceled') return missing(id);
@@ -109,7 +110,7 @@ export async function startScriptedStripe() {
   };
   const found = (id: string): Answer => {
     const thing = things.get(id);
-    return thing ? { status: 200, body: thing } : missing(id);
+    return thing ? { status: 200, body: withFirstLines(thing) } : missing(id);
   };
 
   const answerTo = (call: Call): Promise<Answer> => {
@@ -210,6 +211,28 @@ function list(collection: string, query: Params, all: (object: string) => Thing[
       (collection !== 'invoices' || status === undefined || thing['status'] === status),
   );
   return { object: 'list', data, has_more: false, url: `/v1/${collection}` };
+}
+
+/** Stripe puts the first ten lines into an invoice and says whether there are more. */
+const INLINE = 10;
+
+function withFirstLines(thing: Thing): Thing {
+  if (thing.object !== 'invoice' || thing['lines'] === undefined) return thing;
+  return { ...thing, lines: linesOf(thing, { limit: INLINE }) };
+}
+
+/** `GET /v1/invoices/:id/lines`: 1 to 100 at a time, after the one named. */
+function linesOf(invoice: Thing | undefined, { limit, starting_after: after }: Params) {
+  // Tests write the lines as Stripe does.
+  const { data } = invoice?.['lines'] as { data: readonly { id?: string }[] };
+  const from = after === undefined ? 0 : data.findIndex(({ id }) => id === after) + 1;
+  const to = from + Number(limit ?? INLINE);
+  return {
+    object: 'list',
+    data: data.slice(from, to),
+    has_more: data.length > to,
+    url: `/v1/invoices/${invoice?.id}/lines`,
+  };
 }
 
 function subscriptionOf({ parent }: Thing): unknown {

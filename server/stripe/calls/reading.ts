@@ -3,6 +3,8 @@ import { stripeCode } from './call.ts';
 import type { Caller } from './caller.ts';
 
 const PAGE = 100;
+/** Far more than Stripe puts on an invoice; who wants a longer one read is told that it is too long. */
+const LINES = 1_000;
 
 /** The calls that read what Stripe holds and change nothing. */
 export function readingCalls({ stripe, call, found }: Caller) {
@@ -60,6 +62,29 @@ export function readingCalls({ stripe, call, found }: Caller) {
 
     readInvoice: (id: string) =>
       found(call<Stripe.Invoice>('invoice', (options) => stripe.invoices.retrieve(id, {}, options))),
+
+    /**
+     * All lines of an invoice, of which Stripe puts the first ten into it: the others are asked for, a hundred at a
+     * time. Null where there are more than a thousand, so that half a list is never taken for the whole.
+     */
+    readInvoiceLines: async ({ id, lines }: Stripe.Invoice): Promise<Stripe.InvoiceLineItem[] | null> => {
+      const all = [...lines.data];
+      for (let more = lines.has_more; more; ) {
+        if (all.length >= LINES) return null;
+        const after = all.at(-1);
+        const page = await call<Stripe.ApiList<Stripe.InvoiceLineItem>>('list', (options) =>
+          stripe.invoices.listLineItems(
+            id,
+            { limit: PAGE, ...(after && { starting_after: after.id }) },
+            options,
+          ),
+        );
+        if (page.has_more && page.data.length === 0) return null;
+        all.push(...page.data);
+        more = page.has_more;
+      }
+      return all;
+    },
 
     /** The invoices of a subscription that took money; the newest hundred. */
     listPaidInvoices: async (subscription: string): Promise<Stripe.Invoice[]> => {
