@@ -70,7 +70,8 @@ export async function startScriptedStripe() {
     const id = collection.includes('/') ? third : second;
     const action = collection.includes('/') ? fourth : third;
     if (method === 'GET' && id === '') return { status: 200, body: list(collection, query, all) };
-    if (method === 'GET' && action === 'lines') return { status: 200, body: linesOf(things.get(id), query) };
+    const invoice = method === 'GET' && action === 'lines' ? things.get(id) : undefined;
+    if (invoice) return { status: 200, body: linesOf(invoice, query) };
     if (method === 'GET') return found(id);
     if (method === 'DELETE' && collection === 'subscriptions') {
       if (things.get(id)?.['status'] === 'canceled') return missing(id);
@@ -222,16 +223,16 @@ function withFirstLines(thing: Thing): Thing {
 }
 
 /** `GET /v1/invoices/:id/lines`: 1 to 100 at a time, after the one named. */
-function linesOf(invoice: Thing | undefined, { limit, starting_after: after }: Params) {
+function linesOf(invoice: Thing, { limit, starting_after: after }: Params) {
   // Tests write the lines as Stripe does.
-  const { data } = invoice?.['lines'] as { data: readonly { id?: string }[] };
+  const { data } = invoice['lines'] as { data: readonly { id?: string }[] };
   const from = after === undefined ? 0 : data.findIndex(({ id }) => id === after) + 1;
   const to = from + Number(limit ?? INLINE);
   return {
     object: 'list',
     data: data.slice(from, to),
     has_more: data.length > to,
-    url: `/v1/invoices/${invoice?.id}/lines`,
+    url: `/v1/invoices/${invoice.id}/lines`,
   };
 }
 
