@@ -1,16 +1,48 @@
 import type { BillingPeriod, Tier } from '../../shared/catalog.ts';
 import type { Plan } from './templates.ts';
 
-/** An amount in the smallest unit of its currency, such as `$99.00`; other currencies say which they are. */
+/** An amount as Stripe counts it in this currency, such as `$99.00`; other currencies say which they are. */
 export function money(amountCents: number, currency: string): string {
   const code = currency.toUpperCase();
-  const format = new Intl.NumberFormat('en-US', { style: 'currency', currency: code });
-  const digits = STRIPE_DIGITS[code] ?? format.resolvedOptions().maximumFractionDigits ?? 2;
-  return format.format(amountCents / 10 ** digits);
+  // `|| 0` makes -0 a 0.
+  return formatOf(code).format((amountCents || 0) / 10 ** digitsOf(code));
 }
 
-/** Where Stripe counts a currency in other units than ISO 4217. */
-const STRIPE_DIGITS: Readonly<Record<string, number>> = { ISK: 2, MGA: 0, UGX: 2 };
+/**
+ * How Stripe counts, which is neither ISO 4217's nor ICU's way: https://docs.stripe.com/currencies, under
+ * "Zero-decimal currencies", "Three-decimal currencies" and "Special cases". All others are counted in hundredths.
+ */
+const IN_WHOLE_UNITS = words('BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF');
+const IN_THOUSANDTHS = words('BHD JOD KWD OMR TND');
+/** Counted in hundredths that nobody uses: they are shown only where there are some. */
+const RARELY_DIVIDED = words('HUF ISK TWD UGX');
+
+function digitsOf(code: string): number {
+  if (IN_WHOLE_UNITS.has(code)) return 0;
+  return IN_THOUSANDTHS.has(code) ? 3 : 2;
+}
+
+/** Making a formatter costs a hundred times what using it does. */
+const formats = new Map<string, Intl.NumberFormat>();
+
+function formatOf(code: string): Intl.NumberFormat {
+  const known = formats.get(code);
+  if (known) return known;
+  const digits = digitsOf(code);
+  const format = new Intl.NumberFormat('en-US', {
+    style: 'currency',
+    currency: code,
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+    trailingZeroDisplay: RARELY_DIVIDED.has(code) ? 'stripIfInteger' : 'auto',
+  });
+  formats.set(code, format);
+  return format;
+}
+
+function words(text: string): ReadonlySet<string> {
+  return new Set(text.split(' '));
+}
 
 /** Trial-pack credit, which is always in US cents. */
 export function credit(cents: number): string {

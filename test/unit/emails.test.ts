@@ -157,6 +157,7 @@ describe('words for things', () => {
     [5_000, 'jpy', '¥5,000'],
     [1_000, 'cad', 'CA$10.00'],
     [500, 'ugx', 'UGX\u00a05'],
+    [3_499_000, 'huf', 'HUF\u00a034,990'],
   ])('%i of %s is %s', (cents, currency, text) => {
     expect(money(cents, currency)).toBe(text);
   });
