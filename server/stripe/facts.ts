@@ -10,16 +10,19 @@ export type Fact =
   | { kind: 'nothing' }
   | { kind: 'session'; facts: SessionFacts }
   | { kind: 'invoice'; news: InvoiceNews; invoice: Stripe.Invoice }
-  | { kind: 'renewal'; preview: Stripe.Invoice }
-  | { kind: 'trial_ending' }
+  /** `madeAt`: when Stripe told of it, which is before the renewal that it tells of. */
+  | { kind: 'renewal'; preview: Stripe.Invoice; madeAt: Date }
+  /** `madeAt`: when Stripe told of it, which is three days before the end that it tells of. */
+  | { kind: 'trial_ending'; madeAt: Date }
   | { kind: 'alarm'; what: 'refund_failed' | 'invoice_finalization_failed'; facts: SessionFacts | null };
 
-export type Told = { type: EventType; objectId: string | null };
+/** `madeAt`: Stripe's own time of the event. What it says belongs to that moment, however late it is heard. */
+export type Told = { type: EventType; objectId: string | null; madeAt: Date };
 
 /** Reads from Stripe what an event is about. Its own payload is not looked at. */
 export async function readFact(
   stripe: StripeCalls,
-  { type, objectId }: Told,
+  { type, objectId, madeAt }: Told,
   subscriptionId: string | null,
 ): Promise<Fact> {
   switch (type) {
@@ -36,10 +39,10 @@ export async function readFact(
       return await fromInvoice(stripe, objectId, 'payment_action_required');
     case 'invoice.upcoming': {
       const preview = subscriptionId === null ? null : await stripe.previewRenewal(subscriptionId);
-      return preview ? { kind: 'renewal', preview } : { kind: 'nothing' };
+      return preview ? { kind: 'renewal', preview, madeAt } : { kind: 'nothing' };
     }
     case 'customer.subscription.trial_will_end':
-      return { kind: 'trial_ending' };
+      return { kind: 'trial_ending', madeAt };
     case 'charge.refunded':
       return fromSession(await ofPayment(stripe, objectId && (await stripe.readCharge(objectId))));
     case 'charge.dispute.created':

@@ -10,7 +10,7 @@ import type { StripeCalls } from './gateway.ts';
 import type { Projection, SubscriptionRow } from './project.ts';
 import { readPackFacts, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
 
-type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId'>;
+type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'>;
 
 /** Every subscription of the account's customer; whether Stripe has deleted it is asked where that may be so. */
 export async function readSubscriptions(
@@ -53,12 +53,12 @@ export async function readAll(
 ) {
   const facts: { eventId: string; fact: Fact }[] = [];
   const failed = new Map<string, unknown>();
-  for (const { id, type, objectId } of events) {
+  for (const { id, type, objectId, createdAt: madeAt } of events) {
     if (!isHandled(type)) continue;
     try {
       facts.push({
         eventId: id,
-        fact: await readFact(stripe, { type, objectId: objectId ?? null }, subscriptionId),
+        fact: await readFact(stripe, { type, objectId: objectId ?? null, madeAt }, subscriptionId),
       });
     } catch (error) {
       // Stripe answered for the account just now: what fails here is this one object.

@@ -49,7 +49,7 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
     case 'renewal':
       return renewalNotice(row, fact.preview);
     case 'trial_ending':
-      return trialNotice(row, context.chosen);
+      return trialNotice(row, context.chosen, fact.madeAt);
     case 'alarm':
       context.alarms.push({ kind: fact.what, details: source });
       return fact.facts ? await recordSession(context, fact.facts, source) : [];
@@ -161,8 +161,20 @@ function renewalNotice(row: SubscriptionRow | null, preview: Stripe.Invoice): Ef
   ];
 }
 
-function trialNotice(row: SubscriptionRow | null, chosen: Stripe.Subscription | null): Effect[] {
+/** Three days, and an hour for Stripe to say so. */
+const TRIAL_NOTICE_MS = 73 * 3_600_000;
+
+/**
+ * Stripe tells three days before the end, or at once where fewer are left. A trial that ends later than that was
+ * extended since, and is told of by another event in its time: this one must not take its place.
+ */
+function trialNotice(
+  row: SubscriptionRow | null,
+  chosen: Stripe.Subscription | null,
+  madeAt: Date,
+): Effect[] {
   if (row?.status !== 'trialing' || !chosen || chosen.trial_end === null) return [];
+  if (chosen.trial_end * 1000 - madeAt.getTime() > TRIAL_NOTICE_MS) return [];
   const { tier, billingPeriod } = row;
   const key = `trial_ending:${chosen.id}:${chosen.trial_end}`;
   const data = { plan: { tier, billingPeriod }, trialEndsAt: new Date(chosen.trial_end * 1000) };
