@@ -114,7 +114,8 @@ export async function createApp(parts: AppParts): Promise<App> {
 
 function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean): FastifyInstance {
   const { db, clock, log, gateway, redirects, defaults, livemode } = parts;
-  const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log };
+  const onAlarm: BillingDeps['onAlarm'] = ({ kind }) => metrics.countAlarm(kind);
+  const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log, onAlarm };
   const http = buildHttp({
     db,
     clock,

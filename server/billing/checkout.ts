@@ -21,6 +21,7 @@ export async function startCheckout(
     kind: 'subscription',
     lookupKey: lookupKey(input.tier, input.billing_period),
     ...redirectsOf(deps, input),
+    given: input,
     refuse: (tx) => refuseSecond(tx, call.accountId),
     pending: () =>
       new ProblemError(

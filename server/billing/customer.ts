@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { formatId } from '../../shared/ids.ts';
 import { append } from '../audit/append.ts';
 import { Account } from '../database/entities/account.ts';
@@ -6,9 +7,10 @@ import type { BillingDeps, MintingCall } from './deps.ts';
 
 /**
  * Gives the account its Stripe customer and commits the mapping, before anything is sold to it. However many
- * do it at once, there is one customer: the account and its generation are the idempotency key. Stripe forgets
- * keys after a day, so a customer whose mapping was lost to a crash is looked for first; that costs one call in
- * the life of an account.
+ * do it at once, there is one customer: the account, its generation and its address are the idempotency key. (One
+ * that was used with an address that Stripe refused is no good for the next address.) Stripe forgets keys after a
+ * day, so a customer whose mapping was lost to a crash is looked for first; that costs one call in the life of an
+ * account.
  */
 export async function createCustomer(
   { db, clock }: Pick<BillingDeps, 'db' | 'clock'>,
@@ -22,7 +24,7 @@ export async function createCustomer(
     (customer) => customer.metadata['driftstack_account_id'] === metadata.driftstack_account_id,
   );
   const customer =
-    earlier ?? (await stripe.createCustomer({ email, metadata }, `customer:${accountId}:${generation}`));
+    earlier ?? (await stripe.createCustomer({ email, metadata }, keyOf(accountId, generation, email)));
   await db.transaction(async (tx) => {
     const mapped = await tx.nativeUpdate(
       Account,
@@ -41,3 +43,6 @@ export async function createCustomer(
     });
   });
 }
+
+const keyOf = (accountId: string, generation: number, email: string): string =>
+  `customer:${accountId}:${generation}:${hash('sha256', email).slice(0, 16)}`;

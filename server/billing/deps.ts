@@ -1,6 +1,7 @@
 import type { Clock } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { Log } from '../database/log.ts';
+import type { Alarm } from '../stripe/deps.ts';
 import type { StripeGateway } from '../stripe/gateway.ts';
 import type { RedirectPolicy } from './redirects.ts';
 
@@ -17,6 +18,8 @@ export type BillingDeps = {
     readonly portalReturnUrl: string | null;
   };
   readonly log: Log;
+  /** Counts what a person has to look at. */
+  readonly onAlarm?: (alarm: Alarm) => void;
 };
 
 /** A call that may create something at Stripe. */

@@ -4,14 +4,15 @@ import type { CheckoutSessionResult } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { append } from '../audit/append.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { isRefused } from '../stripe/calls/call.ts';
+import { isRefused } from '../stripe/calls/refusal.ts';
 import type { StripeCalls } from '../stripe/gateway.ts';
 import { synchronise } from '../stripe/synchronise.ts';
 import { createCustomer } from './customer.ts';
 import type { BillingDeps, Minted, MintingCall } from './deps.ts';
 import { answered, claimOf, giveBack, whileClaimed } from './idempotency.ts';
 import { oneAtATime } from './one-at-a-time.ts';
-import { sessionParams } from './session-params.ts';
+import { letGoOfDeleted, tellingOperator } from './refused.ts';
+import { type SessionParams, sessionParams } from './session-params.ts';
 import { type Minting, OPEN_STATES, type Order, type Turn, takeTurn } from './turn.ts';
 
 /** The caller is answered within this, whatever Stripe does. */
@@ -37,7 +38,9 @@ export async function mintSession(
   const stripe = deps.gateway.within(PATIENCE_MS);
   return await whileClaimed(claimed, () =>
     oneAtATime(deps.db, call.accountId, PATIENCE_MS, () =>
-      rounds({ deps, stripe, call, order, paramsHash, claimed }),
+      tellingOperator(deps, call.accountId, order.given, () =>
+        rounds({ deps, stripe, call, order, paramsHash, claimed }),
+      ),
     ),
   );
 }
@@ -91,18 +94,25 @@ async function rounds(minting: Minting): Promise<Minted<CheckoutSessionResult>> 
   }
 }
 
-/** The session of the attempt, new or from before; null when Stripe refuses it for good. */
+/**
+ * The session of the attempt, new or from before; null when Stripe refuses it for good for a reason that is gone
+ * once we begin anew: the customer was deleted, or the operator has moved the lookup key to another price.
+ */
 async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 'create' }>) {
-  const { stripe } = minting;
+  const { deps, stripe, call, order } = minting;
+  const params = sessionParams.parse(attempt.params);
   try {
-    const session = await stripe.createCheckoutSession(sessionParams.parse(attempt.params), attempt.id);
+    const session = await stripe.createCheckoutSession(params, attempt.id);
     // What Stripe repeats is the session as it was at its creation; it may have been paid for since.
     return begun ? session : await stripe.readCheckoutSession(session.id);
   } catch (error) {
     if (!isRefused(error)) throw error;
-    // Nothing was created, and nothing would be by asking again: the next call begins anew, with fresh prices.
+    // Nothing was created, and nothing would be by asking the same again.
     stripe.forgetPrices();
     await moveTo(minting, attempt, 'expired');
+    const customer = { id: call.accountId, stripeCustomerId: params.customer };
+    if (await letGoOfDeleted(deps, stripe, customer, error)) return null;
+    if ((await stripe.priceId(order.lookupKey)) !== priceOf(params)) return null;
     throw error;
   }
 }
@@ -178,5 +188,7 @@ function answerOf({ id, url }: Stripe.Checkout.Session): Minted<CheckoutSessionR
   if (url === null || url === undefined) throw new Error(`The open Checkout session ${id} has no URL`);
   return { value: { checkout_url: url, checkout_session_id: id }, replayed: false };
 }
+
+const priceOf = ({ line_items: [{ price }] }: SessionParams): string => price;
 
 const hashOf = (value: unknown): Buffer => createHash('sha256').update(JSON.stringify(value)).digest();

@@ -4,6 +4,7 @@ import { CheckoutAttempt } from '../database/entities/billing.ts';
 import { synchronise } from '../stripe/synchronise.ts';
 import { type Caller, readBilling } from './caller.ts';
 import type { BillingDeps } from './deps.ts';
+import { tellingOperator } from './refused.ts';
 import { billingState } from './state.ts';
 
 /**
@@ -21,6 +22,8 @@ export async function readState(
   const { accountId } = caller;
   const owned = await db.orm.em.fork().count(CheckoutAttempt, { accountId, stripeSessionId: sessionId });
   if (owned === 0) throw new ProblemError('not-found', 'This account has no such Checkout session.');
-  await synchronise(deps, accountId, { kind: 'checkout_session', sessionId });
+  await tellingOperator(deps, accountId, {}, () =>
+    synchronise(deps, accountId, { kind: 'checkout_session', sessionId }),
+  );
   return billingState(await readBilling(db, accountId), clock.now());
 }

@@ -20,6 +20,7 @@ export async function startTrialPack(
     kind: 'trial_pack',
     lookupKey: TRIAL_PACK.lookupKey,
     ...redirectsOf(deps, input),
+    given: input,
     refuse: (tx) => refuseSecond(tx, call.accountId),
     pending: () =>
       new ProblemError(

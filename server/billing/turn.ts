@@ -17,6 +17,8 @@ export type Order = {
   lookupKey: string;
   successUrl: string;
   cancelUrl: string;
+  /** What the caller named; an address that is not among it is the operator's. */
+  given: object;
   /** Throws 409 when the account may not buy this now. The account's row is locked. */
   refuse: (tx: Tx) => Promise<void>;
   /** The refusal while a delayed payment for the same thing is under way. */

@@ -12,7 +12,9 @@ export type Alarm = {
     | 'duplicate_trial_pack'
     | 'refund_failed'
     | 'invoice_finalization_failed'
-    | 'contradiction';
+    | 'contradiction'
+    /** Stripe does not do what we ask, and will not before an operator has mended something. */
+    | 'stripe_refused';
   details: Readonly<Record<string, unknown>>;
 };
 

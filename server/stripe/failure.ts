@@ -4,14 +4,24 @@ import { redactSecrets } from '../../shared/redact.ts';
 import type { Tx } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { isDatabaseUnavailable } from '../database/unavailable.ts';
+import { isRefused } from './calls/refusal.ts';
 import { Contradiction } from './record-fact.ts';
 
 const LONGEST_REASON = 500;
 const SQL_STATE = /^[0-9A-Z]{5}$/;
 
-/** Whether Stripe or the database is away as a whole, which is no fault of the event at hand. */
+/**
+ * Whether Stripe or the database is away as a whole, or does nothing for us until somebody has mended our key, which
+ * is no fault of the event at hand.
+ */
 export function isOutage(error: unknown): boolean {
-  return isDatabaseUnavailable(error) || (error instanceof ProblemError && error.status >= 500);
+  if (isDatabaseUnavailable(error)) return true;
+  return error instanceof ProblemError && error.status >= 500 && !isRefused(error);
+}
+
+/** Whether trying again cannot help: then the event is set aside at once, for a person. */
+export function isForGood(error: unknown): boolean {
+  return error instanceof Contradiction || isRefused(error);
 }
 
 /** Why an event could not be carried out, in one line and without values. */
@@ -27,12 +37,12 @@ export function reasonOf(error: unknown): string {
   return redactSecrets(message.split('\n')[0] ?? '').slice(0, LONGEST_REASON);
 }
 
-/** Counts a failed attempt of an event. A contradiction stays one, so its event is set aside at once. */
+/** Counts a failed attempt of an event; what fails for good is set aside at once. */
 export async function countFailure(tx: Tx, eventId: string, error: unknown): Promise<void> {
   await tx
     .createQueryBuilder(StripeEvent)
     .update({
-      state: error instanceof Contradiction ? 'dead' : 'received',
+      state: isForGood(error) ? 'dead' : 'received',
       error: reasonOf(error),
       attempts: raw('attempts + 1'),
     })

@@ -4,6 +4,7 @@ import type { Account } from '../database/entities/account.ts';
 import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { lockAccount } from '../database/locks.ts';
+import { alarmOf, raise } from './alarm.ts';
 import type { Cause } from './cause.ts';
 import type { Alarm, SyncDeps } from './deps.ts';
 import { type Difference, differencesBetween, readHoldings } from './drift.ts';
@@ -11,7 +12,7 @@ import { undone, withoutEffect } from './dry-run.ts';
 import { effectsOfDuplicates, endDuplicate, isMarked } from './duplicates.ts';
 import { type Effect, type Source, writeEffects } from './effects.ts';
 import type { Fact } from './facts.ts';
-import { countFailure, reasonOf } from './failure.ts';
+import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { readPrices } from './prices.ts';
 import { type Projection, project } from './project.ts';
@@ -38,11 +39,12 @@ const STRIPE_MS = 20_000;
  * A dry run does all of it except for what would change something at Stripe, and is rolled back.
  */
 export async function pass(
-  { db, gateway, clock, log, onAlarm }: SyncDeps,
+  deps: SyncDeps,
   accountId: string,
   cause: Cause,
   { only, dryRun }: Terms,
 ): Promise<Outcome> {
+  const { db, gateway, clock } = deps;
   const alarms: Alarm[] = [];
   const work = async (tx: Tx): Promise<Outcome> => {
     const account = await lockAccount(tx, accountId);
@@ -56,10 +58,7 @@ export async function pass(
   };
   if (dryRun) return await undone(db, work);
   const outcome = await db.transaction(work);
-  for (const alarm of alarms) {
-    log.error({ accountId, ...alarm }, 'Stripe told us something that a person has to look at');
-    onAlarm?.(alarm);
-  }
+  for (const alarm of alarms) raise(deps, accountId, alarm);
   return outcome;
 }
 
@@ -186,14 +185,21 @@ async function record(
 }
 
 /** Marks the events as done or tried once more; returns those that another try may help. */
-async function settle({ tx, events, now }: Pass, failed: ReadonlyMap<string, unknown>): Promise<Failures> {
+async function settle(
+  { tx, events, now, alarms }: Pass,
+  failed: ReadonlyMap<string, unknown>,
+): Promise<Failures> {
   const done = events.filter(({ id }) => !failed.has(id)).map(({ id }) => id);
   if (done.length > 0) {
     const settled = { state: 'done' as const, error: null, processedAt: now };
     await tx.nativeUpdate(StripeEvent, { id: { $in: done } }, settled);
   }
-  for (const [id, error] of failed) await countFailure(tx, id, error);
-  const again = [...failed].filter(([, error]) => !(error instanceof Contradiction));
+  for (const [id, error] of failed) {
+    const alarm = alarmOf(error);
+    if (alarm) alarms.push({ ...alarm, details: { ...alarm.details, stripe_event_id: id } });
+    await countFailure(tx, id, error);
+  }
+  const again = [...failed].filter(([, error]) => !isForGood(error));
   return new Map(again.map(([id, error]) => [id, reasonOf(error)]));
 }
 

@@ -1,8 +1,9 @@
 import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
+import { raiseRefusal } from './alarm.ts';
 import type { Cause } from './cause.ts';
 import type { SyncDeps } from './deps.ts';
-import { countFailure, isOutage, reasonOf } from './failure.ts';
+import { countFailure, isForGood, isOutage, reasonOf } from './failure.ts';
 import { type Failures, pass } from './pass.ts';
 
 /**
@@ -40,7 +41,8 @@ async function oneByOne(
       for (const [id, reason] of alone.failures) failures.set(id, reason);
     } catch (error) {
       if (isOutage(error)) throw error;
-      failures.set(eventId, reasonOf(error));
+      raiseRefusal(deps, accountId, error);
+      if (!isForGood(error)) failures.set(eventId, reasonOf(error));
       await deps.db.transaction((tx) => countFailure(tx, eventId, error));
     }
   }

@@ -1,8 +1,9 @@
 import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import type { JobHandler, JobOutcome } from '../database/jobs.ts';
+import { raiseRefusal } from './alarm.ts';
 import type { SyncDeps } from './deps.ts';
-import { reasonOf } from './failure.ts';
+import { countFailure, isForGood, reasonOf } from './failure.ts';
 import { createLanes, type Lanes } from './lanes.ts';
 import { askForOwner, assignOwners } from './owner.ts';
 import type { Failures } from './pass.ts';
@@ -40,6 +41,7 @@ export async function processEvents(
       const failed = await lanes(accountId, () => synchronise(deps, accountId, { kind: 'events' }));
       for (const [id, reason] of failed) failures.set(id, reason);
     } catch (error) {
+      raiseRefusal(deps, accountId, error);
       // Other accounts are not held up; the queue comes back to this one.
       deps.log.warn(
         { accountId, err: error },
@@ -62,7 +64,9 @@ export async function processEvents(
         const owner = await askForOwner(deps, event);
         if (owner) await settle(owner.accountId, [owner.eventId]);
       } catch (error) {
-        failures.set(event.id, reasonOf(error));
+        raiseRefusal(deps, null, error);
+        if (isForGood(error)) await deps.db.transaction((tx) => countFailure(tx, event.id, error));
+        else failures.set(event.id, reasonOf(error));
       }
     }),
   ]);

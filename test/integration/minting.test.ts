@@ -282,7 +282,7 @@ describe('after a failure', () => {
         : undefined,
     );
     const refused = await caught(startCheckout(deps, callOf(accountId), input()));
-    expect(refused).toMatchObject({ status: 502 });
+    expect(refused).toMatchObject({ slug: 'feature-unavailable', status: 503 });
     expect(refused.message).not.toContain('inactive');
     bench.stripe.interfere(() => undefined);
     await startCheckout(deps, callOf(accountId), input());

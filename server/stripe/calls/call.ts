@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
 import { ProblemError } from '../../../shared/errors.ts';
+import { isPassing, translate } from './refusal.ts';
 
 /** How long Stripe may keep us waiting: one try, and all tries of a budget together (`performance.now()`). */
 export type Patience = { readonly tryMs: number; readonly endsAtMs: number };
@@ -37,27 +38,6 @@ export async function callStripe<T extends { object: string }>(
   }
 }
 
-/** Whether Stripe has definitely refused the request itself, so that sending it again cannot help. */
-export function isRefused(error: unknown): boolean {
-  return stripeErrorIn(error) instanceof Stripe.errors.StripeInvalidRequestError;
-}
-
-/** Whether Stripe says that the object asked for does not exist. */
-export function isMissing(error: unknown): boolean {
-  const cause = stripeErrorIn(error);
-  return cause !== null && (cause.code === 'resource_missing' || cause.statusCode === 404);
-}
-
-/** Stripe's own code for what went wrong, such as `charge_already_refunded`; null where it gave none. */
-export function stripeCode(error: unknown): string | null {
-  return stripeErrorIn(error)?.code ?? null;
-}
-
-function stripeErrorIn(error: unknown) {
-  const cause = error instanceof ProblemError ? error.cause : error;
-  return cause instanceof Stripe.errors.StripeError ? cause : null;
-}
-
 /** The SDK's timeout restarts with every byte and every retry; this bound holds whatever the network does. */
 async function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
   const timer = new AbortController();
@@ -75,47 +55,9 @@ async function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
 
 function backOffMs(error: unknown, tries: number): number | null {
   if (!(error instanceof Stripe.errors.StripeError) || tries >= MOST_TRIES) return null;
-  const busy =
-    error.statusCode === 429 || (error.statusCode === 409 && error.code === 'idempotency_key_in_use');
-  if (!busy) return null;
+  if (error.statusCode !== 429 && !isPassing(error)) return null;
   const asked = Number(error.headers?.['retry-after']);
   return asked > 0 ? asked * 1000 : FIRST_BACK_OFF_MS * 2 ** (tries - 1);
-}
-
-function translate(error: unknown): ProblemError {
-  if (error instanceof ProblemError) return error;
-  if (!(error instanceof Stripe.errors.StripeError)) {
-    return new ProblemError('internal', 'Stripe could not be called.', { status: 502, cause: error });
-  }
-  if (
-    error instanceof Stripe.errors.StripeAuthenticationError ||
-    error instanceof Stripe.errors.StripePermissionError
-  ) {
-    return new ProblemError(
-      'feature-unavailable',
-      'Stripe does not accept the secret key of this deployment. Its operator has to check STRIPE_SECRET_KEY.',
-      { cause: error },
-    );
-  }
-  if (error.statusCode === 429) {
-    return new ProblemError('internal', 'Stripe is receiving too many requests. Please try again shortly.', {
-      status: 503,
-      retryAfterSeconds: Math.ceil(Number(error.headers?.['retry-after'])) || 5,
-      cause: error,
-    });
-  }
-  if (error instanceof Stripe.errors.StripeConnectionError) {
-    return new ProblemError('internal', 'Stripe could not be reached. Please try again shortly.', {
-      status: error.message.includes('timeout') ? 504 : 503,
-      retryAfterSeconds: 5,
-      cause: error,
-    });
-  }
-  return new ProblemError('internal', 'Stripe could not carry out the request. Please try again shortly.', {
-    status: 502,
-    retryAfterSeconds: 5,
-    cause: error,
-  });
 }
 
 const tooSlow = () =>

@@ -1,5 +1,6 @@
 import type Stripe from 'stripe';
-import { callStripe, isMissing, type Patience } from './call.ts';
+import { callStripe, type Patience } from './call.ts';
+import { isMissing } from './refusal.ts';
 
 /** What every call to Stripe is made with. */
 export type Caller = {

@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
-import { stripeCode } from './call.ts';
 import type { Caller } from './caller.ts';
+import { stripeCode } from './refusal.ts';
 
 export type Refunded = 'refunded' | 'nothing_left' | 'charged_back';
 

@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
-import { stripeCode } from './call.ts';
 import type { Caller } from './caller.ts';
+import { stripeCode } from './refusal.ts';
 
 const PAGE = 100;
 /** Far more than Stripe puts on an invoice; who wants a longer one read is told that it is too long. */

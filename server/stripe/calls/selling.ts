@@ -79,6 +79,11 @@ export function sellingCalls({ stripe, call, found }: Caller, remembered: Rememb
       return portal.id;
     },
 
+    /** Makes the next `portalConfiguration` ask Stripe again. */
+    forgetPortal: () => {
+      delete remembered.portal.id;
+    },
+
     createPortalSession: (params: Stripe.BillingPortal.SessionCreateParams, idempotencyKey: string) =>
       call<Stripe.BillingPortal.Session>('billing_portal.session', (options) =>
         stripe.billingPortal.sessions.create(params, { ...options, idempotencyKey }),
