@@ -1,4 +1,4 @@
-import { Account, ApiKey, IdempotencyKey } from './entities/account.ts';
+import { Account, ApiKey, FormerStripeCustomer, IdempotencyKey } from './entities/account.ts';
 import { CheckoutAttempt, Price, Subscription, TrialPack } from './entities/billing.ts';
 import { CreditEntry, CreditReservation } from './entities/credit.ts';
 import { AuditEntry, Email, RecurringTask, StripeEvent } from './entities/journal.ts';
@@ -7,6 +7,7 @@ import { BillingEvent, WebhookDelivery, WebhookEndpoint } from './entities/webho
 /** Every table of the service. */
 export const ENTITIES = [
   Account,
+  FormerStripeCustomer,
   ApiKey,
   IdempotencyKey,
   Subscription,

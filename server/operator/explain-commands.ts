@@ -26,6 +26,10 @@ export const EXPLAIN_COMMANDS: readonly Command[] = [
         account_id: formatId('acc', account.id),
         email: account.email,
         stripe_customer_id: account.stripeCustomerId,
+        former_stripe_customers: timeline.formerCustomers.map(({ id, since }) => ({
+          stripe_customer_id: id,
+          since: toWireTime(since),
+        })),
         tier: timeline.tier,
         pending_tier: timeline.pendingTier,
         billing_state: timeline.state,
@@ -38,7 +42,7 @@ export const EXPLAIN_COMMANDS: readonly Command[] = [
   },
 ];
 
-function summary({ account, state, tier, pendingTier, waiting }: Timeline): string[] {
+function summary({ account, formerCustomers, state, tier, pendingTier, waiting }: Timeline): string[] {
   const { subscription, trial_pack: pack } = state;
   const opened = `opened ${toWireTime(account.createdAt)}`;
   const end = subscription?.cancel_at_period_end ? 'ends' : 'paid until';
@@ -50,6 +54,9 @@ function summary({ account, state, tier, pendingTier, waiting }: Timeline): stri
     : 'never bought';
   return [
     `${formatId('acc', account.id)}  ${account.email}  ${account.stripeCustomerId ?? 'no Stripe customer'}  ${opened}`,
+    ...formerCustomers.map(
+      ({ id, since }) => `before        ${id}, deleted at Stripe, known since ${toWireTime(since)}`,
+    ),
     `tier          ${tier}${pendingTier === null ? '' : `, ${pendingTier} is booked`}`,
     `subscription  ${plan}`,
     `trial pack    ${credit}`,

@@ -64,7 +64,7 @@ async function compareAll(
   const failed: Failed[] = [];
   let checked = 0;
   let awayInARow = 0;
-  for await (const accountId of accounts(db, only)) {
+  for await (const accountId of accounts(db, only, now())) {
     await pace.turn();
     const account_id = formatId('acc', accountId);
     try {
@@ -88,15 +88,17 @@ async function compareAll(
   return { found, failed, checked };
 }
 
-async function* accounts(db: Database, only: string | null): AsyncGenerator<string> {
+async function* accounts(db: Database, only: string | null, now: Date): AsyncGenerator<string> {
   if (only !== null) {
     // Throws where there is no such account.
     await readBilling(db, only);
     yield only;
     return;
   }
-  for (let page = await accountsAfter(db, null); page.length > 0; ) {
+  for (let after: string | null = null; ; ) {
+    const page = await accountsAfter(db, { after, now });
     yield* page;
-    page = await accountsAfter(db, page.at(-1) ?? null);
+    after = page.at(-1) ?? null;
+    if (after === null) return;
   }
 }

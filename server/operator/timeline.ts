@@ -4,7 +4,7 @@ import { toWireTime } from '../../shared/time.ts';
 import { readBilling } from '../billing/caller.ts';
 import { billingState } from '../billing/state.ts';
 import type { Database } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
+import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../database/entities/journal.ts';
 import { DIFFERENCE_KINDS, inWords } from '../stripe/drift.ts';
@@ -34,6 +34,8 @@ export type Happening = {
 /** Why an account is where it is: what holds now, and everything that led there, oldest first. */
 export type Timeline = {
   readonly account: { id: string; email: string; stripeCustomerId: string | null; createdAt: Date };
+  /** The customers it had that Stripe has deleted, the last one first. */
+  readonly formerCustomers: readonly { id: string; since: Date }[];
   readonly state: BillingState;
   /** What a consumer may grant now. */
   readonly tier: string;
@@ -48,6 +50,7 @@ export async function readTimeline(db: Database, accountId: string, now: Date): 
   return await db.transaction(
     async (tx) => {
       const account = await tx.findOneOrFail(Account, accountId);
+      const former = await tx.find(FormerStripeCustomer, { accountId }, { orderBy: { since: 'desc' } });
       const row = await tx.findOne(Subscription, { accountId });
       const attempts = await tx.find(CheckoutAttempt, { accountId });
       const events = await tx.find(StripeEvent, { accountId }, { exclude: ['raw'] });
@@ -56,6 +59,7 @@ export async function readTimeline(db: Database, accountId: string, now: Date): 
       const { id, email, createdAt } = account;
       return {
         account: { id, email, stripeCustomerId: account.stripeCustomerId ?? null, createdAt },
+        formerCustomers: former.map((one) => ({ id: one.stripeCustomerId, since: one.since })),
         state,
         tier: row?.entitled ? row.tier : 'free',
         pendingTier: row?.pendingTier ?? null,

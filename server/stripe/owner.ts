@@ -1,7 +1,7 @@
 import { formatId } from '../../shared/ids.ts';
 import type { Clock } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
+import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { accountNamedBy, parseEvent } from './events.ts';
 import type { StripeCalls, StripeGateway } from './gateway.ts';
@@ -15,8 +15,8 @@ export type Owned = { readonly eventId: string; readonly accountId: string };
 const STRIPE_MS = 20_000;
 
 /**
- * Finds the account of each waiting event and writes it onto the event. Our mapping of customers decides. An
- * event that nobody owns is ignored; one that names another account than its customer's is set aside as `dead`,
+ * Finds the account of each waiting event and writes it onto the event. Our mapping of customers, former ones
+ * included, decides. An event that nobody owns is ignored; one that names another account than its customer's is set aside as `dead`,
  * both with the reason. Stripe is not called: events of which only Stripe knows the customer come back as
  * `unnamed`, for `askForOwner`.
  */
@@ -90,6 +90,7 @@ function fateOf(event: StripeEvent, customer: string | null, accountId: string |
   return { kind: 'owned', accountId };
 }
 
+/** By customer, the account that has it, or had it until Stripe deleted it. */
 async function accountsOf(
   em: Tx,
   customers: readonly (string | null)[],
@@ -101,9 +102,25 @@ async function accountsOf(
     { stripeCustomerId: { $in: ids } },
     { fields: ['id', 'stripeCustomerId'] },
   );
-  return new Map(
+  const owners = new Map(
     accounts.flatMap(({ id, stripeCustomerId }) => (stripeCustomerId ? [[stripeCustomerId, id]] : [])),
   );
+  const others = ids.filter((id) => !owners.has(id));
+  if (others.length === 0) return owners;
+  for (const former of await em.find(FormerStripeCustomer, { stripeCustomerId: { $in: others } }))
+    owners.set(former.stripeCustomerId, former.accountId);
+  return owners;
+}
+
+/** Whether this account has the customer, or had it until Stripe deleted it. */
+export async function hasCustomer(
+  tx: Tx,
+  { id: accountId, stripeCustomerId: current }: Account,
+  customer: string | null,
+): Promise<boolean> {
+  if (customer === null) return false;
+  if (customer === current) return true;
+  return (await tx.count(FormerStripeCustomer, { accountId, stripeCustomerId: customer })) > 0;
 }
 
 /** Disputes and refunds carry no customer; the payment they are about does. */

@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 import type { Tx } from '../database/connection.ts';
-import type { Account } from '../database/entities/account.ts';
+import { type Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, TrialPack } from '../database/entities/billing.ts';
 import type { StripeEvent } from '../database/entities/journal.ts';
 import type { Cause } from './cause.ts';
@@ -83,7 +83,10 @@ export async function readAsked(
     case 'reconcile': {
       const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
       const attempts = await tx.find(CheckoutAttempt, { accountId, state });
-      const packs = stripeCustomerId == null ? [] : await readPackFacts(stripe, stripeCustomerId);
+      const former = await tx.find(FormerStripeCustomer, { accountId });
+      const customers = [stripeCustomerId ?? [], former.map((one) => one.stripeCustomerId)].flat(2);
+      const packs: SessionFacts[] = [];
+      for (const customer of customers) packs.push(...(await readPackFacts(stripe, customer)));
       const known = new Set(packs.map(({ session }) => session.id));
       const read = [];
       for (const { stripeSessionId } of attempts) {

@@ -12,6 +12,7 @@ import type { Effect, Source } from './effects.ts';
 import type { Fact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import { effectsOfInvoice } from './invoice.ts';
+import { hasCustomer } from './owner.ts';
 import { isLive, type SubscriptionRow } from './project.ts';
 import { idOf, type SessionFacts } from './purchase.ts';
 
@@ -58,16 +59,19 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
 
 async function recordSession(context: Recording, facts: SessionFacts, source: Source): Promise<Effect[]> {
   const { session, pack } = facts;
-  requireOwn(context.account, session);
+  await requireOwn(context, session);
   await moveAttempt(context, facts);
   return [...(pack ? await recordPack(context, pack, source) : []), ...notesOfSession(facts, source)];
 }
 
-/** Our mapping of customers is the authority; what was written onto the session has to agree with it. */
-function requireOwn({ id, stripeCustomerId }: Account, session: Stripe.Checkout.Session): void {
+/**
+ * Our mapping of customers is the authority; an account that was written onto the session has to agree with it.
+ * Another reference than one of ours is the affair of whoever made the session.
+ */
+async function requireOwn({ tx, account }: Recording, session: Stripe.Checkout.Session): Promise<void> {
   const named = session.client_reference_id;
-  if (idOf(session.customer) === stripeCustomerId && (named === null || named === formatId('acc', id)))
-    return;
+  const contradicts = named?.startsWith('acc_') && named !== formatId('acc', account.id);
+  if (!contradicts && (await hasCustomer(tx, account, idOf(session.customer)))) return;
   throw new Contradiction(
     `Checkout session ${session.id} names customer ${idOf(session.customer)} and account ${named}`,
   );
@@ -85,9 +89,11 @@ async function moveAttempt(context: Recording, { session, payment }: SessionFact
     : payment === 'done' || payment === 'pending'
       ? 'completed'
       : 'expired';
+  // What was let go with its customer can have been paid before. It does not wait again: others may be open.
+  const final = state === 'completed' ? (['completed'] as const) : (['completed', 'expired', state] as const);
   await tx.nativeUpdate(
     CheckoutAttempt,
-    { id: attemptId, accountId: account.id, state: { $nin: ['completed', 'expired', state] } },
+    { id: attemptId, accountId: account.id, state: { $nin: [...final] } },
     { state, stripeSessionId: session.id, updatedAt: now },
   );
 }

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type Stripe from 'stripe';
 import type { Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
+import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { effectsOfChange } from './changes.ts';
@@ -64,8 +64,9 @@ export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: A
 }
 
 /**
- * Lets go of a customer that Stripe has deleted: the next purchase gets a new one, under a new key. What was
- * open for the old one can no longer be paid.
+ * Lets go of a customer that Stripe has deleted: the next purchase gets a new one, under a new key. It stays known
+ * as a former one, since what was paid for it can still be given back, disputed or settled by a slow bank. What
+ * was open for it can no longer be paid; a payment on its way still comes, and its pack keeps its place.
  */
 export async function forgetCustomer(
   tx: Tx,
@@ -76,9 +77,19 @@ export async function forgetCustomer(
   if (!stripeCustomerId) return [];
   const next = { stripeCustomerId: null, stripeCustomerGeneration: stripeCustomerGeneration + 1 };
   await tx.nativeUpdate(Account, { id }, next);
+  await tx
+    .createQueryBuilder(FormerStripeCustomer)
+    .insert({ stripeCustomerId, accountId: id, since: now })
+    .onConflict('stripeCustomerId')
+    .ignore()
+    .execute();
   await tx.nativeUpdate(
     CheckoutAttempt,
-    { accountId: id, state: { $nin: ['completed', 'expired'] } },
+    {
+      accountId: id,
+      state: { $nin: ['completed', 'expired'] },
+      $not: { kind: 'trial_pack', state: 'awaiting_payment' },
+    },
     { state: 'expired', updatedAt: now },
   );
   return [

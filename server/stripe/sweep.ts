@@ -39,7 +39,7 @@ export async function sweep(deps: SweepDeps, signal: AbortSignal): Promise<Swept
   const earlier = turn.progress === null ? FRESH : progressSchema.parse(turn.progress);
   let progress = earlier.after === null ? FRESH : earlier;
   for (;;) {
-    const accounts = await accountsAfter(db, progress.after);
+    const accounts = await accountsAfter(db, { after: progress.after, now });
     for (const accountId of accounts) {
       await deps.pace.turn();
       if (signal.aborted) {
@@ -110,20 +110,29 @@ async function compare(
   }
 }
 
+/** So long after the end of a customer a payment that was under way for it may still come. */
+const FORMER_MS = 30 * 86_400_000;
+
 /**
  * The next accounts that can still change at Stripe, in the order of their ids: all that have a customer, except
- * where the subscription is over and nothing else is open.
+ * where the subscription is over and nothing else is open; and of those whose customer Stripe has deleted the ones
+ * with a pack whose payment can still be given back, or where a payment made before may still come.
  */
-export async function accountsAfter({ pool }: Database, after: string | null): Promise<string[]> {
+export async function accountsAfter(
+  { pool }: Database,
+  { after, now }: { after: string | null; now: Date },
+): Promise<string[]> {
   const { rows } = await pool.query<{ id: string }>(
     `select a.id from account a
 left join subscription s on s.account_id = a.id
-where a.stripe_customer_id is not null and ($1::uuid is null or a.id > $1)
-  and (s.status is null or s.status not in ('canceled', 'incomplete_expired')
+where ($1::uuid is null or a.id > $1)
+  and (a.stripe_customer_id is not null or exists (select from former_stripe_customer f where f.account_id = a.id))
+  and ((a.stripe_customer_id is not null and (s.status is null or s.status not in ('canceled', 'incomplete_expired')))
+    or exists (select from former_stripe_customer f where f.account_id = a.id and f.since > $2)
     or exists (select from checkout_attempt c where c.account_id = a.id and c.state in ('open', 'closing', 'awaiting_payment'))
     or exists (select from trial_pack t where t.account_id = a.id and t.state in ('active', 'suspended')))
 order by a.id limit 100`,
-    [after],
+    [after, new Date(now.getTime() - FORMER_MS)],
   );
   return rows.map(({ id }) => id);
 }

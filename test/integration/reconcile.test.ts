@@ -170,7 +170,7 @@ describe('the nightly sweep', () => {
     await reconcile(bench, over.accountId, BY);
     const unheard = await addCustomer(bench);
     bench.stripe.put(subscription({ customer: unheard.customer }));
-    const asked = await accountsAfter(bench.db, null);
+    const asked = await accountsAfter(bench.db, { after: null, now: bench.clock.now() });
     expect(asked).toContain(unheard.accountId);
     expect(asked).not.toContain(over.accountId);
     expect(asked).not.toContain(none);
@@ -216,10 +216,11 @@ describe('the nightly sweep', () => {
     const asked: string[] = [];
     bench.stripe.interfere(({ path }) => void asked.push(path));
     const swept = await run();
-    const all = await accountsAfter(bench.db, null);
+    const all = await accountsAfter(bench.db, { after: null, now: bench.clock.now() });
     expect(swept?.checked).toBe(all.length);
     const compared = new Set(asked.filter((path) => path.startsWith('/v1/customers/')));
-    expect(compared.size).toBe(all.length - 4);
+    const withCustomer = await em().count(Account, { id: { $in: all }, stripeCustomerId: { $ne: null } });
+    expect(compared.size).toBe(withCustomer - 4);
   });
 
   it('leaves one account of which Stripe tells nothing to the next night, and compares those after it', async () => {
@@ -288,7 +289,9 @@ describe('the command reconcile', { timeout: 120_000 }, () => {
     bench.stripe.change(sub.id, { status: 'past_due' });
     const all = await cli('reconcile', '--json');
     expect(all.code).toBe(0);
-    expect(all.json()).toMatchObject({ checked: (await accountsAfter(bench.db, null)).length, failed: [] });
+    // The command goes by the clock of the machine.
+    const { length: checked } = await accountsAfter(bench.db, { after: null, now: new Date() });
+    expect(all.json()).toMatchObject({ checked, failed: [] });
     expect(await rowOf(accountId)).toMatchObject({ status: 'past_due' });
     expect(await em().count(Email, { accountId })).toBeGreaterThan(0);
   });

@@ -26,6 +26,21 @@ export const Account = defineEntity({
 });
 export type Account = InferEntity<typeof Account>;
 
+/**
+ * A customer that an account had and Stripe has deleted: payments made for it before are still given back,
+ * disputed and settled, and belong to the account for ever.
+ */
+export const FormerStripeCustomer = defineEntity({
+  name: 'FormerStripeCustomer',
+  properties: {
+    stripeCustomerId: p.text().primary(),
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').index(),
+    /** When we heard of its end. */
+    since: p.datetime(3),
+  },
+});
+export type FormerStripeCustomer = InferEntity<typeof FormerStripeCustomer>;
+
 /** A bearer key. Only the hash of its text is kept. */
 export const ApiKey = defineEntity({
   name: 'ApiKey',

@@ -127,12 +127,17 @@ export function readingCalls({ stripe, call, found }: Caller) {
       return list.data[0] ?? null;
     },
 
-    /** The completed Checkout sessions of a customer, whoever made them; the newest hundred, which is far more than anybody pays for. */
+    /**
+     * The completed Checkout sessions of a customer, whoever made them; the newest hundred, which is far more than
+     * anybody pays for. None where Stripe no longer tells those of a customer it has deleted.
+     */
     listCompletedSessions: async (customer: string): Promise<Stripe.Checkout.Session[]> => {
-      const list = await call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
-        stripe.checkout.sessions.list({ customer, status: 'complete', limit: PAGE }, options),
+      const list = await found(
+        call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
+          stripe.checkout.sessions.list({ customer, status: 'complete', limit: PAGE }, options),
+        ),
       );
-      return list.data;
+      return list?.data ?? [];
     },
 
     /**
