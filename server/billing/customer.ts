@@ -25,7 +25,7 @@ export async function createCustomer(
   );
   const customer =
     earlier ?? (await stripe.createCustomer({ email, metadata }, keyOf(accountId, generation, email)));
-  await db.transaction(async (tx) => {
+  await db.transactionOn(accountId, async (tx) => {
     const mapped = await tx.nativeUpdate(
       Account,
       { id: accountId, stripeCustomerId: null, stripeCustomerGeneration: generation },

@@ -86,7 +86,9 @@ export function internalUseCases(deps: SpendingDeps) {
           errors: [{ field: 'expires_at', message }],
         });
       }
-      const key = await db.transaction((tx) => issueKey(tx, { accountId, name, scopes, expiresAt, now }));
+      const key = await db.transactionOn(accountId, (tx) =>
+        issueKey(tx, { accountId, name, scopes, expiresAt, now }),
+      );
       return { api_key_id: formatId('key', key.id), api_key: key.key };
     },
 

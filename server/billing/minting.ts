@@ -125,7 +125,7 @@ async function opened(
 ): Promise<boolean> {
   const now = deps.clock.now();
   const wanted = session.status === 'open' && Buffer.from(attempt.paramsHash).equals(paramsHash);
-  return await deps.db.transaction(async (tx) => {
+  return await deps.db.transactionOn(call.accountId, async (tx) => {
     const moved = await tx.nativeUpdate(
       CheckoutAttempt,
       { id: attempt.id, state: 'creating' },

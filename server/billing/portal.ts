@@ -39,7 +39,7 @@ export async function startPortal(
       const session = await tellingOperator(deps, accountId, input, () =>
         open(deps, stripe, call, { customer, ...(returnUrl !== null && { return_url: returnUrl }) }),
       );
-      await db.transaction(async (tx) => {
+      await db.transactionOn(accountId, async (tx) => {
         await append(tx, {
           accountId,
           action: 'portal_session.started',

@@ -53,7 +53,7 @@ export async function takeTurn(minting: Minting, price: string, holdsKey: boolea
   const { deps, call, order, paramsHash, claimed } = minting;
   const { accountId } = call;
   const now = deps.clock.now();
-  return await deps.db.transaction(async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const account = await lockAccount(tx, accountId);
     if (!account) throw new Error(`Account ${accountId} is not in the database`);
     const earlier = holdsKey ? null : await claim(tx, claimed, now);

@@ -28,7 +28,7 @@ export async function expireTrialPack(
   { db, clock }: { db: Database; clock: { now(): Date } },
   accountId: string,
 ): Promise<'expired' | 'noticed' | 'waiting' | 'nothing_to_do'> {
-  return await db.transaction(async (tx) => {
+  return await db.transactionOn(accountId, async (tx) => {
     const account = await lockAccount(tx, accountId);
     const pack = await lockTrialPack(tx, accountId);
     if (!account || !pack || pack.state === 'revoked' || pack.state === 'expired') return 'nothing_to_do';

@@ -90,7 +90,7 @@ const TAKE = {
 
 /** Behind both locks, so that whatever follows from the report is in the same transaction. */
 async function takeCarefully(db: Database, use: Use): Promise<UseAnswer> {
-  return await db.transaction(async (tx) => {
+  return await db.transactionOn(use.accountId, async (tx) => {
     await lockExisting(tx, use.accountId);
     const pack = await lockPack(tx, use.accountId);
     return (await answered(tx, use)) ?? (await take(tx, pack, { ...use, reportKey: keyOf(use) }));

@@ -68,7 +68,7 @@ export type Settlement = { accountId: string; reservationId: string; seconds: nu
 export async function settleReservation({ db }: SpendingDeps, settlement: Settlement): Promise<UseAnswer> {
   const { accountId, reservationId, seconds, usedAt } = settlement;
   const reportKey = `settle:${reservationId}`;
-  return await db.transaction(async (tx) => {
+  return await db.transactionOn(accountId, async (tx) => {
     await lockExisting(tx, accountId);
     const pack = await lockPack(tx, accountId);
     const reservation = await find(tx, settlement);

@@ -3,6 +3,7 @@ import { Migrator } from '@mikro-orm/migrations';
 import { type EntityManager, MikroORM, UnderscoreNamingStrategy } from '@mikro-orm/postgresql';
 import type { Pool, PoolConfig } from 'pg';
 import { MIGRATIONS } from '../../migrations/list.ts';
+import { createAccountTurns } from './account-turns.ts';
 import { ENTITIES } from './entities.ts';
 
 export type Tx = EntityManager;
@@ -17,6 +18,11 @@ export type Database = {
    * what it throws. Changed entities are flushed before the commit. Never nested.
    */
   transaction<T>(fn: (tx: Tx) => Promise<T>, options?: { isolation?: 'repeatable read' }): Promise<T>;
+  /**
+   * The same for what locks this account's row. Within the process such transactions wait for one another before
+   * they take a connection, so that one busy account never holds more than one. Who waits too long gets 503.
+   */
+  transactionOn<T>(accountId: string, fn: (tx: Tx) => Promise<T>): Promise<T>;
   /** Waits for open statements and closes every connection; called again, it waits for the same. */
   close(): Promise<void>;
 };
@@ -30,6 +36,8 @@ export type DatabaseOptions = {
   statementTimeoutMs?: number;
   /** How long to wait for a connection, be it a new one or one in use. */
   connectionTimeoutMs?: number;
+  /** How long a statement waits for a lock that another process holds; 0 for as long as it may run. */
+  lockTimeoutMs?: number;
   /** Told about connections that broke while nobody used them; the pool has already dropped them. */
   onIdleError?: (error: Error) => void;
 };
@@ -37,6 +45,10 @@ export type DatabaseOptions = {
 /** Longer than any transaction of ours stays silent while it reads from Stripe. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_DELAY_MS = 10_000;
+/** Shorter than anybody waits for a connection, so that whoever waits for a lock is never why there is none. */
+const LOCK_TIMEOUT_MS = 4_000;
+/** How long a transaction waits for those about the same account, without a connection. */
+const ACCOUNT_PATIENCE_MS = 5_000;
 /** On a dead connection the server's own timeout never arrives; ours comes this much later. */
 const QUERY_TIMEOUT_GRACE_MS = 2_000;
 
@@ -56,12 +68,15 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
   });
   const pool = await reach(orm);
   watch(pool, options.onIdleError);
+  const transaction = transactions(orm);
+  const turns = createAccountTurns(ACCOUNT_PATIENCE_MS);
   let closing: Promise<void> | undefined;
   return {
     orm,
     pool,
     url: options.url,
-    transaction: transactions(orm),
+    transaction,
+    transactionOn: (accountId, fn) => turns(accountId, () => transaction(fn)),
     close: () => {
       closing ??= close(orm, pool);
       return closing;
@@ -121,11 +136,13 @@ async function close(orm: MikroORM, pool: Pool): Promise<void> {
 
 function poolConfig(options: DatabaseOptions): PoolConfig {
   const { statementTimeoutMs = 10_000, connectionTimeoutMs = 5_000 } = options;
+  const { lockTimeoutMs = statementTimeoutMs > 0 ? LOCK_TIMEOUT_MS : 0 } = options;
   return {
     max: options.poolMax,
     application_name: options.applicationName,
     connectionTimeoutMillis: connectionTimeoutMs,
     statement_timeout: statementTimeoutMs,
+    lock_timeout: lockTimeoutMs,
     // A connection that is half open never answers, so the server's timeout alone would hang for ever.
     ...(statementTimeoutMs > 0 && { query_timeout: statementTimeoutMs + QUERY_TIMEOUT_GRACE_MS }),
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,

@@ -18,10 +18,10 @@ class Undone<T> extends Error {
 }
 
 /** Runs `work` in a transaction, returns what it returns, and takes back all that it wrote. */
-export async function undone<T>(db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
+export async function undone<T>(db: Database, accountId: string, work: (tx: Tx) => Promise<T>): Promise<T> {
   let undoing: Undone<T> | undefined;
   try {
-    return await db.transaction(async (tx) => {
+    return await db.transactionOn(accountId, async (tx) => {
       undoing = new Undone(await work(tx));
       throw undoing;
     });

@@ -26,11 +26,11 @@ export type Outcome = { failures: Failures; differences: readonly Difference[] }
 /** Events to be tried again, each with the reason why it could not be carried out. */
 export type Failures = ReadonlyMap<string, string>;
 
-/** How a pass goes about it: with these events only (null: all that wait), or only to see what it would change. */
-export type Terms = { only: readonly string[] | null; dryRun: boolean };
-
-/** Room for everything one pass asks of Stripe; others wait behind the account's lock meanwhile. */
-const STRIPE_MS = 20_000;
+/**
+ * How a pass goes about it: with these events only (null: all that wait), or only to see what it would change, and
+ * for how long it may read Stripe, while others wait behind the account's lock.
+ */
+export type Terms = { only: readonly string[] | null; dryRun: boolean; stripeMs: number };
 
 /**
  * One transaction, Stripe read inside it under the account's lock. A first subscription takes 20 statements
@@ -42,7 +42,7 @@ export async function pass(
   deps: SyncDeps,
   accountId: string,
   cause: Cause,
-  { only, dryRun }: Terms,
+  { only, dryRun, stripeMs }: Terms,
 ): Promise<Outcome> {
   const { db, gateway, clock } = deps;
   const alarms: Alarm[] = [];
@@ -51,13 +51,13 @@ export async function pass(
     if (!account) throw new Error(`Account ${accountId} is not in the database`);
     const events = await waitingEvents(tx, accountId, only);
     if (events.length === 0 && cause.kind === 'events') return { failures: new Map(), differences: [] };
-    const calls = gateway.within(STRIPE_MS);
+    const calls = gateway.within(stripeMs);
     const stripe = dryRun ? withoutEffect(calls) : calls;
     const source = sourceOf(cause, events.at(-1)?.id);
     return await carryOut({ tx, stripe, account, events, cause, source, now: clock.now(), alarms });
   };
-  if (dryRun) return await undone(db, work);
-  const outcome = await db.transaction(work);
+  if (dryRun) return await undone(db, accountId, work);
+  const outcome = await db.transactionOn(accountId, work);
   for (const alarm of alarms) raise(deps, accountId, alarm);
   return outcome;
 }

@@ -1,7 +1,8 @@
 import type { SyncDeps } from './deps.ts';
 import type { Difference } from './drift.ts';
 import { pass } from './pass.ts';
-import { synchronise } from './synchronise.ts';
+import { synchroniseNow } from './synchronise.ts';
+import { inTurn } from './turns.ts';
 
 /**
  * Compares what we hold about an account with what Stripe holds, and brings it to that. Each repair is one entry
@@ -13,8 +14,11 @@ export async function reconcile(
   accountId: string,
   { by, dryRun = false }: { by: string; dryRun?: boolean },
 ): Promise<readonly Difference[]> {
-  if (!dryRun) await synchronise(deps, accountId, { kind: 'events' });
-  // Events that cannot be processed have been tried just now, and must not stand in the way of the comparison.
-  const { differences } = await pass(deps, accountId, { kind: 'reconcile', by }, { only: [], dryRun });
+  const cause = { kind: 'reconcile', by } as const;
+  const { differences } = await inTurn(deps.db, accountId, { ...cause, dryRun }, async (stripeMs) => {
+    if (!dryRun) await synchroniseNow(deps, accountId, { kind: 'events' }, stripeMs);
+    // Events that cannot be processed have been tried just now, and must not stand in the way of the comparison.
+    return await pass(deps, accountId, cause, { only: [], dryRun, stripeMs });
+  });
   return differences;
 }

@@ -5,6 +5,7 @@ import type { Cause } from './cause.ts';
 import type { SyncDeps } from './deps.ts';
 import { countFailure, isForGood, isOutage, reasonOf } from './failure.ts';
 import { type Failures, pass } from './pass.ts';
+import { inTurn } from './turns.ts';
 
 /**
  * Brings an account to what Stripe holds now: subscription row, trial pack, attempts, audit log and mails, in
@@ -12,15 +13,30 @@ import { type Failures, pass } from './pass.ts';
  * so what was read is never overtaken; called twice, or with nothing new, it changes nothing.
  *
  * An event that cannot be carried out counts an attempt and is returned; it does not hold up the others.
- * Throws when Stripe or the database cannot be reached at all: then nothing has happened.
+ * Throws when Stripe or the database cannot be reached at all, or when its turn does not come: then nothing has
+ * happened.
  */
 export async function synchronise(deps: SyncDeps, accountId: string, cause: Cause): Promise<Failures> {
+  const { failures } = await inTurn(deps.db, accountId, cause, async (stripeMs) => ({
+    failures: await synchroniseNow(deps, accountId, cause, stripeMs),
+    differences: [],
+  }));
+  return failures;
+}
+
+/** The same, for whoever has the turn. */
+export async function synchroniseNow(
+  deps: SyncDeps,
+  accountId: string,
+  cause: Cause,
+  stripeMs: number,
+): Promise<Failures> {
   try {
-    return (await pass(deps, accountId, cause, { only: null, dryRun: false })).failures;
+    return (await pass(deps, accountId, cause, { only: null, dryRun: false, stripeMs })).failures;
   } catch (error) {
     const pending = isOutage(error) ? [] : await pendingIds(deps.db, accountId);
     if (pending.length === 0) throw error;
-    return await oneByOne(deps, accountId, cause, pending);
+    return await oneByOne(deps, { accountId, cause, stripeMs }, pending);
   }
 }
 
@@ -30,14 +46,13 @@ export async function synchronise(deps: SyncDeps, accountId: string, cause: Caus
  */
 async function oneByOne(
   deps: SyncDeps,
-  accountId: string,
-  cause: Cause,
+  { accountId, cause, stripeMs }: { accountId: string; cause: Cause; stripeMs: number },
   eventIds: readonly string[],
 ): Promise<Failures> {
   const failures = new Map<string, string>();
   for (const eventId of eventIds) {
     try {
-      const alone = await pass(deps, accountId, cause, { only: [eventId], dryRun: false });
+      const alone = await pass(deps, accountId, cause, { only: [eventId], dryRun: false, stripeMs });
       for (const [id, reason] of alone.failures) failures.set(id, reason);
     } catch (error) {
       if (isOutage(error)) throw error;

@@ -1,10 +1,8 @@
-import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import type { JobHandler, JobOutcome } from '../database/jobs.ts';
 import { raiseRefusal } from './alarm.ts';
 import type { SyncDeps } from './deps.ts';
 import { countFailure, isForGood, reasonOf } from './failure.ts';
-import { createLanes, type Lanes } from './lanes.ts';
 import { askForOwner, assignOwners } from './owner.ts';
 import type { Failures } from './pass.ts';
 import { synchronise } from './synchronise.ts';
@@ -16,29 +14,17 @@ import { synchronise } from './synchronise.ts';
  */
 export const STRIPE_EVENT_WORKERS = { batchSize: 10, concurrency: 5 } as const;
 
-/** How long an event waits for the one under way about its account, before its job gives its place to others. */
-const PATIENCE_MS = 2_000;
-
-/** Places for accounts, each of which holds a connection while Stripe is read: half of the pool. */
-export function accountLanes({ pool }: Database): Lanes<Failures> {
-  return createLanes({ atOnce: Math.ceil(pool.options.max / 2), patienceMs: PATIENCE_MS });
-}
-
 /**
  * Processes stored events: finds the account of each and synchronises every account once, however many of its
  * events are among them, side by side with the others. (An event whose account only Stripe can tell comes when
  * Stripe has told.) Returns the events to be tried again, with the reason. Events processed before, or unknown,
  * need nothing.
  */
-export async function processEvents(
-  deps: SyncDeps,
-  eventIds: readonly string[],
-  lanes = accountLanes(deps.db),
-): Promise<Failures> {
+export async function processEvents(deps: SyncDeps, eventIds: readonly string[]): Promise<Failures> {
   const failures = new Map<string, string>();
   const settle = async (accountId: string, ids: readonly string[]): Promise<void> => {
     try {
-      const failed = await lanes(accountId, () => synchronise(deps, accountId, { kind: 'events' }));
+      const failed = await synchronise(deps, accountId, { kind: 'events' });
       for (const [id, reason] of failed) failures.set(id, reason);
     } catch (error) {
       raiseRefusal(deps, accountId, error);
@@ -75,10 +61,9 @@ export async function processEvents(
 
 /** The worker of the queue of Stripe events. When the queue gives an event up it is set aside as `dead`. */
 export function stripeEventHandler(deps: SyncDeps): JobHandler<'stripe-event'> {
-  const lanes = accountLanes(deps.db);
   return async (jobs) => {
     const ids = jobs.map(({ data }) => data.eventId);
-    const failures = await processEvents(deps, ids, lanes);
+    const failures = await processEvents(deps, ids);
     const outcomes: JobOutcome[] = [];
     for (const { id, data, isLastAttempt } of jobs) {
       const reason = failures.get(data.eventId);

@@ -14,7 +14,7 @@ export async function pauseEndpoint(
   reason: 'gone' | 'failing',
   now: Date,
 ): Promise<void> {
-  await db.transaction(async (tx) => {
+  await db.transactionOn(accountId, async (tx) => {
     await lockFeed(tx, accountId);
     const paused = await tx.nativeUpdate(
       WebhookEndpoint,

@@ -47,7 +47,7 @@ async function reencryptOne(
   { id, accountId }: Pick<WebhookEndpoint, 'id' | 'accountId'>,
   now: Date,
 ): Promise<Standing> {
-  return await db.transaction(async (tx) => {
+  return await db.transactionOn(accountId, async (tx) => {
     await lockFeed(tx, accountId);
     const endpoint = await tx.findOneOrFail(WebhookEndpoint, id);
     const found = standing(keys, endpoint, now);

@@ -23,7 +23,7 @@ export async function testEndpoint(
   const endpointId = readId('whk', wireId);
   const now = deps.clock.now();
   const id = uuidv7(now);
-  await deps.db.transaction(async (tx) => {
+  await deps.db.transactionOn(accountId, async (tx) => {
     const { position } = await lockEndpoint(tx, accountId, endpointId);
     const ping = { eventId: uuidv7(now), eventType: TEST_EVENT_TYPE };
     await moveTo(tx, accountId, position + 1);
@@ -42,7 +42,7 @@ export async function replayDelivery(
   const replayOf = readId('wdl', wireId);
   const now = deps.clock.now();
   const id = uuidv7(now);
-  await deps.db.transaction(async (tx) => {
+  await deps.db.transactionOn(accountId, async (tx) => {
     const old = await tx.findOne(WebhookDelivery, { id: replayOf, accountId });
     if (!old) throw noDelivery();
     const { endpointId, eventId, eventType } = old;
@@ -75,7 +75,7 @@ export async function replayEvents(
   const { accountId } = caller;
   const endpointId = readId('whk', wireId);
   const now = deps.clock.now();
-  const deliveries = await deps.db.transaction(async (tx) => {
+  const deliveries = await deps.db.transactionOn(accountId, async (tx) => {
     const { endpoint, position: start } = await lockEndpoint(tx, accountId, endpointId);
     let position = start;
     for await (const events of eventsAfter(tx, accountId, endpoint.events, after)) {

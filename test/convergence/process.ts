@@ -108,6 +108,16 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
         point();
         return result;
       },
+      async transactionOn(accountId, fn) {
+        alive();
+        const result = await db.transactionOn(accountId, async (tx) => {
+          const done = await fn(tx);
+          point();
+          return done;
+        });
+        point();
+        return result;
+      },
       close: () => db.close(),
     },
     isDead: () => dead,

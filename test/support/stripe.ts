@@ -141,7 +141,7 @@ export function sign(body: string, at: Date = NOW, secret = WEBHOOK_SECRET): str
 
 /** Delivers a signed event through the real intake and returns its id. */
 export async function deliver(
-  { db, clock }: Bench,
+  { db, clock }: Pick<Bench, 'db' | 'clock'>,
   type: EventType,
   object: Partial<Thing>,
   members: Record<string, unknown> = {},

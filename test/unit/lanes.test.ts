@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createLanes } from '../../server/stripe/lanes.ts';
+import { createLanes, createPlaces } from '../../server/stripe/lanes.ts';
 
 /** A run that ends when the test says so. */
 function runs() {
@@ -14,7 +14,15 @@ function runs() {
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
-const lanesOf = (atOnce: number, patienceMs = 60_000) => createLanes<string>({ atOnce, patienceMs });
+/** Lanes by name alone; what comes behind a colon is what is wanted of it. */
+function lanesOf(atOnce: number, turn = 60_000, place = 60_000) {
+  const lanes = createLanes<string>();
+  const places = createPlaces(atOnce);
+  return (name: string, work: () => Promise<string>) => {
+    const [key = '', share = ''] = name.split(':');
+    return lanes({ key, share, places, patienceMs: { turn, place } }, work);
+  };
+}
 
 it('lets as many go side by side as there are lanes, and the rest in the order they came', async () => {
   const lanes = lanesOf(2);
@@ -79,4 +87,44 @@ it('gives the lane of a run that fails to the next one', async () => {
   await expect(failing).rejects.toThrow('it fails');
   expect(await next).toBe('b');
   expect(await lanes('a', async () => 'again')).toBe('again');
+});
+
+it('gives those who want something else of the same thing a run of their own, one after the other', async () => {
+  const lanes = lanesOf(5);
+  const { begun, work, end } = runs();
+  const all = ['a:x', 'a:y', 'a:z'].map((name) => lanes(name, work(name)));
+  const shared = lanes('a:y', work('never'));
+  for (const [count, name] of ['a:x', 'a:y', 'a:z'].entries()) {
+    await expect.poll(() => begun.length).toBe(count + 1);
+    end(name);
+  }
+  expect(await Promise.all(all)).toEqual(['a:x', 'a:y', 'a:z']);
+  expect(await shared).toBe('a:y');
+});
+
+it('lets nobody pass the run under way because one who waited for it has given up', async () => {
+  const lanes = lanesOf(5, 20);
+  const { begun, work, end } = runs();
+  const hanging = lanes('a', work('hanging'));
+  await turn();
+  await expect(lanes('a:x', work('x'))).rejects.toThrow('still under way');
+  await expect(lanes('a:y', work('y'))).rejects.toThrow('still under way');
+  expect(begun).toEqual(['hanging']);
+  end('hanging');
+  await hanging;
+});
+
+it('refuses whoever finds no place in time, and gives a place to nobody who has left', async () => {
+  const lanes = lanesOf(1, 60_000, 20);
+  const { begun, work, end } = runs();
+  const hanging = lanes('a', work('hanging'));
+  await turn();
+  await expect(lanes('b', work('b'))).rejects.toThrow('still under way');
+  end('hanging');
+  await hanging;
+  const after = lanes('c', work('c'));
+  await turn();
+  expect(begun).toEqual(['hanging', 'c']);
+  end('c');
+  expect(await after).toBe('c');
 });

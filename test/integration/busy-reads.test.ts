@@ -1,0 +1,195 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { BillingDeps } from '../../server/billing/deps.ts';
+import { readState } from '../../server/billing/read-state.ts';
+import { parseAllowlist } from '../../server/billing/redirects.ts';
+import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { Account } from '../../server/database/entities/account.ts';
+import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
+import { connectStripe } from '../../server/stripe/gateway.ts';
+import { processEvents } from '../../server/stripe/worker.ts';
+import { startHttp, type TestHttp } from '../support/http.ts';
+import { type ScriptedStripe, startScriptedStripe } from '../support/scripted-stripe.ts';
+import { untilTrue } from '../support/service.ts';
+import { deliver, quietLog, subscription } from '../support/stripe.ts';
+
+/** As many as a process has, so that what is asserted of shares is what holds in operation. */
+const POOL = 20;
+
+let stripe: ScriptedStripe;
+let http: TestHttp;
+let deps: BillingDeps;
+let release: () => void;
+let hanging: number;
+beforeEach(async () => {
+  stripe = await startScriptedStripe();
+  // As slow as an account may be at all: nothing gives up before the test lets go.
+  const gateway = connectStripe({ secretKey: 'sk_test_slow', apiBase: stripe.url, timeoutMs: 60_000 });
+  const clock = { now: () => new Date() };
+  const redirects = parseAllowlist([]);
+  const defaults = { checkoutSuccessUrl: null, checkoutCancelUrl: null, portalReturnUrl: null };
+  http = await startHttp({
+    poolMax: POOL,
+    clock,
+    useCases: { readState: (caller, input) => readState(deps, caller, input) },
+  });
+  deps = { db: http.db, gateway, clock, redirects, defaults, log: quietLog() };
+  hanging = 0;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  release = resolve;
+  stripe.interfere(async () => {
+    hanging += 1;
+    await promise;
+    return undefined;
+  });
+});
+afterEach(async () => {
+  release();
+  await http.close();
+  await stripe.close();
+});
+
+/** A customer who is on the way back from Checkout, with so many sessions of theirs. */
+async function buyer(sessions = 1) {
+  const { accountId, key } = await http.openAccount();
+  const customer = stripe.newId('cus');
+  stripe.put({ id: customer, object: 'customer', metadata: {} });
+  const em = http.db.orm.em.fork();
+  await em.nativeUpdate(Account, accountId, { stripeCustomerId: customer });
+  const ids: string[] = [];
+  for (let n = 0; n < sessions; n += 1) {
+    const id = stripe.newId('cs_test');
+    stripe.put({ id, object: 'checkout.session', customer, status: 'open', payment_status: 'unpaid' });
+    const now = new Date();
+    await em.insert(CheckoutAttempt, {
+      id: uuidv7(now),
+      accountId,
+      kind: 'subscription',
+      state: n === 0 ? 'open' : 'expired',
+      params: {},
+      paramsHash: Buffer.alloc(32),
+      stripeSessionId: id,
+      expiresAt: now,
+      createdAt: now,
+      updatedAt: now,
+    });
+    ids.push(id);
+  }
+  return { accountId, customer, key, ids };
+}
+type Buyer = Awaited<ReturnType<typeof buyer>>;
+
+const read = ({ key, ids }: Buyer, n = 0) => http.call(`/v1/billing?checkout_session_id=${ids[n]}`, { key });
+const many = (count: number, make: (n: number) => Promise<Response>) =>
+  Array.from({ length: count }, (_, n) => make(n));
+/** Connections that are taken: those at a statement, and those that hold a transaction open. */
+async function busy(db: Database): Promise<number> {
+  return db.pool.totalCount - db.pool.idleCount;
+}
+/** Nothing moves any more: every call has come as far as it gets while Stripe is silent. */
+async function settled(calls: number): Promise<void> {
+  await untilTrue(() => hanging >= calls);
+  const stranger = await http.openAccount();
+  for (let n = 0; n < 5; n += 1) {
+    const answer = await http.call('/v1/billing', { key: stranger.key });
+    expect(answer.status).toBe(200);
+  }
+}
+
+describe('while Stripe does not answer, callers back from Checkout', () => {
+  it('of one account and session share one look and one connection', async () => {
+    const one = await buyer();
+    const answers = many(24, () => read(one));
+    await settled(1);
+    expect(await busy(http.db)).toBe(1);
+    expect(hanging).toBe(1);
+    release();
+    const got = await Promise.all(answers);
+    expect(got.map(({ status }) => status)).toEqual(Array(24).fill(200));
+    // The first look, and one that began after all the others had asked.
+    const looks = stripe.calls.filter(({ path }) => path.startsWith('/v1/subscriptions?'));
+    expect(looks).toHaveLength(2);
+  });
+
+  it('of one account with a session each hold one connection, whatever else it asks for', async () => {
+    const one = await buyer(10);
+    const answers = many(10, (n) => read(one, n));
+    await settled(1);
+    const hooks = many(10, (n) =>
+      http.call('/v1/webhooks', {
+        key: one.key,
+        json: { url: `https://hooks.example.com/${n}`, events: ['subscription.changed'] },
+      }),
+    );
+    await settled(1);
+    expect(await busy(http.db)).toBe(1);
+    release();
+    for (const { status } of await Promise.all([...answers, ...hooks])) expect([200, 201]).toContain(status);
+  });
+
+  it('of many accounts take a fifth of the pool, and leave the worker its half', async () => {
+    const buyers = await Promise.all(Array.from({ length: 30 }, () => buyer()));
+    const answers = buyers.map((one) => read(one));
+    await settled(POOL / 5);
+    expect(await busy(http.db)).toBe(POOL / 5);
+    const events: string[] = [];
+    for (let n = 0; n < POOL; n += 1) {
+      const { customer } = await buyer();
+      const sub = stripe.put(subscription({ customer }));
+      events.push(await deliver(deps, 'customer.subscription.created', sub));
+    }
+    const processed = processEvents(deps, events);
+    await settled(POOL / 5 + POOL / 2);
+    expect(await busy(http.db)).toBe(POOL / 5 + POOL / 2);
+    release();
+    for (const { status } of await Promise.all(answers)) expect([200, 503]).toContain(status);
+    expect((await processed).size).toBe(0);
+  });
+
+  it('beyond what may wait are told so at once: the account itself first, then everybody', async () => {
+    const one = await buyer();
+    const mine = many(24, () => read(one));
+    await settled(1);
+    const refused = await read(one);
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('retry-after')).toBe('3');
+    expect(await refused.json()).toMatchObject({ code: 'rate_limited', retry_after_seconds: 3 });
+    const others = await Promise.all(Array.from({ length: 9 }, () => buyer()));
+    const theirs = others.slice(0, 8).map((other) => read(other));
+    await settled(POOL / 5);
+    const ninth = others[8] ?? expect.unreachable();
+    const turnedAway = await read(ninth);
+    expect(turnedAway.status).toBe(503);
+    expect(turnedAway.headers.get('retry-after')).toBe('3');
+    release();
+    await Promise.all([...mine, ...theirs]);
+    expect((await read(ninth)).status).toBe(200);
+  });
+});
+
+it('whoever waits for a lock of another process lets go of the connection before others give up on one', async () => {
+  const { accountId } = await http.openAccount();
+  const other = await connectDatabase({ url: http.db.url, poolMax: 1, applicationName: 'another' });
+  const held = await other.pool.connect();
+  try {
+    await held.query('begin');
+    await held.query('select 1 from account where id = $1 for no key update', [accountId]);
+    const error = await http.db
+      .transactionOn(accountId, (tx) =>
+        tx.execute('select 1 from account where id = ? for no key update', [accountId]),
+      )
+      .then(
+        () => null,
+        (thrown: unknown) => thrown,
+      );
+    expect(error).toMatchObject({ code: '55P03' });
+    const { rows } = await http.db.pool.query<{ lock: string }>(
+      "select current_setting('lock_timeout') as lock",
+    );
+    expect(rows[0]?.lock).toBe('4s');
+  } finally {
+    await held.query('rollback');
+    held.release();
+    await other.close();
+  }
+}, 30_000);
