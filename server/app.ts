@@ -57,6 +57,8 @@ export type AppParts = {
   /** Null where this deployment sends no mails. */
   readonly email: RealEmail | null;
   readonly emailFrom: string;
+  /** Default: what Resend allows a new account. */
+  readonly emailsPerSecond?: number;
   readonly internalApiToken: string | null;
   /** Whether `/internal/console` is there, for the console of the local Stripe. */
   readonly console: boolean;
@@ -176,7 +178,7 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   await work(boss, 'trial-pack-expiry', { batchSize: 1, concurrency: 1 }, async ([job]) => {
     if (!job) return [];
     // Those who spend go by this clock, so the end has to be written down by it as well.
-    const now = await databaseNow(db);
+    const now = await databaseNow(db, clock);
     await expireTrialPack({ db, clock: { now: () => now } }, job.data.accountId);
     return [{ id: job.id, status: 'completed' }];
   });
@@ -211,7 +213,8 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   };
 }
 
-function sendDeps({ db, clock, log, email, emailFrom, linkOrigins, defaults }: AppParts): SendDeps {
+function sendDeps(parts: AppParts): SendDeps {
+  const { db, clock, log, email, emailFrom, linkOrigins, defaults } = parts;
   return {
     db,
     clock,
@@ -223,7 +226,7 @@ function sendDeps({ db, clock, log, email, emailFrom, linkOrigins, defaults }: A
       billingUrl: defaults.portalReturnUrl,
     },
     pace: createPace({
-      perSecond: EMAILS_PER_SECOND,
+      perSecond: parts.emailsPerSecond ?? EMAILS_PER_SECOND,
       nowMs: () => performance.now(),
       sleep: (durationMs) => sleep(durationMs),
     }),

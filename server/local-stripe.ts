@@ -7,6 +7,9 @@ import { type Sandbox, startSandbox } from './sandbox/sandbox.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
 import { setUpStripe } from './stripe/set-up.ts';
 
+/** Enough for a year of mails in a few seconds; at Resend's own limit, moving the clock would wait for each. */
+export const MAILS_PER_SECOND = 50;
+
 /** Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked. */
 export async function openLocalStripe(
   { dataDir }: Pick<Config, 'dataDir'>,
@@ -16,7 +19,7 @@ export async function openLocalStripe(
   await mkdir(dataDir, { recursive: true });
   const dataPath = join(dataDir, 'stripe.sqlite');
   const sandbox = await firstFree(port, 'SANDBOX_PORT', (number) =>
-    startSandbox({ port: number, dataPath, product }),
+    startSandbox({ port: number, dataPath, product, mailsPerSecond: MAILS_PER_SECOND }),
   );
   await writeFile(localStripeAddress({ dataDir }), sandbox.url);
   return sandbox;

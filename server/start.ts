@@ -9,9 +9,10 @@ import { type Config, ConfigError } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
 import { migrate } from './database/migrate.ts';
-import { openLocalStripe, wireLocalStripe } from './local-stripe.ts';
+import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local-stripe.ts';
 import { embeddedDataDir, refuseIfBehind } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
+import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
 import { firstFree } from './ports.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
@@ -68,11 +69,15 @@ async function startParts(
     config.stripe.kind === 'real' ? connectStripe(config.stripe) : connectLocalStripe(sandbox?.url ?? '');
   let webhookSecrets = config.stripe.kind === 'real' ? config.stripe.webhookSecrets : [];
 
+  // Beside the local Stripe we live in its time, which the console moves.
+  const aheadMs = (): number => (sandbox ? sandbox.world.aheadSeconds() * 1_000 : 0);
+  const clock = { now: () => new Date(Date.now() + aheadMs()), aheadMs };
+
   const app = await createApp({
     db,
     gateway,
     log,
-    clock: { now: () => new Date() },
+    clock,
     roles: config.roles,
     livemode: config.stripe.kind === 'real' && config.stripe.livemode,
     webhookSecrets: () => webhookSecrets,
@@ -81,6 +86,7 @@ async function startParts(
     linkOrigins: sandbox ? [sandbox.url] : [],
     email: emailParts(config, sandbox),
     emailFrom: config.emailFrom,
+    ...(sandbox && config.email.kind === 'mailbox' && { emailsPerSecond: MAILS_PER_SECOND }),
     internalApiToken: token,
     console: sandbox !== null,
     customerWebhooks: {
@@ -91,13 +97,15 @@ async function startParts(
     },
   });
   closers.push(() => app.close());
+  if (sandbox) closers.push(() => sandbox.clock.close());
   const port = await listenOn(app, config);
   const url = `http://127.0.0.1:${port}`;
   product.baseUrl = url;
   if (!sandbox) return { url, local: null, warnings: warningsOf(config) };
 
+  sandbox.clock.follow(localTime({ db, clock }));
   webhookSecrets = [await wireLocalStripe(gateway, sandbox, `${url}/webhooks/stripe`)];
-  const demo = config.database.kind === 'embedded' ? await openDemoAccount(db, new Date()) : null;
+  const demo = config.database.kind === 'embedded' ? await openDemoAccount(db, clock.now()) : null;
   return { url, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
 }
 

@@ -16,4 +16,24 @@ export function toWireTime(date: Date): string {
 }
 
 /** Where the time comes from, so that tests can set it. */
-export type Clock = { now(): Date };
+export type Clock = {
+  now(): Date;
+  /**
+   * How far it is ahead of real time, in milliseconds. Only beside a local Stripe whose clock was moved; what goes by
+   * the database's clock adds it there. Left out, it is 0.
+   */
+  aheadMs?(): number;
+};
+
+/** How far a clock is ahead of real time, in milliseconds. */
+export function aheadOf(clock: Clock): number {
+  return clock.aheadMs?.() ?? 0;
+}
+
+/**
+ * Real time, for what others judge by clocks of their own and what a queue waits for: signatures, pauses between two
+ * tries of a job. It is `now` everywhere but beside a local Stripe whose clock was moved.
+ */
+export function realTime(clock: Clock): Date {
+  return new Date(clock.now().getTime() - aheadOf(clock));
+}

@@ -63,7 +63,7 @@ export function internalUseCases(deps: SpendingDeps) {
       released_seconds: await releaseReservation(deps, { accountId, reservationId: reservation_id }),
     }),
 
-    readBalance: (accountId: string): Promise<BalanceResult> => readBalance(db, accountId),
+    readBalance: (accountId: string): Promise<BalanceResult> => readBalance(deps, accountId),
 
     createAccount: async (email: string): Promise<AccountResult> => {
       const account = await db.transaction((tx) => createAccount(tx, { email, now: clock.now() }));

@@ -1,6 +1,6 @@
 import { ProblemError } from '../../shared/errors.ts';
 import type { BalanceResult } from '../../shared/internal.ts';
-import { toWireTime } from '../../shared/time.ts';
+import { aheadOf, type Clock, toWireTime } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { TrialPack } from '../database/entities/billing.ts';
 import { outcomeOf, remainingOf, takeableSeconds } from './spending.ts';
@@ -10,10 +10,10 @@ import { outcomeOf, remainingOf, takeableSeconds } from './spending.ts';
  * past theirs hold nothing, whether or not anybody has written that down. Throws `not-found`.
  */
 export async function readBalance(
-  { pool }: Pick<Database, 'pool'>,
+  { db: { pool }, clock }: { db: Pick<Database, 'pool'>; clock: Clock },
   accountId: string,
 ): Promise<BalanceResult> {
-  const { rows } = await pool.query<BalanceRow>({ ...READ, values: [accountId] });
+  const { rows } = await pool.query<BalanceRow>({ ...READ, values: [accountId, aheadOf(clock)] });
   const [row] = rows;
   if (!row) throw new ProblemError('not-found', 'There is no such account.');
   if (row.state === null) return NOTHING;
@@ -60,9 +60,9 @@ const READ = {
   text: `
   select pack.state, pack.granted_seconds, pack.remaining_seconds,
          (extract(epoch from pack.expires_at) * 1000)::float8 as expires_ms,
-         pack.expires_at <= clock_timestamp() as is_over,
+         pack.expires_at <= clock_timestamp() + $2 * interval '1 millisecond' as is_over,
          (select coalesce(sum(held_seconds), 0)::int from credit_reservation
-           where account_id = account.id and state = 'held' and expires_at > clock_timestamp()) as held_seconds
+           where account_id = account.id and state = 'held' and expires_at > clock_timestamp() + $2 * interval '1 millisecond') as held_seconds
     from account left join trial_pack pack on pack.account_id = account.id
    where account.id = $1`,
 };

@@ -1,6 +1,6 @@
 import { UniqueConstraintViolationException } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
-import type { Clock } from '../../shared/time.ts';
+import { aheadOf, type Clock } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { CreditEntry, type CreditOutcome } from '../database/entities/credit.ts';
 import { lockAccount } from '../database/locks.ts';
@@ -32,12 +32,12 @@ export type UseAnswer = { acceptedSeconds: number; remainingSeconds: number; out
  * part that is not covered, a reservation that is over its time) costs a transaction behind the account's lock.
  */
 export async function reportUse({ db, clock }: SpendingDeps, use: Use): Promise<UseAnswer> {
-  const atOnce = await takeAtOnce(db, use, clock.now());
+  const atOnce = await takeAtOnce(db, use, clock);
   if (atOnce) return atOnce;
   const earlier = await answered(db.orm.em.fork(), use);
   if (earlier) return earlier;
   try {
-    return await takeCarefully(db, use);
+    return await takeCarefully(db, use, clock);
   } catch (error) {
     // Another account's pack is another lock, so the same id for both at once shows only here.
     if (!(error instanceof UniqueConstraintViolationException)) throw error;
@@ -48,11 +48,11 @@ export async function reportUse({ db, clock }: SpendingDeps, use: Use): Promise<
 }
 
 /** Null, and nothing written, unless the report is new, whole, valid and without consequences. */
-async function takeAtOnce({ pool }: Database, use: Use, now: Date): Promise<UseAnswer | null> {
+async function takeAtOnce({ pool }: Database, use: Use, clock: Clock): Promise<UseAnswer | null> {
   const { accountId, sessionId, seconds, usedAt } = use;
   const { rows } = await pool.query<{ remaining_seconds: number }>({
     ...TAKE,
-    values: [accountId, uuidv7(now), seconds, keyOf(use), sessionId, usedAt],
+    values: [accountId, uuidv7(clock.now()), seconds, keyOf(use), sessionId, usedAt, aheadOf(clock)],
   });
   if (!rows[0]) return null;
   return { acceptedSeconds: seconds, remainingSeconds: rows[0].remaining_seconds, outcome: 'active' };
@@ -67,7 +67,7 @@ const TAKE = {
   with pack as materialized (
     select * from trial_pack where account_id = $1 for no key update
   ), timed as materialized (
-    select *, clock_timestamp() as at from pack
+    select *, clock_timestamp() + $7 * interval '1 millisecond' as at from pack
   ), entry as (
     insert into credit_entry (id, account_id, position, kind, seconds, balance_seconds, report_key, session_id,
                               requested_seconds, used_at, outcome, created_at)
@@ -89,10 +89,10 @@ const TAKE = {
 };
 
 /** Behind both locks, so that whatever follows from the report is in the same transaction. */
-async function takeCarefully(db: Database, use: Use): Promise<UseAnswer> {
+async function takeCarefully(db: Database, use: Use, clock: Clock): Promise<UseAnswer> {
   return await db.transactionOn(use.accountId, async (tx) => {
     await lockExisting(tx, use.accountId);
-    const pack = await lockPack(tx, use.accountId);
+    const pack = await lockPack(tx, use.accountId, clock);
     return (await answered(tx, use)) ?? (await take(tx, pack, { ...use, reportKey: keyOf(use) }));
   });
 }

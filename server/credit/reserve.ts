@@ -23,10 +23,10 @@ export type ReserveAnswer = { reservedSeconds: number; expiresAt: Date | null; o
  * over, which nobody has to do anything for. The same wish gives the same answer again; another one under the
  * same id throws `reservation_id_reused`. Locks the pack alone.
  */
-export async function reserve({ db }: SpendingDeps, wish: Wish): Promise<ReserveAnswer> {
+export async function reserve({ db, clock }: SpendingDeps, wish: Wish): Promise<ReserveAnswer> {
   const { accountId, reservationId, sessionId, seconds, holdSeconds } = wish;
   return await db.transaction(async (tx) => {
-    const pack = await lockPack(tx, accountId);
+    const pack = await lockPack(tx, accountId, clock);
     const earlier = await tx.findOne(CreditReservation, { reservationKey: reservationId });
     if (earlier) return answerAgain(earlier, wish);
     const heldSeconds = Math.min(seconds, takeableSeconds(pack));
@@ -65,12 +65,15 @@ export type Settlement = { accountId: string; reservationId: string; seconds: nu
  * After its time it is like any other use. The same settlement gives the same answer again; another one throws
  * `report_id_reused`, and one of a released reservation `reservation_closed`.
  */
-export async function settleReservation({ db }: SpendingDeps, settlement: Settlement): Promise<UseAnswer> {
+export async function settleReservation(
+  { db, clock }: SpendingDeps,
+  settlement: Settlement,
+): Promise<UseAnswer> {
   const { accountId, reservationId, seconds, usedAt } = settlement;
   const reportKey = `settle:${reservationId}`;
   return await db.transactionOn(accountId, async (tx) => {
     await lockExisting(tx, accountId);
-    const pack = await lockPack(tx, accountId);
+    const pack = await lockPack(tx, accountId, clock);
     const reservation = await find(tx, settlement);
     const entry = await tx.findOne(CreditEntry, { reportKey });
     if (entry && isSameUse(entry, settlement)) return answerOf(entry);
@@ -97,11 +100,11 @@ export async function settleReservation({ db }: SpendingDeps, settlement: Settle
  * gives the same answer; after a settlement it throws `reservation_closed`. Locks the pack alone.
  */
 export async function releaseReservation(
-  { db }: SpendingDeps,
+  { db, clock }: SpendingDeps,
   release: { accountId: string; reservationId: string },
 ): Promise<number> {
   return await db.transaction(async (tx) => {
-    const pack = await lockPack(tx, release.accountId);
+    const pack = await lockPack(tx, release.accountId, clock);
     const { id, state, heldSeconds } = await find(tx, release);
     switch (state) {
       case 'released':

@@ -1,4 +1,5 @@
 import { LockMode } from '@mikro-orm/postgresql';
+import { type Clock, realTime } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { Email } from '../database/entities/journal.ts';
 import { enqueue } from '../database/jobs.ts';
@@ -16,7 +17,7 @@ export type SendDeps = {
   from: string;
   context: EmailContext;
   pace: Pace;
-  clock: { now(): Date };
+  clock: Clock;
   log: { info(details: object, message: string): void; warn(details: object, message: string): void };
 };
 
@@ -144,7 +145,8 @@ async function settle(deps: SendDeps, attempt: Attempt, result: SendResult): Pro
     // Nothing has gone out if the only attempt so far was turned away, so the 23 hours have not begun.
     const isOnly = attempt.isFirst && email.attempts === attempt.number;
     if (result.kind === 'not_now' && isOnly) email.firstAttemptAt = null;
-    const startAfter = new Date(now.getTime() + waitMs(attempt.number, result));
+    // Providers and queues know real time alone.
+    const startAfter = new Date(realTime(deps.clock).getTime() + waitMs(attempt.number, result));
     await enqueue(tx, 'send-email', { emailId }, { startAfter });
     deps.log.info(
       { emailId, template: email.template, code: result.code, startAfter },

@@ -11,6 +11,7 @@ import { faultOrder, times } from './fault-orders.ts';
 import { orderApiFault } from './faults.ts';
 import { internalFault } from './http.ts';
 import { KINDS } from './kinds.ts';
+import type { ClockMover } from './move-clock.ts';
 import { declineNextPayments } from './ordered-declines.ts';
 import { withoutUndefined } from './params.ts';
 import { completeAuthentication, settleDelayed } from './payments.ts';
@@ -40,7 +41,8 @@ const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; /
  * The hooks of the local Stripe for consoles and tests, all JSON in and out, under `/_sandbox`:
  *
  * - `GET /` what there is: time, counts, faults, listeners, the secret of `stripe listen`
- * - `POST /clock` `{skipSeconds}` moves the sandbox's own clock ahead; what falls due happens, retries included
+ * - `POST /clock` `{skipSeconds}` moves the sandbox's own clock ahead, from one moment at which something falls due to
+ *   the next, each with its webhooks; answers at the end
  * - `POST /faults` `{on: 'api', fault, method?, path?, times?}` or `{on: 'webhooks', fault, types?, times?}`;
  *   `GET /faults`, `DELETE /faults`
  * - `GET /deliveries?event=&endpoint=&status=&limit=`, `GET /deliveries/:id`, `POST /deliveries/:id/resend`,
@@ -57,9 +59,9 @@ const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; /
  */
 export async function control(
   app: FastifyInstance,
-  options: { world: World; deliveries: Deliveries; listeners: CliListeners },
+  options: { world: World; deliveries: Deliveries; listeners: CliListeners; mover: ClockMover },
 ): Promise<void> {
-  const { world, deliveries, listeners } = options;
+  const { world, deliveries, listeners, mover } = options;
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply));
   app.addHook('onRequest', async (request) => {
     if (!/^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(request.headers.host ?? ''))
@@ -79,13 +81,12 @@ export async function control(
     listenSecret: listenSecret(world),
   }));
 
-  app.post('/_sandbox/clock', (request) => {
+  app.post('/_sandbox/clock', async (request) => {
     const { skipSeconds } = parse(
       z.strictObject({ skipSeconds: z.int().min(0).max(400_000_000) }),
       request.body,
     );
-    world.skip(skipSeconds);
-    world.runUntil(world.now(), null);
+    await mover.move((mover.target() ?? world.now()) + skipSeconds);
     deliveries.pump();
     return { now: world.now() };
   });

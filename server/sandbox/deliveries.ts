@@ -4,6 +4,7 @@ import {
   findDelivery,
   forgetOldDeliveries,
   getDelivery,
+  listDeliveries,
   newDelivery,
   putDelivery,
   recordDeliveries,
@@ -18,6 +19,8 @@ export const RETRY_AFTER_SECONDS: readonly number[] = [
 
 const TIMEOUT_MS = 10_000;
 const PER_ENDPOINT = 8;
+const SOON_MS = 1_000;
+const LOOKED_THROUGH = 1_000;
 
 export interface Deliveries {
   /** Sends what is due. To be called when the sandbox's clock was moved. */
@@ -28,8 +31,10 @@ export interface Deliveries {
   sendAgain(event: Stripe.Event, endpoint: string): Delivery;
   /** How many deliveries of an event have not succeeded yet. */
   pendingFor(event: string): number;
-  /** Deliveries that are under way or due; a retry in the future does not count. */
+  /** Deliveries that are under way, due, or tried again within a second; a later retry does not count. */
   busy(): number;
+  /** How many deliveries since then, in unix seconds of the sandbox's clock, have not succeeded. */
+  missedSince(from: number): number;
   /** Drops what is planned, after the world was reset. */
   forget(): void;
   /** Stops; what is pending stays on disk and goes on with the next start. */
@@ -218,8 +223,14 @@ export function deliverWebhooks(
     busy() {
       let busy = 0;
       for (const lane of lanes.values()) busy += lane.ready.length + lane.inFlight.size;
+      const soon = nowMs() + SOON_MS;
+      for (const { dueMs, heldBack } of waiting.values()) if (dueMs <= soon && !heldBack) busy += 1;
       return busy;
     },
+    missedSince: (from) =>
+      listDeliveries(world, { limit: LOOKED_THROUGH }).filter(
+        ({ created, status }) => created >= from && status !== 'succeeded',
+      ).length,
     forget() {
       waiting.clear();
       unsettled.clear();

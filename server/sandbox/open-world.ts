@@ -113,17 +113,16 @@ export function openWorld(options: WorldOptions): World {
     },
     forget: (topic, subject) => store.remove('wake_up', `${topic} ${subject}`),
     onWake: (topic, alarm) => void alarms.set(topic, alarm),
+    nextWake: (testClock) => nextIn(queueOf(testClock))?.at ?? null,
     runUntil(to, testClock) {
       const queue = queueOf(testClock);
-      for (let due = queue.peek(); due && due.at <= to; due = queue.peek()) {
+      for (let due = nextIn(queue); due && due.at <= to; due = nextIn(queue)) {
         queue.pop();
-        // A wake-up that was moved or forgotten leaves its old entry in the queue; the store knows the truth.
-        if (store.get('wake_up', due.id) !== due) continue;
         const { topic, subject, at } = due;
         running.set(testClock, at);
         try {
           world.atomically(() => {
-            store.remove('wake_up', due.id);
+            store.remove('wake_up', `${topic} ${subject}`);
             const alarm = alarms.get(topic);
             if (!alarm) throw new Error(`nothing answers wake-ups of ${topic}`);
             alarm(world, subject, at);
@@ -133,6 +132,7 @@ export function openWorld(options: WorldOptions): World {
         }
       }
     },
+    aheadSeconds: offset,
     skip(seconds) {
       hidden.put('clock', 'offset', { seconds: offset() + seconds });
     },
@@ -177,6 +177,12 @@ export function openWorld(options: WorldOptions): World {
       queues.set(clock, queue);
     }
     return queue;
+  };
+  const nextIn = (queue: Queue<WakeUp>): WakeUp | undefined => {
+    // A wake-up that was moved or forgotten leaves its old entry in the queue; the store knows the truth.
+    let due = queue.peek();
+    for (; due && store.get('wake_up', due.id) !== due; due = queue.peek()) queue.pop();
+    return due;
   };
   const rebuildQueues = (): void => {
     queues.clear();

@@ -5,6 +5,7 @@ import { control } from './control.ts';
 import { deliverWebhooks } from './deliveries.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
+import { type ClockMover, moveClock } from './move-clock.ts';
 import { openWorld } from './open-world.ts';
 import { pages } from './pages/pages.ts';
 import type { Product } from './pages/product.ts';
@@ -35,18 +36,30 @@ export interface SandboxOptions {
   readonly log?: FastifyBaseLogger;
   /** The product whose accounts the console shows beside Stripe's side. */
   readonly product?: Product | null;
+  /** How many requests a second the mailbox takes; default 2, as Resend does of a new account. */
+  readonly mailsPerSecond?: number;
 }
 
 export interface Sandbox {
   readonly url: string;
   readonly port: number;
   readonly world: World;
+  /** Its own clock: how it is moved, and who lives in its time. */
+  readonly clock: ClockMover;
   close(): Promise<void>;
 }
 
 /** Starts the local Stripe on a loopback port; it answers when the promise resolves. */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
-  const { port, host = '127.0.0.1', dataPath, clock = Date.now, log, product = null } = options;
+  const {
+    port,
+    host = '127.0.0.1',
+    dataPath,
+    clock = Date.now,
+    log,
+    product = null,
+    mailsPerSecond,
+  } = options;
   if (!LOOPBACK.has(host)) throw new Error(`the local Stripe listens on loopback only, not on ${host}`);
   const world = openWorld({ path: dataPath, clock });
   for (const register of REGISTER) register(world);
@@ -62,13 +75,22 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const onFailure = (error: unknown): void => app.log.error({ err: error }, 'the local Stripe failed');
   const deliveries = deliverWebhooks(world, { clock, onFailure });
   const listeners = listenForCli(app.server, world, clock);
+  const mover = moveClock(world, deliveries, { onFailure });
   answerEverything(app);
   await app.register(api, { world, routes: routes(deliveries, listeners), includes: INCLUDES });
-  await app.register(control, { world, deliveries, listeners });
-  await app.register(pages, { world, deliveries, clock, product });
+  await app.register(control, { world, deliveries, listeners, mover });
+  await app.register(pages, {
+    world,
+    deliveries,
+    clock,
+    product,
+    mover,
+    ...(mailsPerSecond && { requestsPerSecond: mailsPerSecond }),
+  });
   await app.register(receiver, { world, clock });
   let stopClocks = (): void => {};
   const stop = async (): Promise<void> => {
+    await mover.close();
     stopClocks();
     deliveries.close();
     listeners.close();
@@ -104,6 +126,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     url,
     port: actual,
     world,
+    clock: mover,
     async close() {
       clearInterval(second);
       clearInterval(hour);

@@ -58,10 +58,14 @@ export interface World {
   /** Drops the wake-ups of a subject under a topic. */
   forget(topic: string, subject: string): void;
   onWake(topic: string, alarm: Alarm): void;
+  /** When the next alarm of a clock is due, in unix seconds; null where none is. */
+  nextWake(testClock: string | null): number | null;
   /** Lets the time of one clock run to `to` (unix seconds), ringing every alarm due on the way, in order. */
   runUntil(to: number, testClock: string | null): void;
   /** Moves the sandbox's own clock ahead of real time by so many seconds more. */
   skip(seconds: number): void;
+  /** How many seconds the sandbox's own clock is ahead of real time. */
+  aheadSeconds(): number;
   /** All or nothing; a StripeError with `keepsChanges` keeps. Events told inside go out after it. */
   atomically<T>(work: () => T): T;
   /** Marks the events told inside with the request's id and idempotency key, as Stripe does. */

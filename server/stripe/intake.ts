@@ -1,5 +1,5 @@
 import { ProblemError } from '../../shared/errors.ts';
-import type { Clock } from '../../shared/time.ts';
+import { type Clock, realTime } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { enqueue } from '../database/jobs.ts';
@@ -28,7 +28,8 @@ export async function takeIn(
   { rawBody, signature }: Delivery,
 ): Promise<'stored' | 'duplicate' | 'ignored'> {
   const now = clock.now();
-  verifySignature(secrets, rawBody, signature, now);
+  // Signed by the clock on the wall, whatever time the event itself lives in.
+  verifySignature(secrets, rawBody, signature, realTime(clock));
   const event = parseEvent(rawBody);
   if (!event) throw new ProblemError('bad-request', 'The signed body is not a Stripe event.');
   return await store({ db, livemode }, { event, rawBody }, now);

@@ -1,5 +1,5 @@
 import { formatId } from '../../shared/ids.ts';
-import type { Clock } from '../../shared/time.ts';
+import { type Clock, realTime } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import {
   type Attempted,
@@ -105,7 +105,8 @@ async function attempt(
   const body = JSON.stringify(eventBody(event));
   const at = clock.now();
   const headers = {
-    ...signatureHeaders({ eventId: formatId('evt', eventId), eventType, body }, secrets, at),
+    // The receiver judges by its own clock, which nobody has moved.
+    ...signatureHeaders({ eventId: formatId('evt', eventId), eventType, body }, secrets, realTime(clock)),
     ...(sequence !== null && { 'x-driftstack-event-sequence': String(sequence) }),
   };
   const destination = await checkDestination(destinations, url);

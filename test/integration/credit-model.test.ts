@@ -159,7 +159,7 @@ test('any program of grants, reports, reservations, refunds, disputes and ends g
             await expireTrialPack({ db, clock }, accountId);
             break;
         }
-        const { status, remaining_seconds, held_seconds } = await readBalance(db, accountId);
+        const { status, remaining_seconds, held_seconds } = await readBalance({ db, clock }, accountId);
         expect(`${status} ${remaining_seconds} ${held_seconds}`).toBe(model.standing);
         expect(await verifyLedger(db, accountId)).toEqual([]);
         const after = await entriesOf(accountId);

@@ -45,7 +45,7 @@ const hold = (reservationId: string, seconds: number, holdSeconds = 600) =>
 const settle = (reservationId: string, seconds: number) =>
   settleReservation({ db, clock }, { accountId, reservationId, seconds, usedAt });
 const release = (reservationId: string) => releaseReservation({ db, clock }, { accountId, reservationId });
-const balance = () => readBalance(db, accountId);
+const balance = () => readBalance({ db, clock }, accountId);
 const mails = () =>
   column<string>(db, 'select template from email where account_id = $1 order by created_at', [accountId]);
 const audited = () =>
@@ -254,12 +254,12 @@ describe('reporting use', () => {
     const now = clock.now();
     const { id } = await db.transaction((tx) => createAccount(tx, { email: 'no-pack@example.com', now }));
     await expect(report({ accountId: id })).rejects.toMatchObject({ status: 409, code: 'no_trial_pack' });
-    expect(await readBalance(db, id)).toMatchObject({
+    expect(await readBalance({ db, clock }, id)).toMatchObject({
       status: 'none',
       remaining_seconds: 0,
       expires_at: null,
     });
-    await expect(readBalance(db, uuidv7(now))).rejects.toMatchObject({ status: 404 });
+    await expect(readBalance({ db, clock }, uuidv7(now))).rejects.toMatchObject({ status: 404 });
   });
 
   test('tells of a tenth left and of nothing left, each once, in the audit log and by mail', async () => {
@@ -430,4 +430,50 @@ test('reservations never wait for who holds the account, so that the two cannot 
     await holding;
   }
   expect(await balance()).toMatchObject({ held_seconds: 10 });
+});
+
+describe('where the clock was moved ahead, as beside a local Stripe', () => {
+  const moved = (days: number) => {
+    const aheadMs = days * DAY_SECONDS * 1_000;
+    return { now: () => new Date(Date.now() + aheadMs), aheadMs: () => aheadMs };
+  };
+  const use = (id: string, later: ReturnType<typeof moved>): Use => {
+    return { accountId, reportId: id, sessionId: 's1', seconds: 60, usedAt: later.now() };
+  };
+
+  test('credit is spent at that time, and neither before nor long after', async () => {
+    const later = moved(3);
+    const id = uuidv7(usedAt);
+    expect(await reportUse({ db, clock: later }, use(id, later))).toMatchObject({ acceptedSeconds: 60 });
+    const [entered] = await column<number>(
+      db,
+      `select extract(epoch from created_at - now())::float8 from credit_entry
+        where account_id = $1 and kind = 'use'`,
+      [accountId],
+    );
+    expect(Math.abs(Number(entered) - 3 * DAY_SECONDS)).toBeLessThan(60);
+    await expect(reportUse({ db, clock: later }, use(uuidv7(usedAt), moved(4)))).rejects.toMatchObject({
+      status: 400,
+    });
+  });
+
+  test('a pack ends then, for those who spend, reserve and read', async () => {
+    const later = moved(14);
+    const deps = { db, clock: later };
+    const id = uuidv7(usedAt);
+    expect(await reportUse(deps, use(id, later))).toMatchObject({ acceptedSeconds: 0, outcome: 'expired' });
+    const wish = { accountId, reservationId: `${id}-r`, sessionId: 's1', seconds: 60, holdSeconds: 60 };
+    expect(await reserve(deps, wish)).toMatchObject({ reservedSeconds: 0, outcome: 'expired' });
+    expect(await readBalance(deps, accountId)).toMatchObject({ status: 'expired', free_seconds: 0 });
+    expect(await balance()).toMatchObject({ status: 'active' });
+  });
+
+  test('a reservation frees itself then', async () => {
+    await hold('moved-1', 59_000, 600);
+    const deps = { db, clock: moved(1) };
+    expect(await readBalance(deps, accountId)).toMatchObject({ held_seconds: 0, free_seconds: 59_800 });
+    const wish = { accountId, reservationId: 'moved-2', sessionId: 's1', seconds: 59_800, holdSeconds: 60 };
+    expect(await reserve(deps, wish)).toMatchObject({ reservedSeconds: 59_800 });
+    expect(await verifyLedger(db, accountId)).toEqual([]);
+  });
 });

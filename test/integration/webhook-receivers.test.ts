@@ -7,9 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { Client } from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { findEmbeddedPostgres } from '../../server/database/embedded/running.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { type BillingEvent, EVENT_TYPES } from '../../shared/events.ts';
 import { collect, type Service, startService, untilTrue } from '../support/service.ts';
@@ -34,7 +32,6 @@ type Customer = {
 let directory: string;
 let service: Service;
 let client: Driftstack;
-let database: Client;
 const customers = new Map<Program, Customer>();
 let events: BillingEvent[];
 
@@ -43,10 +40,6 @@ beforeAll(async () => {
   await saveReadmePrograms();
   service = await startService(join(directory, 'data'));
   client = new Driftstack({ apiKey: service.apiKey, baseUrl: service.apiUrl });
-  database = new Client({
-    connectionString: (await findEmbeddedPostgres(join(directory, 'data', 'postgres'))) ?? '',
-  });
-  await database.connect();
   for (const program of PROGRAMS) customers.set(program, await startCustomer(program));
   await buyAndCancelEverything();
   events = await feed();
@@ -58,7 +51,6 @@ afterAll(async () => {
     await ended;
     await door.close();
   }
-  await database?.end();
   await service?.stop();
   await rm(directory, { recursive: true, force: true });
 });
@@ -185,7 +177,7 @@ it('both receivers of the README refuse what we did not send, and handle nothing
 async function buyAndCancelEverything(): Promise<void> {
   await pay((await client.billing.startTrialPack()).checkout_url);
   await untilEvent(({ type }) => type === 'trial_pack.purchased');
-  await passFourteenDays();
+  await post(`${service.stripeUrl}/_sandbox/clock`, { skipSeconds: 14 * 86_400 });
   await untilEvent(({ type }) => type === 'trial_pack.expired');
 
   const plan = { tier: 'api_builder', billing_period: 'monthly' } as const;
@@ -253,14 +245,4 @@ async function post(url: string, body: object): Promise<void> {
   const headers = { 'content-type': 'application/json' };
   const answer = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body) });
   if (!answer.ok) throw new Error(`${url}: ${answer.status} ${await answer.text()}`);
-}
-
-/** The service goes by the real clock: instead of time passing, the purchase is moved into the past. */
-async function passFourteenDays(): Promise<void> {
-  await database.query(
-    "update trial_pack set redeemed_at = redeemed_at - interval '14 days', expires_at = expires_at - interval '14 days'",
-  );
-  await database.query(
-    "update pgboss.job set start_after = now() where name = 'trial-pack-expiry' and state = 'created'",
-  );
 }

@@ -1,5 +1,6 @@
 import type Stripe from 'stripe';
 import { boundary, type Recurrence } from '../billing/periods.ts';
+import type { ClockMover, Move } from '../move-clock.ts';
 import { advanceTestClock } from '../test-clocks.ts';
 import type { World } from '../world.ts';
 import { type Html, html } from './html.ts';
@@ -18,33 +19,57 @@ type Step = keyof typeof STEPS;
 export const isStep = (name: string): name is Step => Object.hasOwn(STEPS, name);
 
 /**
- * Moves the local Stripe's clock ahead, or a test clock; everything that falls due on the way happens, in order.
- * Throws Stripe's refusal for a test clock that does not exist or is still under way.
+ * Sets the local Stripe's clock moving, or a test clock (`testClock`, '' for its own); a second step adds to the
+ * first. Throws Stripe's refusal for a test clock that does not exist or is still under way.
  */
-export function advanceClock(world: World, step: Step, testClock: string | null): void {
+export function advanceClock(
+  { world, mover }: { world: World; mover: ClockMover },
+  step: Step,
+  testClock: string,
+): void {
   const chosen = STEPS[step];
-  const now = world.now(testClock);
-  const to = 'hours' in chosen ? now + chosen.hours * 3600 : boundary(now, chosen.recurrence, 1);
-  if (testClock !== null) return void world.atomically(() => advanceTestClock(world, testClock, to));
-  world.skip(to - now);
-  world.runUntil(world.now(), null);
+  const from = testClock === '' ? (mover.target() ?? world.now()) : world.now(testClock);
+  const to = 'hours' in chosen ? from + chosen.hours * 3600 : boundary(from, chosen.recurrence, 1);
+  if (testClock === '') void mover.move(to);
+  else world.atomically(() => advanceTestClock(world, testClock, to));
 }
 
 /** Panel with the clock and the buttons that move it. */
-export function clockPanel(world: World, offsetSeconds: number): Html {
+export function clockPanel(world: World, mover: ClockMover, besideProduct: boolean): Html {
+  const offsetSeconds = world.aheadSeconds();
   const clocks = [...world.newestFirst('test_helpers.test_clock')].slice(0, 5);
   return html`<section class="panel" aria-labelledby="clock-title">
 <h2 id="clock-title">Clock</h2>
 <div id="clock" data-live>
 <p class="clock">${moment(world.now())} UTC</p>
 <p class="muted">${offsetSeconds === 0 ? 'Runs with real time.' : `${ahead(offsetSeconds)} ahead of real time.`} It only moves forward.</p>
+${moved(world, mover.current())}
 ${clocks.map(testClock)}
 </div>
 <form method="post" action="/console/clock" data-quiet class="row" aria-label="Move the clock ahead">
 ${Object.entries(STEPS).map(([name, { label }]) => html`<button name="by" value="${name}" id="by-${name}">+ ${label}</button>`)}
 </form>
-<p class="muted">Renewals, retries, reminders and ends of trials happen on the way. The product keeps real time.</p>
+<p class="muted">Renewals, retries, reminders and ends of trials happen on the way, each at its moment${besideProduct ? ', and the product lives in the same time' : ''}.</p>
 </section>`;
+}
+
+/** How far a move has come, or what came of the last one. */
+function moved(world: World, move: Move | null): Html | null {
+  if (move === null) return null;
+  const { from, to, moments, state, warnings } = move;
+  const told = html`${warnings.map((warning) => html`<p class="hint">${warning}.</p>`)}`;
+  switch (state) {
+    case 'moving':
+      return html`<p><label for="clock-progress">On the way to ${moment(to)} UTC, ${count(moments, 'moment')} so far</label><br>
+<progress id="clock-progress" max="${to - from}" value="${Math.min(world.now() - from, to - from)}"></progress></p>
+<form method="post" action="/console/clock" data-quiet class="row"><button class="plain" name="by" value="stop" id="clock-stop">Stop here</button></form>${told}`;
+    case 'done':
+      return html`<p class="muted">Moved to ${moment(to)} UTC through ${count(moments, 'moment')} with something to do.</p>${told}`;
+    case 'stopped':
+      return html`<p class="muted">Stopped on the way to ${moment(to)} UTC.</p>${told}`;
+    case 'failed':
+      return html`<p class="error">The move to ${moment(to)} UTC broke off.</p>${told}`;
+  }
 }
 
 function testClock({ id, name, frozen_time: at, status }: Stripe.TestHelpers.TestClock): Html {

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { baseUrl } from '../billing/customers.ts';
 import type { Deliveries } from '../deliveries.ts';
 import { failNextMails } from '../mails.ts';
+import type { ClockMover } from '../move-clock.ts';
 import { declineNextPayments } from '../ordered-declines.ts';
 import type { World } from '../world.ts';
 import { eventsPanel } from './console-events.ts';
@@ -21,13 +22,14 @@ export interface ConsoleOptions {
   /** The product whose accounts are shown beside Stripe's side; null when the local Stripe runs alone. */
   readonly product: Product | null;
   readonly deliveries: Pick<Deliveries, 'pump' | 'resend'>;
+  readonly mover: ClockMover;
   /** Real time in milliseconds, for the chart. */
   readonly clock: () => number;
 }
 
 /** Fastify plugin: the developer's console, what happened on both sides, live, and the levers to make it happen. */
 export async function consolePages(app: FastifyInstance, options: ConsoleOptions): Promise<void> {
-  const { world, product, deliveries } = options;
+  const { world, product, deliveries, mover } = options;
   pageDoor(app);
 
   app.get('/', (_request, reply) => reply.redirect('/console', 302));
@@ -38,11 +40,9 @@ export async function consolePages(app: FastifyInstance, options: ConsoleOptions
 
   app.post('/console/clock', (request, reply) => {
     const by = field(request.body, 'by');
-    if (!isStep(by))
-      return reply.code(400).send(problemPage('That did not work', 'Choose one of the steps.'));
-    const testClock = field(request.body, 'clock');
-    advanceClock(world, by, testClock === '' ? null : testClock);
-    deliveries.pump();
+    if (by === 'stop') mover.stop();
+    else if (isStep(by)) advanceClock(options, by, field(request.body, 'clock'));
+    else return reply.code(400).send(problemPage('That did not work', 'Choose one of the steps.'));
     return reply.redirect('/console', 303);
   });
 
@@ -70,8 +70,7 @@ export async function consolePages(app: FastifyInstance, options: ConsoleOptions
   });
 }
 
-function consolePage({ world, product, clock }: ConsoleOptions, view: ProductView): string {
-  const offset = world.hidden.get<{ seconds: number }>('clock', 'offset')?.seconds ?? 0;
+function consolePage({ world, product, clock, mover }: ConsoleOptions, view: ProductView): string {
   return page({
     title: 'Console',
     part: 'console',
@@ -87,7 +86,7 @@ function consolePage({ world, product, clock }: ConsoleOptions, view: ProductVie
 <div class="panels">
 <div class="panel-column">${productPanels(view)}${tryPanel(baseUrl(world), product?.baseUrl ?? null)}</div>
 <div class="panel-column">${customersPanel(world)}${mailsPanel(world)}</div>
-<div class="panel-column">${clockPanel(world, offset)}${eventsPanel(world, clock())}${webhooksPanel(world, view)}${faultsPanel(world)}</div>
+<div class="panel-column">${clockPanel(world, mover, product !== null)}${eventsPanel(world, clock())}${webhooksPanel(world, view)}${faultsPanel(world)}</div>
 </div>`,
   });
 }
