@@ -1,4 +1,5 @@
 import type { CheckoutAttempt } from '../database/entities/billing.ts';
+import { priceOf, sessionParams } from './session-params.ts';
 
 /** What a minting call does next with the account's open attempt, if it has one. */
 export type Step =
@@ -6,31 +7,48 @@ export type Step =
   /** The same call to Stripe as before, under the same key: gives the session that may already exist. */
   | { do: 'create'; attempt: CheckoutAttempt }
   | { do: 'reuse'; attempt: CheckoutAttempt; sessionId: string }
+  /** The open session is at another price than the one we remember: Stripe is asked which one is right. */
+  | { do: 'ask_price' }
   | { do: 'close'; attempt: CheckoutAttempt; sessionId: string }
   /** Its time is over, so nothing of it can be paid any more. */
   | { do: 'forget'; attempt: CheckoutAttempt }
   /** Completed by a delayed method: Stripe knows whether the money has come by now. */
   | { do: 'refresh'; attempt: CheckoutAttempt; sessionId: string };
 
+/** What is to be sold now. */
+export type Wanted = {
+  paramsHash: Buffer;
+  price: string;
+  /** Whether Stripe named this price during this call; otherwise it is remembered from an earlier one. */
+  priceIsFresh: boolean;
+};
+
 /** A session handed out has to live long enough to be paid. */
 const SHORTEST_LIFE_MS = 10 * 60_000;
 
-/** Decides from the open attempt, the parameters wanted now and the time. */
-export function decide(attempt: CheckoutAttempt | null, paramsHash: Buffer, now: Date): Step {
+/**
+ * Decides from the open attempt, what is wanted now and the time. The time is the distance between two readings of
+ * our clock; that of Stripe may differ by any amount.
+ */
+export function decide(attempt: CheckoutAttempt | null, wanted: Wanted, now: Date): Step {
   if (!attempt) return { do: 'begin' };
   const { stripeSessionId: sessionId } = attempt;
   const livesMs = attempt.expiresAt.getTime() - now.getTime();
   if (!sessionId) {
-    // Not known to exist, nor known not to: it is created, again or at last, and then closed like any other.
-    return livesMs <= 0 ? { do: 'forget', attempt } : { do: 'create', attempt };
+    // Not known to exist, nor known not to: it is created, again or at last, and then closed like any other. Once
+    // Stripe has forgotten the key, after a day at least, the session of a day that it made under it is over too.
+    // An attempt that fixed its end itself cannot be created past it.
+    const isOver = livesMs <= 0 && sessionParams.parse(attempt.params).expires_at !== undefined;
+    return isOver ? { do: 'forget', attempt } : { do: 'create', attempt };
   }
   switch (attempt.state) {
     case 'awaiting_payment':
       return { do: 'refresh', attempt, sessionId };
     case 'open': {
-      const same = Buffer.from(attempt.paramsHash).equals(paramsHash);
-      const usable = same && livesMs >= SHORTEST_LIFE_MS;
-      return usable ? { do: 'reuse', attempt, sessionId } : { do: 'close', attempt, sessionId };
+      if (!isSameOrder(attempt, wanted) || livesMs < SHORTEST_LIFE_MS)
+        return { do: 'close', attempt, sessionId };
+      if (isAtPrice(attempt, wanted)) return { do: 'reuse', attempt, sessionId };
+      return wanted.priceIsFresh ? { do: 'close', attempt, sessionId } : { do: 'ask_price' };
     }
     case 'creating':
       return { do: 'create', attempt };
@@ -40,3 +58,15 @@ export function decide(attempt: CheckoutAttempt | null, paramsHash: Buffer, now:
       return { do: 'close', attempt, sessionId };
   }
 }
+
+/** Whether the session of an attempt is what is wanted now. */
+export function isWanted(attempt: CheckoutAttempt, wanted: Omit<Wanted, 'priceIsFresh'>): boolean {
+  return isSameOrder(attempt, wanted) && isAtPrice(attempt, wanted);
+}
+
+const isSameOrder = ({ paramsHash }: CheckoutAttempt, wanted: Pick<Wanted, 'paramsHash'>): boolean =>
+  Buffer.from(paramsHash).equals(wanted.paramsHash);
+
+/** The price is compared where it was stored all along, so that attempts from before need no other hash. */
+const isAtPrice = ({ params }: CheckoutAttempt, { price }: Pick<Wanted, 'price'>): boolean =>
+  priceOf(sessionParams.parse(params)) === price;

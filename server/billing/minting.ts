@@ -4,15 +4,16 @@ import type { CheckoutSessionResult } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { append } from '../audit/append.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { isRefused } from '../stripe/calls/refusal.ts';
+import { isRefused, refusedParam } from '../stripe/calls/refusal.ts';
 import type { StripeCalls } from '../stripe/gateway.ts';
 import { synchronise } from '../stripe/synchronise.ts';
 import { createCustomer } from './customer.ts';
+import { isWanted } from './decide.ts';
 import type { BillingDeps, Minted, MintingCall } from './deps.ts';
 import { answered, claimOf, giveBack, whileClaimed } from './idempotency.ts';
 import { oneAtATime } from './one-at-a-time.ts';
 import { letGoOfDeleted, tellingOperator } from './refused.ts';
-import { type SessionParams, sessionParams } from './session-params.ts';
+import { priceOf, sessionParams } from './session-params.ts';
 import { type Minting, OPEN_STATES, type Order, type Turn, takeTurn } from './turn.ts';
 
 /** The caller is answered within this, whatever Stripe does. */
@@ -49,19 +50,24 @@ async function rounds(minting: Minting): Promise<Minted<CheckoutSessionResult>> 
   const { deps, stripe, call, order, claimed } = minting;
   let holdsKey = false;
   let refreshed = false;
+  let priceIsFresh = false;
   try {
     for (let round = 1; round <= MOST_ROUNDS; round++) {
       const price = await stripe.priceId(order.lookupKey);
-      const turn = await takeTurn(minting, price, holdsKey);
+      const turn = await takeTurn(minting, { price, priceIsFresh }, holdsKey);
       if (turn.do === 'replay') return { value: turn.value, replayed: true };
       holdsKey = true;
       switch (turn.do) {
+        case 'ask_price':
+          stripe.forgetPrices();
+          priceIsFresh = true;
+          break;
         case 'customer':
           await createCustomer(deps, stripe, call, turn.account);
           break;
         case 'create': {
           const session = await create(minting, turn);
-          if (session && (await opened(minting, turn.attempt, session))) return answerOf(session);
+          if (session && (await opened(minting, turn.attempt, price, session))) return answerOf(session);
           break;
         }
         case 'reuse': {
@@ -96,7 +102,8 @@ async function rounds(minting: Minting): Promise<Minted<CheckoutSessionResult>> 
 
 /**
  * The session of the attempt, new or from before; null when Stripe refuses it for good for a reason that is gone
- * once we begin anew: the customer was deleted, or the operator has moved the lookup key to another price.
+ * once we begin anew: the customer was deleted, the operator has moved the lookup key to another price, or the
+ * attempt, of an earlier version, names an end that Stripe's clock does not allow.
  */
 async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 'create' }>) {
   const { deps, stripe, call, order } = minting;
@@ -112,7 +119,8 @@ async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 
     await moveTo(minting, attempt, 'expired');
     const customer = { id: call.accountId, stripeCustomerId: params.customer };
     if (await letGoOfDeleted(deps, stripe, customer, error)) return null;
-    if ((await stripe.priceId(order.lookupKey)) !== priceOf(params)) return null;
+    const isGoneWithIt = refusedParam(error) === 'expires_at' && params.expires_at !== undefined;
+    if (isGoneWithIt || (await stripe.priceId(order.lookupKey)) !== priceOf(params)) return null;
     throw error;
   }
 }
@@ -121,10 +129,11 @@ async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 
 async function opened(
   { deps, call, order, paramsHash, claimed }: Minting,
   attempt: CheckoutAttempt,
+  price: string,
   session: Stripe.Checkout.Session,
 ): Promise<boolean> {
   const now = deps.clock.now();
-  const wanted = session.status === 'open' && Buffer.from(attempt.paramsHash).equals(paramsHash);
+  const wanted = session.status === 'open' && isWanted(attempt, { paramsHash, price });
   return await deps.db.transactionOn(call.accountId, async (tx) => {
     const moved = await tx.nativeUpdate(
       CheckoutAttempt,
@@ -188,7 +197,5 @@ function answerOf({ id, url }: Stripe.Checkout.Session): Minted<CheckoutSessionR
   if (url === null || url === undefined) throw new Error(`The open Checkout session ${id} has no URL`);
   return { value: { checkout_url: url, checkout_session_id: id }, replayed: false };
 }
-
-const priceOf = ({ line_items: [{ price }] }: SessionParams): string => price;
 
 const hashOf = (value: unknown): Buffer => createHash('sha256').update(JSON.stringify(value)).digest();

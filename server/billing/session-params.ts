@@ -14,7 +14,8 @@ const common = {
   line_items: z.tuple([z.strictObject({ price: z.string(), quantity: z.literal(1) })]),
   success_url: z.string(),
   cancel_url: z.string(),
-  expires_at: z.int(),
+  /** Of attempts of an earlier version. Stripe's own clock gives a session 24 hours, whatever ours says. */
+  expires_at: z.int().exactOptional(),
   metadata,
 };
 
@@ -44,7 +45,6 @@ export type SessionOrder = {
   price: string;
   successUrl: string;
   cancelUrl: string;
-  expiresAt: Date;
 };
 
 /** Names the account in every object that comes of the session: ours, and what Stripe derives from it. */
@@ -61,10 +61,12 @@ export function buildSessionParams(order: SessionOrder): SessionParams {
     line_items: [{ price: order.price, quantity: 1 as const }] satisfies [unknown],
     success_url: order.successUrl,
     cancel_url: order.cancelUrl,
-    expires_at: Math.floor(order.expiresAt.getTime() / 1000),
     metadata: names,
   } satisfies Partial<SessionParams>;
   return order.kind === 'subscription'
     ? { mode: 'subscription', ...rest, subscription_data: { metadata: names } }
     : { mode: 'payment', ...rest, payment_intent_data: { metadata: names } };
 }
+
+/** The price that these parameters sell. */
+export const priceOf = ({ line_items: [{ price }] }: SessionParams): string => price;

@@ -6,7 +6,7 @@ import { CheckoutAttempt } from '../database/entities/billing.ts';
 import { lockAccount } from '../database/locks.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import type { StripeCalls } from '../stripe/gateway.ts';
-import { decide, type Step } from './decide.ts';
+import { decide, type Step, type Wanted } from './decide.ts';
 import type { BillingDeps, MintingCall } from './deps.ts';
 import { type Claim, claim } from './idempotency.ts';
 import { buildSessionParams } from './session-params.ts';
@@ -37,8 +37,8 @@ export type Minting = {
 
 /** The states in which an attempt keeps others out; the partial unique index names the same. */
 export const OPEN_STATES = ['creating', 'open', 'closing', 'awaiting_payment'] as const;
-/** Stripe allows 24 hours by its own clock. */
-const SESSION_LIFE_MS = 23 * 3_600_000;
+/** How long Stripe lets a session live that names no end. */
+const SESSION_LIFE_MS = 24 * 3_600_000;
 
 /** What a call does next. */
 export type Turn =
@@ -49,7 +49,11 @@ export type Turn =
   | { do: 'customer'; account: Account };
 
 /** The transaction before Stripe: claims the key, refuses, and decides what to do with what is open. */
-export async function takeTurn(minting: Minting, price: string, holdsKey: boolean): Promise<Turn> {
+export async function takeTurn(
+  minting: Minting,
+  { price, priceIsFresh }: Omit<Wanted, 'paramsHash'>,
+  holdsKey: boolean,
+): Promise<Turn> {
   const { deps, call, order, paramsHash, claimed } = minting;
   const { accountId } = call;
   const now = deps.clock.now();
@@ -65,7 +69,7 @@ export async function takeTurn(minting: Minting, price: string, holdsKey: boolea
       kind: order.kind,
       state: { $in: [...OPEN_STATES] },
     });
-    const step = decide(open, paramsHash, now);
+    const step = decide(open, { paramsHash, price, priceIsFresh }, now);
     if (step.do === 'close') {
       await tx.nativeUpdate(CheckoutAttempt, step.attempt.id, { state: 'closing', updatedAt: now });
     }
@@ -85,7 +89,7 @@ function begin(
 ): CheckoutAttempt {
   const id = uuidv7(now);
   const expiresAt = new Date(now.getTime() + SESSION_LIFE_MS);
-  const order = { kind, accountId, attemptId: id, customer, price, successUrl, cancelUrl, expiresAt };
+  const order = { kind, accountId, attemptId: id, customer, price, successUrl, cancelUrl };
   const params = buildSessionParams(order);
   const state = 'creating' as const;
   const times = { expiresAt, createdAt: now, updatedAt: now };

@@ -67,9 +67,12 @@ const progressSchema = z.object({
 });
 type Progress = z.infer<typeof progressSchema>;
 
+/** How far ahead of Stripe's our clock may be at the first run, without events being lost for it. */
+const SKEW_S = 2 * 3_600;
+
 /** Nothing of ours can have happened at Stripe before our first run. */
 function startingAt(now: Date): Progress {
-  return { reachedS: Math.floor(now.getTime() / 1000), walk: null };
+  return { reachedS: Math.floor(now.getTime() / 1000) - SKEW_S, walk: null };
 }
 
 function advance(

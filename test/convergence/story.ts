@@ -138,7 +138,6 @@ export async function play(
       price: lane.setUp.prices.get(key) ?? '',
       successUrl: 'https://your.app/success',
       cancelUrl: 'https://your.app/cancel',
-      expiresAt: new Date(lane.time.ms + 23 * 3_600_000),
     });
     const { id } = await sdk.checkout.sessions.create(params);
     pages.push(id);

@@ -115,10 +115,71 @@ describe('startCheckout', () => {
   it('does not hand out a session that is about to expire', async () => {
     const { accountId, customer } = await addCustomer(bench);
     const first = await startCheckout(deps, callOf(accountId), input());
-    bench.time.now = new Date(NOW.getTime() + 22.9 * 3_600_000);
+    bench.time.now = new Date(NOW.getTime() + 23.9 * 3_600_000);
     const second = await startCheckout(deps, callOf(accountId), input());
     expect(second.value).not.toEqual(first.value);
     expect(sessionsOf(customer).map(({ status }) => status)).toEqual(['open', 'expired']);
+  });
+
+  it('sells at the new price once the operator has moved the lookup key, and closes the old session', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    const old = 'price_driftstack_solo_manual_monthly';
+    const key = 'driftstack_solo_manual_monthly';
+    const solo = input({ tier: 'solo_manual' });
+    const elsewhere = {
+      ...deps,
+      gateway: connectStripe({ secretKey: 'sk_test_x', apiBase: bench.stripe.url }),
+    };
+    await startCheckout(elsewhere, callOf((await addCustomer(bench)).accountId), solo);
+    const first = await startCheckout(deps, callOf(accountId), solo);
+
+    bench.stripe.change(old, { lookup_key: null });
+    bench.stripe.put({ id: 'price_new', object: 'price', lookup_key: key, active: true, metadata: {} });
+    deps.gateway.forgetPrices(); // as after five minutes
+    const second = await startCheckout(deps, callOf(accountId), solo);
+    expect(second.value).not.toEqual(first.value);
+    expect(sessionsOf(customer)).toMatchObject([
+      { status: 'open', line_items: [{ price: 'price_new' }] },
+      { status: 'expired', line_items: [{ price: old }] },
+    ]);
+    // Another process still remembers the old price; it asks before it closes what is right.
+    expect(await startCheckout(elsewhere, callOf(accountId), solo)).toEqual(second);
+    expect(sessionsOf(customer)).toHaveLength(2);
+
+    bench.stripe.change('price_new', { lookup_key: null });
+    bench.stripe.change(old, { lookup_key: key });
+    deps.gateway.forgetPrices();
+  });
+
+  it('goes on with an open session of an earlier version, which had named its end', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    const first = await startCheckout(deps, callOf(accountId), input());
+    const [attempt] = await attemptsOf(accountId);
+    const params = { ...Object(attempt?.params), expires_at: NOW.getTime() / 1000 + 23 * 3_600 };
+    await em().nativeUpdate(CheckoutAttempt, { accountId }, { params });
+    expect(await startCheckout(deps, callOf(accountId), input())).toEqual(first);
+    expect(sessionsOf(customer)).toHaveLength(1);
+  });
+
+  it('begins anew when an attempt of an earlier version names an end that Stripe does not allow', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    bench.stripe.interfere((call) =>
+      call.path === '/v1/checkout/sessions' ? { kind: 'answer', status: 500, body: '{}' } : undefined,
+    );
+    await caught(startCheckout(deps, callOf(accountId), input()));
+    const [attempt] = await attemptsOf(accountId);
+    const params = { ...Object(attempt?.params), expires_at: NOW.getTime() / 1000 + 24 * 3_600 };
+    await em().nativeUpdate(CheckoutAttempt, { accountId }, { params });
+    const message = 'The `expires_at` timestamp must be less than 24 hours from Checkout Session creation.';
+    const error = { type: 'invalid_request_error', param: 'expires_at', message };
+    bench.stripe.interfere(({ path, body }) =>
+      path === '/v1/checkout/sessions' && body.includes('expires_at')
+        ? { kind: 'answer', status: 400, body: JSON.stringify({ error }) }
+        : undefined,
+    );
+    await startCheckout(deps, callOf(accountId), input());
+    expect(sessionsOf(customer)).toHaveLength(1);
+    expect((await attemptsOf(accountId)).map(({ state }) => state).sort()).toEqual(['expired', 'open']);
   });
 
   it.each(['equal', 'different'])(

@@ -89,7 +89,7 @@ export async function startScriptedStripe() {
         return create('checkout.session', 'cs_test', {
           ...body,
           client_reference_id: body['client_reference_id'] ?? null,
-          expires_at: Number(body['expires_at']),
+          expires_at: Number(body['expires_at'] ?? created + 86_400),
           status: 'open',
           payment_status: 'unpaid',
           payment_intent: null,

@@ -1,0 +1,94 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startCheckout } from '../../server/billing/checkout.ts';
+import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
+import { parseAllowlist } from '../../server/billing/redirects.ts';
+import { startTrialPack } from '../../server/billing/trial-pack.ts';
+import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
+import { catchUp } from '../../server/stripe/catch-up.ts';
+import { processEvents } from '../../server/stripe/worker.ts';
+import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
+import { addAccount } from '../support/stripe.ts';
+
+let bench: LocalBench;
+beforeAll(async () => {
+  bench = await openLocalBench();
+});
+afterAll(() => bench.close());
+
+const HOUR_MS = 3_600_000;
+const em = () => bench.db.orm.em.fork();
+const callOf = (accountId: string): MintingCall => ({
+  accountId,
+  keyId: uuidv7(new Date()),
+  requestId: 'req_1',
+  idempotencyKey: null,
+});
+
+/** The local Stripe keeps its own clock; ours is this far off. */
+const depsAt = (offMs: number): BillingDeps => ({
+  ...bench,
+  clock: { now: () => new Date(Date.now() + offMs) },
+  redirects: parseAllowlist(['https://your.app']),
+  defaults: {
+    checkoutSuccessUrl: 'https://your.app/ok',
+    checkoutCancelUrl: 'https://your.app/back',
+    portalReturnUrl: null,
+  },
+});
+const PLAN = { tier: 'api_builder', billing_period: 'monthly' } as const;
+
+describe.each([-26, -1, 0, 1, 26])('a server whose clock is off by %i hours', (hours) => {
+  const deps = () => depsAt(hours * HOUR_MS);
+
+  it('sells, gives the open session again, and replaces it by another', async () => {
+    const accountId = await addAccount(bench);
+    const first = await startCheckout(deps(), callOf(accountId), PLAN);
+    expect(await startCheckout(deps(), callOf(accountId), PLAN)).toEqual(first);
+    const other = await startCheckout(deps(), callOf(accountId), { ...PLAN, tier: 'api_scale' });
+    const session = await bench.gateway.readCheckoutSession(first.value.checkout_session_id);
+    expect(session?.status).toBe('expired');
+    await bench.pay(other.value.checkout_session_id);
+    await bench.catchUp();
+    expect(await em().findOneOrFail(Subscription, { accountId })).toMatchObject({ tier: 'api_scale' });
+    const pack = await startTrialPack(deps(), callOf(accountId), {});
+    await bench.pay(pack.value.checkout_session_id);
+    await bench.catchUp();
+    expect(await em().count(TrialPack, { accountId })).toBe(1);
+  });
+});
+
+describe('when a clock is set', () => {
+  it.each([
+    ['forward', 0, 26],
+    ['back', 26, 0],
+  ])('%s by 26 hours between two calls, there is one open session', async (_how, before, after) => {
+    const accountId = await addAccount(bench);
+    const first = await startCheckout(depsAt(before * HOUR_MS), callOf(accountId), PLAN);
+    const second = await startCheckout(depsAt(after * HOUR_MS), callOf(accountId), PLAN);
+    const read = async (id: string) => (await bench.gateway.readCheckoutSession(id))?.status;
+    expect(await read(second.value.checkout_session_id)).toBe('open');
+    const isOther = first.value.checkout_session_id !== second.value.checkout_session_id;
+    expect(await read(first.value.checkout_session_id)).toBe(isOther ? 'expired' : 'open');
+  });
+});
+
+it('an hour ahead at the first run loses no event of Stripe', async () => {
+  const { db, gateway, log } = bench;
+  const clock = { now: () => new Date(Date.now() + HOUR_MS) };
+  const sync = { db, gateway, clock, log };
+  await catchUp({ ...sync, livemode: false });
+  const accountId = await addAccount(bench);
+  const { value } = await startCheckout(depsAt(HOUR_MS), callOf(accountId), PLAN);
+  await bench.pay(value.checkout_session_id);
+  const later = { now: () => new Date(Date.now() + HOUR_MS + 2 * 60_000) };
+  await catchUp({ ...sync, clock: later, livemode: false });
+  const { rows } = await db.pool.query<{ id: string }>(
+    "select id from stripe_event where state = 'received'",
+  );
+  await processEvents(
+    sync,
+    rows.map(({ id }) => id),
+  );
+  expect(await em().findOneOrFail(Subscription, { accountId })).toMatchObject({ status: 'active' });
+});
