@@ -5,6 +5,7 @@ import { CustomerWebhooks } from './0003-customer-webhooks.ts';
 import { CatchUp } from './0004-catch-up.ts';
 import { FiltersAndFigures } from './0005-filters-and-figures.ts';
 import { FormerCustomers } from './0006-former-customers.ts';
+import { FairWebhooks } from './0007-fair-webhooks.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
 export const MIGRATIONS: MigrationObject[] = [
@@ -14,4 +15,5 @@ export const MIGRATIONS: MigrationObject[] = [
   { name: '0004-catch-up', class: CatchUp },
   { name: '0005-filters-and-figures', class: FiltersAndFigures },
   { name: '0006-former-customers', class: FormerCustomers },
+  { name: '0007-fair-webhooks', class: FairWebhooks },
 ];

@@ -44,6 +44,7 @@ export const CONFLICT_CODES = [
   'reservation_id_reused',
   'reservation_closed',
   'too_many_webhook_endpoints',
+  'too_many_deliveries_waiting',
 ] as const;
 export type ConflictCode = (typeof CONFLICT_CODES)[number];
 

@@ -7,6 +7,11 @@ import { endpointId } from './webhooks.ts';
 export const DELIVERY_STATUSES = ['pending', 'in_flight', 'delivered', 'failed', 'dlq'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
 
+/** How many events one call replays. */
+export const REPLAY_PAGE = 500;
+/** With so many deliveries waiting, an endpoint gets no tests and replays, only what is new. */
+export const MAX_WAITING = 10_000;
+
 const deliveryId = z
   .string()
   .max(100)
@@ -36,7 +41,7 @@ export const webhookDeliverySchema = z
     replay_of: z
       .string()
       .nullable()
-      .meta({ description: 'The delivery it repeats.', examples: [null] }),
+      .meta({ description: 'The delivery it repeats, which had arrived.', examples: [null] }),
     attempts: z
       .int()
       .min(0)
@@ -123,7 +128,10 @@ export const replayInput = z
     after: z
       .int()
       .min(0)
-      .meta({ description: 'Every event after this sequence number is sent again.', examples: [41] }),
+      .meta({
+        description: `Events after this sequence number are sent again, the first ${REPLAY_PAGE} of them.`,
+        examples: [41],
+      }),
   })
   .meta({ id: 'WebhookReplayInput', description: 'From where to repeat.', examples: [{ after: 41 }] });
 export type ReplayInput = z.infer<typeof replayInput>;
@@ -135,6 +143,15 @@ export const replayResult = z
       .int()
       .min(0)
       .meta({ description: 'How many deliveries were queued.', examples: [3] }),
+    next_after: z
+      .int()
+      .min(1)
+      .nullable()
+      .meta({ description: 'Give this as `after` to go on; null when nothing is left.', examples: [null] }),
   })
-  .meta({ id: 'WebhookReplay', description: 'What will be repeated.', examples: [{ deliveries: 3 }] });
+  .meta({
+    id: 'WebhookReplay',
+    description: 'What will be repeated.',
+    examples: [{ deliveries: 3, next_after: null }],
+  });
 export type ReplayResult = z.infer<typeof replayResult>;

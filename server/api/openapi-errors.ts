@@ -134,6 +134,11 @@ function notFound(path: string): ErrorResponse {
   };
 }
 
+const TOO_MANY_WAITING: [ConflictCode, string] = [
+  'too_many_deliveries_waiting',
+  '10000 deliveries to this endpoint wait already. Try again when some of them have been sent.',
+];
+
 const CONFLICTS: Readonly<Record<string, readonly [ConflictCode, string][]>> = {
   startCheckoutSession: [
     ['already_subscribed', 'This account already has a subscription. Change it in the customer portal.'],
@@ -145,6 +150,9 @@ const CONFLICTS: Readonly<Record<string, readonly [ConflictCode, string][]>> = {
   createWebhookEndpoint: [
     ['too_many_webhook_endpoints', 'An account can have 10 webhook endpoints. Delete one first.'],
   ],
+  testWebhookEndpoint: [TOO_MANY_WAITING],
+  replayWebhookEvents: [TOO_MANY_WAITING],
+  replayWebhookDelivery: [TOO_MANY_WAITING],
   startPortalSession: [
     ['no_billing_customer', 'This account has not bought anything yet, so there is nothing to manage.'],
   ],
@@ -154,7 +162,7 @@ function conflicts(operationId: string): ErrorResponse {
   const own = (CONFLICTS[operationId] ?? []).map(([code, detail]) =>
     example(code.replaceAll('_', ' '), new ProblemError('conflict', detail, { code })),
   );
-  if (operationId === 'createWebhookEndpoint') {
+  if (operationId.includes('Webhook')) {
     return { description: 'The state of the account does not allow it; `code` says why.', examples: own };
   }
   return {

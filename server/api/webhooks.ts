@@ -175,9 +175,10 @@ export const webhooksRouter = router({
         tags,
         summary: 'Replay events from a sequence number',
         description:
-          'Sends every event after a sequence number once more, in order, with the ids they had: those of the ' +
-          'types that the endpoint is for now.',
-        successDescription: 'How many deliveries were queued.',
+          'Sends events after a sequence number once more, in order, with the ids they had: those of the types ' +
+          'that the endpoint is for now, 500 with each call; `next_after` says where to go on. What failed or ' +
+          'was given up begins anew, and what is on its way already is not sent twice.',
+        successDescription: 'How many deliveries were queued, and where to go on.',
       },
     })
     .input(replayInput)
@@ -211,8 +212,11 @@ export const webhooksRouter = router({
         operationId: 'replayWebhookDelivery',
         tags,
         summary: 'Replay a delivery',
-        description: 'Sends what the delivery carried once more, as a new delivery with the same event id.',
-        successDescription: 'The new delivery.',
+        description:
+          'Sends what the delivery carried once more, with the same event id. One that is `failed` or in the ' +
+          'dead-letter queue begins anew, and is in the queue no longer; for one that arrived there is a new ' +
+          'delivery. What is on its way already is not sent twice.',
+        successDescription: 'The delivery that will carry it.',
       },
     })
     .input(deliveryInput)

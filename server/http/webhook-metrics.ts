@@ -1,5 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { Database } from '../database/connection.ts';
+import { SLOW_MS } from '../database/entities/webhooks.ts';
 import { readFigures } from './figures.ts';
 
 /** What became of one try to deliver. */
@@ -19,12 +20,17 @@ export function watchWebhooks(
   // Each figure reads for itself: one that another one sets would be a scrape behind.
   new Gauge({
     name: 'driftstack_webhook_delivery_oldest_seconds',
-    help: 'How long the delivery that is due longest has waited; 0 when none is due. Endpoints whose last try failed stand apart: how slow those are is their own doing.',
+    help: 'How long the delivery that is due longest has waited; 0 when none is due. Endpoints whose last try failed, and those that answer slowly, stand apart: how long theirs wait is their own doing.',
     labelNames: ['endpoints'] as const,
     registers: [registry],
     async collect() {
-      const { working, failing } = await readFigures(pool, OLDEST, { working: NaN, failing: NaN });
+      const { working, slow, failing } = await readFigures(pool, OLDEST, {
+        working: NaN,
+        slow: NaN,
+        failing: NaN,
+      });
       this.set({ endpoints: 'working' }, working);
+      this.set({ endpoints: 'slow' }, slow);
       this.set({ endpoints: 'failing' }, failing);
     },
   });
@@ -52,7 +58,8 @@ const oldest = (which: string): string => `coalesce((
   select extract(epoch from now() - min(next_due_at)) from webhook_endpoint
    where active and deleted_at is null and next_due_at <= now()
      and (held_until is null or held_until <= now()) and ${which}), 0)::float8`;
-const OLDEST = `select ${oldest('consecutive_failures = 0')} as working,
+const OLDEST = `select ${oldest(`consecutive_failures = 0 and pace_ms < ${SLOW_MS}`)} as working,
+                       ${oldest(`consecutive_failures = 0 and pace_ms >= ${SLOW_MS}`)} as slow,
                        ${oldest('consecutive_failures > 0')} as failing`;
 // Each has a partial index of its own.
 const DEAD = "select count(*)::float8 as count from webhook_delivery where state = 'dlq'";

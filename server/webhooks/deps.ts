@@ -34,13 +34,21 @@ export function readId(prefix: IdPrefix, text: string): string {
   throw new ProblemError('bad-request', `id ${message}.`, { errors: [{ field: 'id', message }] });
 }
 
-/** The account's endpoint, with the account locked. Deleted, another account's and unknown are all `not-found`. */
+/**
+ * The account's endpoint, with the account locked, and then the endpoint itself: a dispatcher that writes down
+ * what came of its deliveries has been there before, or waits. Deleted, another account's and unknown are all
+ * `not-found`.
+ */
 export async function lockEndpoint(
   tx: Tx,
   accountId: string,
   id: string,
 ): Promise<{ endpoint: WebhookEndpoint; position: number }> {
   const { position } = await lockFeed(tx, accountId);
+  await tx.execute('select 1 from webhook_endpoint where id = ? and account_id = ? for no key update', [
+    id,
+    accountId,
+  ]);
   const endpoint = await tx.findOne(WebhookEndpoint, { id, accountId, deletedAt: null });
   if (!endpoint) throw noEndpoint();
   return { endpoint, position };

@@ -102,11 +102,14 @@ export async function updateEndpoint(
         ...(resumes && { consecutiveFailures: 0, failingSince: null, heldUntil: null, nextDueAt: now }),
       },
     );
-    // What was to be tried much later has waited long enough.
+    // What was to be tried much later has waited long enough; all else is due already, however much it is.
     if (resumes) {
       await tx.execute(
-        "update webhook_delivery set next_attempt_at = ? where endpoint_id = ? and state in ('pending', 'failed')",
-        [now, id],
+        `update webhook_delivery set next_attempt_at = ? where id in (
+           select id from webhook_delivery
+            where endpoint_id = ? and state in ('pending', 'failed') and next_attempt_at > ?
+            order by position for no key update)`,
+        [now, id, now],
       );
     }
     const { url: _, ...told } = patch;

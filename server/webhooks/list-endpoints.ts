@@ -29,13 +29,9 @@ export async function listEndpoints(
   );
   const page = rows.slice(0, limit);
   const last = page.at(-1);
-  const counts = await countDeliveries(
-    { db },
-    page.map(({ id }) => id),
-  );
   const now = clock.now();
   return {
-    data: page.map((endpoint) => toWire(endpoint, counts.get(endpoint.id), now)),
+    data: page.map((endpoint) => toWire(endpoint, now)),
     next_cursor: rows.length > limit && last ? encodeCursor(LIST, accountId, last.position) : null,
   };
 }
@@ -48,34 +44,10 @@ export async function readEndpoint(
 ): Promise<WireEndpoint> {
   const endpoint = await db.orm.em.fork().findOne(WebhookEndpoint, { id, accountId, deletedAt: null });
   if (!endpoint) throw noEndpoint();
-  const counts = await countDeliveries({ db }, [id]);
-  return toWire(endpoint, counts.get(id), clock.now());
+  return toWire(endpoint, clock.now());
 }
 
-type Counts = WireEndpoint['delivery_counts'];
-
-async function countDeliveries(
-  { db }: Pick<WebhookDeps, 'db'>,
-  endpointIds: readonly string[],
-): Promise<ReadonlyMap<string, Counts>> {
-  const { rows } = await db.pool.query<{ id: string } & Counts>({
-    name: 'count-deliveries',
-    text: `
-      select endpoint_id as id,
-             count(*) filter (where state = 'delivered')::float8 as delivered,
-             count(*) filter (where state = 'failed')::float8 as failed,
-             count(*) filter (where state = 'dlq')::float8 as dlq
-        from webhook_delivery where endpoint_id = any($1) group by 1`,
-    values: [endpointIds],
-  });
-  return new Map(rows.map(({ id, ...counts }) => [id, counts]));
-}
-
-function toWire(
-  endpoint: WebhookEndpoint,
-  counts: Counts = { delivered: 0, failed: 0, dlq: 0 },
-  now: Date,
-): WireEndpoint {
+function toWire(endpoint: WebhookEndpoint, now: Date): WireEndpoint {
   const grace = endpoint.rotationGraceExpiresAt ?? null;
   const inGrace = signsAsWell(grace, now);
   return {
@@ -91,7 +63,11 @@ function toWire(
     last_success_at: wireOrNull(endpoint.lastSuccessAt),
     last_failure_at: wireOrNull(endpoint.lastFailureAt),
     disabled_at: wireOrNull(endpoint.disabledAt),
-    delivery_counts: counts,
+    delivery_counts: {
+      delivered: endpoint.deliveredCount,
+      failed: endpoint.failedCount,
+      dlq: endpoint.dlqCount,
+    },
     created_at: toWireTime(endpoint.createdAt),
   };
 }

@@ -94,3 +94,8 @@ export async function queueDeliveries(tx: Tx, deliveries: readonly NewDelivery[]
     ]);
   }
 }
+
+/** Writes down where the deliveries of an account end now. The caller has locked the account. */
+export async function moveTo(tx: Tx, accountId: string, webhookPosition: number): Promise<void> {
+  await tx.nativeUpdate(Account, { id: accountId }, { webhookPosition });
+}

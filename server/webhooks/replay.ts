@@ -1,18 +1,21 @@
+import { ProblemError } from '../../shared/errors.ts';
 import { TEST_EVENT_TYPE } from '../../shared/events.ts';
 import { formatId } from '../../shared/ids.ts';
-import type {
-  ReplayInput,
-  ReplayResult,
-  WebhookDelivery as WireDelivery,
+import {
+  MAX_WAITING,
+  REPLAY_PAGE,
+  type ReplayInput,
+  type ReplayResult,
+  type WebhookDelivery as WireDelivery,
 } from '../../shared/webhook-deliveries.ts';
 import { append } from '../audit/append.ts';
 import type { Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
 import { BillingEvent, WebhookDelivery } from '../database/entities/webhooks.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { noDelivery, readDelivery } from './deliveries.ts';
 import { actorOf, lockEndpoint, readId, type WebhookCaller, type WebhookDeps } from './deps.ts';
-import { queueDeliveries } from './record-event.ts';
+import { moveTo, queueDeliveries } from './record-event.ts';
+import { findUndone, sendAgain } from './send-again.ts';
 
 /** Sends a `test.ping` to an endpoint, signed and tried like any other delivery. */
 export async function testEndpoint(
@@ -25,6 +28,7 @@ export async function testEndpoint(
   const id = uuidv7(now);
   await deps.db.transactionOn(accountId, async (tx) => {
     const { position } = await lockEndpoint(tx, accountId, endpointId);
+    await requireRoom(tx, endpointId);
     const ping = { eventId: uuidv7(now), eventType: TEST_EVENT_TYPE };
     await moveTo(tx, accountId, position + 1);
     await queueDeliveries(tx, [{ id, accountId, endpointId, position: position + 1, ...ping }], now);
@@ -32,7 +36,12 @@ export async function testEndpoint(
   return await readDelivery(deps, accountId, id);
 }
 
-/** Sends what a delivery carried once more, whatever became of it, as a new delivery with the same event id. */
+/**
+ * Sends what a delivery carried once more, under the same event id. One that failed or was given up begins anew
+ * itself: it leaves the dead-letter queue, and no other try of it is left behind. One that arrived stays what it
+ * is, and a new one repeats it. What is on its way already is not sent a second time, so a call that is repeated
+ * changes nothing.
+ */
 export async function replayDelivery(
   deps: WebhookDeps,
   caller: WebhookCaller,
@@ -41,32 +50,40 @@ export async function replayDelivery(
   const { accountId } = caller;
   const replayOf = readId('wdl', wireId);
   const now = deps.clock.now();
-  const id = uuidv7(now);
-  await deps.db.transactionOn(accountId, async (tx) => {
-    const old = await tx.findOne(WebhookDelivery, { id: replayOf, accountId });
-    if (!old) throw noDelivery();
-    const { endpointId, eventId, eventType } = old;
+  const id = await deps.db.transactionOn(accountId, async (tx) => {
+    const asked = await tx.findOne(WebhookDelivery, { id: replayOf, accountId });
+    if (!asked) throw noDelivery();
+    const { endpointId, eventId, eventType } = asked;
     const { position } = await lockEndpoint(tx, accountId, endpointId);
-    await moveTo(tx, accountId, position + 1);
-    const copy = { id, accountId, endpointId, position: position + 1, eventId, eventType, replayOf };
-    await queueDeliveries(tx, [copy], now);
+    const [undone] = await findUndone(tx, endpointId, [eventId]);
+    if (undone?.state === 'pending' || undone?.state === 'in_flight') return undone.id;
+    const sent = undone?.id ?? uuidv7(now);
+    if (undone) await sendAgain(tx, endpointId, [{ ...undone, position: null }], now);
+    else {
+      await requireRoom(tx, endpointId);
+      await moveTo(tx, accountId, position + 1);
+      const copy = { id: sent, accountId, endpointId, position: position + 1, eventId, eventType, replayOf };
+      await queueDeliveries(tx, [copy], now);
+    }
     await append(tx, {
       accountId,
       action: 'webhook_delivery.replayed',
       targetResourceId: formatId('wdl', replayOf),
-      payload: { delivery_id: formatId('wdl', id), request_id: caller.requestId },
+      payload: { delivery_id: formatId('wdl', sent), request_id: caller.requestId },
       actor: actorOf(caller),
-      dedupeKey: `webhook_delivery.replayed:${id}`,
+      dedupeKey: `webhook_delivery.replayed:${uuidv7(now)}`,
       now,
     });
+    return sent;
   });
   return await readDelivery(deps, accountId, id);
 }
 
-/** How many events one statement reads and one writes. */
-const PAGE = 500;
-
-/** Sends every event after a sequence number once more that the endpoint is for now, in order. */
+/**
+ * Sends the next 500 events after a sequence number once more that the endpoint is for now, in order, and says
+ * where to go on. Deliveries of them that failed or were given up begin anew; what is on its way is left alone.
+ * Throws `conflict` while too many deliveries wait.
+ */
 export async function replayEvents(
   deps: WebhookDeps,
   caller: WebhookCaller,
@@ -75,49 +92,57 @@ export async function replayEvents(
   const { accountId } = caller;
   const endpointId = readId('whk', wireId);
   const now = deps.clock.now();
-  const deliveries = await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const { endpoint, position: start } = await lockEndpoint(tx, accountId, endpointId);
-    let position = start;
-    for await (const events of eventsAfter(tx, accountId, endpoint.events, after)) {
-      const copies = events.map(({ id: eventId, type: eventType }, index) => ({
-        accountId,
-        endpointId,
-        position: position + index + 1,
-        eventId,
-        eventType,
-      }));
-      await queueDeliveries(tx, copies, now);
-      position += events.length;
-    }
-    await moveTo(tx, accountId, position);
+    const limit = Math.min(REPLAY_PAGE, await requireRoom(tx, endpointId));
+    const found = await tx.find(
+      BillingEvent,
+      { accountId, type: { $in: endpoint.events }, sequence: { $gt: after } },
+      { orderBy: { sequence: 'asc' }, limit: limit + 1, exclude: ['data'], disableIdentityMap: true },
+    );
+    const events = found.slice(0, limit);
+    const undone = await findUndone(
+      tx,
+      endpointId,
+      events.map(({ id }) => id),
+    );
+    const known = new Map(undone.map((delivery) => [delivery.eventId, delivery]));
+    const placed = events
+      .map(({ id: eventId, type: eventType }) => ({ eventId, eventType, old: known.get(eventId) }))
+      .filter(({ old }) => old?.state !== 'pending' && old?.state !== 'in_flight')
+      .map((one, index) => ({ ...one, position: start + index + 1 }));
+    const again = placed.flatMap(({ old, position }) => (old ? [{ ...old, position }] : []));
+    const copies = placed.flatMap(({ old, ...copy }) => (old ? [] : [{ ...copy, accountId, endpointId }]));
+    await sendAgain(tx, endpointId, again, now);
+    await queueDeliveries(tx, copies, now);
+    if (placed.length > 0) await moveTo(tx, accountId, start + placed.length);
     await append(tx, {
       accountId,
       action: 'webhook_delivery.replayed',
       targetResourceId: formatId('whk', endpointId),
-      payload: { after, deliveries: position - start, request_id: caller.requestId },
+      payload: { after, deliveries: placed.length, request_id: caller.requestId },
       actor: actorOf(caller),
       dedupeKey: `webhook_delivery.replayed:${endpointId}:${uuidv7(now)}`,
       now,
     });
-    return position - start;
+    const last = found.length > limit ? events.at(-1) : undefined;
+    return { deliveries: placed.length, next_after: last?.sequence ?? null };
   });
-  return { deliveries };
 }
 
-async function* eventsAfter(tx: Tx, accountId: string, types: BillingEvent['type'][], after: number) {
-  for (let sequence = after; ; ) {
-    const page = await tx.find(
-      BillingEvent,
-      { accountId, type: { $in: types }, sequence: { $gt: sequence } },
-      { orderBy: { sequence: 'asc' }, limit: PAGE, exclude: ['data'], disableIdentityMap: true },
-    );
-    if (page.length > 0) yield page;
-    const last = page.at(-1);
-    if (!last || page.length < PAGE) return;
-    sequence = last.sequence;
-  }
-}
-
-async function moveTo(tx: Tx, accountId: string, webhookPosition: number): Promise<void> {
-  await tx.nativeUpdate(Account, { id: accountId }, { webhookPosition });
+/** How many more deliveries may be asked for; throws where there is no room for one. Events always find room. */
+async function requireRoom(tx: Tx, endpointId: string): Promise<number> {
+  const [row] = await tx.execute<{ count: number }[]>(
+    `select count(*)::int as count from (
+       select 1 from webhook_delivery
+        where endpoint_id = ? and state in ('pending', 'in_flight', 'failed') limit ?) waiting`,
+    [endpointId, MAX_WAITING],
+  );
+  const room = MAX_WAITING - (row?.count ?? 0);
+  if (room > 0) return room;
+  throw new ProblemError(
+    'conflict',
+    `${MAX_WAITING} deliveries to this endpoint wait already. Try again when some of them have been sent.`,
+    { code: 'too_many_deliveries_waiting' },
+  );
 }

@@ -34,6 +34,7 @@ const query = (statement: string, values: unknown[] = []) => http.db.pool.query(
 it('say how long deliveries wait, how many were given up and how many endpoints are paused', async () => {
   const nothing = {
     [`${OLDEST}{endpoints="working"}`]: 0,
+    [`${OLDEST}{endpoints="slow"}`]: 0,
     [`${OLDEST}{endpoints="failing"}`]: 0,
     driftstack_webhook_deliveries_dead: 0,
     driftstack_webhook_endpoints_paused: 0,
@@ -46,7 +47,8 @@ it('say how long deliveries wait, how many were given up and how many endpoints 
     const url = 'https://hooks.customer.test/in';
     return (await client.webhooks.create({ url, events: ['subscription.changed'] })).id.slice(4);
   };
-  const [working, failing, held, paused, gone] = [
+  const [working, slow, failing, held, paused, gone] = [
+    await add(),
     await add(),
     await add(),
     await add(),
@@ -62,6 +64,8 @@ it('say how long deliveries wait, how many were given up and how many endpoints 
       seconds,
     ]);
   await wait(working, 70);
+  await wait(slow, 300);
+  await query('update webhook_endpoint set pace_ms = 9000 where id = $1', [slow]);
   await wait(failing, 500);
   await query('update webhook_endpoint set consecutive_failures = 3 where id = $1', [failing]);
   await wait(held, 9_000);
@@ -74,6 +78,7 @@ it('say how long deliveries wait, how many were given up and how many endpoints 
 
   const after = await figures();
   expect(Math.floor(after[`${OLDEST}{endpoints="working"}`] ?? 0)).toBeOneOf([70, 71, 72, 73]);
+  expect(Math.floor(after[`${OLDEST}{endpoints="slow"}`] ?? 0)).toBeOneOf([300, 301, 302, 303]);
   expect(Math.floor(after[`${OLDEST}{endpoints="failing"}`] ?? 0)).toBeOneOf([500, 501, 502, 503]);
   expect(after).toMatchObject({
     driftstack_webhook_deliveries_dead: 2,

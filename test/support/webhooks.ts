@@ -69,6 +69,11 @@ export async function openWebhookBench() {
     deps,
     time,
     use: webhookUseCases(deps),
+    post: poster.post,
+    async accounts(): Promise<{ accountId: string }[]> {
+      const { rows } = await db.pool.query<{ accountId: string }>('select id as "accountId" from account');
+      return rows;
+    },
     async addAccount(): Promise<WebhookCaller> {
       const email = `webhooks-${++accounts}@example.com`;
       const { id } = await db.transaction((tx) => createAccount(tx, { email, now: time.now }));

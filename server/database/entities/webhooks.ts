@@ -23,6 +23,9 @@ export const BillingEvent = defineEntity({
 });
 export type BillingEvent = InferEntity<typeof BillingEvent>;
 
+/** An endpoint whose last tries took as long is slow, whatever came of them. */
+export const SLOW_MS = 1_000;
+
 /** Where an account wants its events sent. Its row is leased by whoever delivers to it. */
 export const WebhookEndpoint = defineEntity({
   name: 'WebhookEndpoint',
@@ -57,6 +60,14 @@ export const WebhookEndpoint = defineEntity({
     /** Who delivers to it now; void when `leasedUntil` has passed. */
     leaseId: p.uuid().nullable(),
     leasedUntil: p.datetime(3).nullable(),
+    /** How long its last tries took: the latest, or half of what it was before where that is more. */
+    paceMs: p.integer().default(0),
+    /** When it was last taken to be delivered to; null for never. */
+    servedAt: p.datetime(3).nullable(),
+    /** How many deliveries arrived, failed and are tried again, were given up: kept up to date as they do. */
+    deliveredCount: p.bigint('number').default(0),
+    failedCount: p.bigint('number').default(0),
+    dlqCount: p.bigint('number').default(0),
   },
   indexes: [
     { name: 'webhook_endpoint_due', properties: ['nextDueAt'], where: 'active and deleted_at is null' },
@@ -105,7 +116,7 @@ export const WebhookDelivery = defineEntity({
       properties: ['endpointId', 'position'],
       where: "state in ('pending', 'in_flight', 'failed')",
     },
-    { name: 'webhook_delivery_dead', properties: ['endpointId'], where: "state = 'dlq'" },
+    { name: 'webhook_delivery_dead', properties: ['endpointId', 'eventId'], where: "state = 'dlq'" },
   ],
 });
 export type WebhookDelivery = InferEntity<typeof WebhookDelivery>;
