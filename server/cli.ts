@@ -13,6 +13,7 @@ import { DatabaseBehindError, withDatabase } from './operator/database.ts';
 import { EVENT_COMMANDS } from './operator/event-commands.ts';
 import { EXPLAIN_COMMANDS } from './operator/explain-commands.ts';
 import { RECONCILE_COMMANDS } from './operator/reconcile-commands.ts';
+import { deploymentClock } from './operator/stripe.ts';
 import { STRIPE_COMMANDS } from './operator/stripe-commands.ts';
 import { WEBHOOK_COMMANDS } from './operator/webhook-commands.ts';
 
@@ -73,10 +74,12 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   try {
     const given = readArguments(command, argv.slice(command.name.split(' ').length));
+    const config = readConfig(process.env);
+    const { now } = await deploymentClock(config);
     await command.run(
       {
-        config: readConfig(process.env),
-        now: () => new Date(),
+        config,
+        now,
         say: (line) => given.json || console.log(line),
         answer: (value) => given.json && console.log(JSON.stringify(value)),
       },

@@ -19,7 +19,13 @@ export async function openLocalStripe(
   await mkdir(dataDir, { recursive: true });
   const dataPath = join(dataDir, 'stripe.sqlite');
   const sandbox = await firstFree(port, 'SANDBOX_PORT', (number) =>
-    startSandbox({ port: number, dataPath, product, mailsPerSecond: MAILS_PER_SECOND }),
+    startSandbox({
+      port: number,
+      dataPath,
+      product,
+      mailsPerSecond: MAILS_PER_SECOND,
+      awaitsFollower: true,
+    }),
   );
   await writeFile(localStripeAddress({ dataDir }), sandbox.url);
   return sandbox;

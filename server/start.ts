@@ -103,8 +103,9 @@ async function startParts(
   product.baseUrl = url;
   if (!sandbox) return { url, local: null, warnings: warningsOf(config) };
 
-  sandbox.clock.follow(localTime({ db, clock }));
   webhookSecrets = [await wireLocalStripe(gateway, sandbox, `${url}/webhooks/stripe`)];
+  // What fell due while nothing ran here happens now, one moment after the other.
+  sandbox.clock.follow(localTime({ db, clock }));
   const demo = config.database.kind === 'embedded' ? await openDemoAccount(db, clock.now()) : null;
   return { url, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
 }

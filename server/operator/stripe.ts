@@ -1,5 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
+import type { Clock } from '../../shared/time.ts';
 import type { Config } from '../config.ts';
 import { connectStripe, type StripeGateway } from '../stripe/gateway.ts';
 import { UsageError } from './command.ts';
@@ -26,4 +28,28 @@ export function reachStripe(config: Config): StripeGateway {
   const address = localStripeAddress(config);
   if (!existsSync(address)) throw new UsageError('the local Stripe is not running: npm start');
   return connectLocalStripe(readFileSync(address, 'utf8'));
+}
+
+/**
+ * The time this deployment lives in: real time, or that of the local Stripe while it runs, whose clock may have been
+ * moved. A command that judged by another time would take back what has happened.
+ */
+export async function deploymentClock(config: Config): Promise<Clock> {
+  const ahead = config.stripe.kind === 'local' ? await localAheadMs(localStripeAddress(config)) : 0;
+  return { now: () => new Date(Date.now() + ahead), aheadMs: () => ahead };
+}
+
+const aheadSchema = z.object({ aheadSeconds: z.number() });
+const ASK_TIMEOUT_MS = 2_000;
+
+async function localAheadMs(address: string): Promise<number> {
+  if (!existsSync(address)) return 0;
+  try {
+    const signal = AbortSignal.timeout(ASK_TIMEOUT_MS);
+    const answer = await fetch(`${readFileSync(address, 'utf8')}/_sandbox`, { signal });
+    return aheadSchema.parse(await answer.json()).aheadSeconds * 1_000;
+  } catch {
+    // It does not run, so nothing can be asked of it; what its port answers otherwise is no clock.
+    return 0;
+  }
 }

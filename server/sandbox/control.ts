@@ -74,6 +74,7 @@ export async function control(
 
   app.get('/_sandbox', () => ({
     now: world.now(),
+    aheadSeconds: world.aheadSeconds(),
     counts: Object.fromEntries(KINDS.map((kind) => [kind, world.store.count(kind)])),
     faults: faults(world),
     deliveriesUnderWay: deliveries.busy(),

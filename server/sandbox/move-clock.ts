@@ -32,8 +32,10 @@ export interface ClockMover {
   /** Where a move under way leads; null while the clock runs with real time. */
   target(): number | null;
   current(): Move | null;
-  /** From now on this program is waited for. */
+  /** From now on this program is waited for, also while a clock that was left behind catches up with real time. */
   follow(follower: Follower): void;
+  /** Whether the clock waits for its follower: nothing falls due meanwhile. */
+  isStanding(): boolean;
   /** Ends a move after the moment it is at. */
   stop(): void;
   /** The same, and waits for it. */
@@ -48,16 +50,26 @@ const LOOK_EVERY_MS = 20;
 const ASK_EVERY_MS = 30_000;
 const MOST_WARNINGS = 5;
 
+export interface MoveOptions {
+  readonly patienceMs?: number;
+  /** The clock stands, so far behind, until somebody follows; null lets it run. */
+  readonly behindSeconds?: number | null;
+  readonly onFailure: (error: unknown) => void;
+}
+
 /** The sandbox's own clock, to be moved. */
 export function moveClock(
   world: World,
   deliveries: Pick<Deliveries, 'pump' | 'busy' | 'missedSince'>,
-  { patienceMs = PATIENCE_MS, onFailure }: { patienceMs?: number; onFailure: (error: unknown) => void },
+  { patienceMs = PATIENCE_MS, behindSeconds = null, onFailure }: MoveOptions,
 ): ClockMover {
+  let standing = behindSeconds !== null;
   let follower: Follower | null = null;
   let move: Move | null = null;
   let running: Promise<void> | null = null;
   let stopped = false;
+  let closing = false;
+  let owedUntil: number | null = null;
   let patient = true;
   let events = 0;
   world.onEvent(() => {
@@ -103,6 +115,7 @@ export function moveClock(
   const step = async (to: number): Promise<void> => {
     const [before, at] = [events, await nextMoment(to)];
     world.skip(Math.max(0, at - world.now()));
+    if (owedUntil !== null) owe(world, owedUntil - world.now());
     world.runUntil(world.now(), null);
     deliveries.pump();
     await settle();
@@ -127,6 +140,16 @@ export function moveClock(
     }
   };
 
+  /** Real time is owed until it is reached, also over further restarts. What breaks on the way must not keep us. */
+  const catchUp = async (mover: ClockMover, to: number): Promise<void> => {
+    owedUntil = to;
+    await mover.move(to);
+    owedUntil = null;
+    if (closing) return;
+    if (move?.state === 'failed') world.skip(Math.max(0, to - world.now()));
+    owe(world, 0);
+  };
+
   const asking = setInterval(() => {
     if (!running) void isSettled();
   }, ASK_EVERY_MS).unref();
@@ -148,16 +171,44 @@ export function moveClock(
     current: () => move,
     follow(next) {
       follower = next;
+      if (!standing) return;
+      standing = false;
+      if (behindSeconds) void catchUp(this, world.now() + behindSeconds);
     },
+    isStanding: () => standing,
     stop() {
       stopped = true;
     },
     async close() {
       clearInterval(asking);
+      closing = true;
       stopped = true;
       await running;
     },
   };
+}
+
+/**
+ * Sets the clock back to where it had come when it was stopped, and answers by how much: whoever follows shall live
+ * through the moments since then one by one.
+ */
+export function standBack(world: World): number {
+  const owed = world.hidden.get<{ seconds: number }>('clock', 'owed')?.seconds ?? 0;
+  const now = world.now() + owed;
+  const reached = world.hidden.get<{ at: number }>('clock', 'reached')?.at ?? now;
+  const behind = Math.max(0, now - reached);
+  world.skip(owed - behind);
+  owe(world, behind);
+  return behind;
+}
+
+/** Notes how far the clock has come, for `standBack` at the next start. */
+export function noteReached(world: World): void {
+  world.hidden.put('clock', 'reached', { at: world.now() });
+}
+
+function owe(world: World, seconds: number): void {
+  world.hidden.put('clock', 'owed', { seconds: Math.max(0, seconds) });
 }
 
 const moment = (seconds: number): string =>

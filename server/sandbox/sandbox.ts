@@ -5,7 +5,7 @@ import { control } from './control.ts';
 import { deliverWebhooks } from './deliveries.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
-import { type ClockMover, moveClock } from './move-clock.ts';
+import { type ClockMover, moveClock, noteReached, standBack } from './move-clock.ts';
 import { openWorld } from './open-world.ts';
 import { pages } from './pages/pages.ts';
 import type { Product } from './pages/product.ts';
@@ -36,6 +36,8 @@ export interface SandboxOptions {
   readonly log?: FastifyBaseLogger;
   /** The product whose accounts the console shows beside Stripe's side. */
   readonly product?: Product | null;
+  /** Lets the clock stand where it was left until a program follows it, so that it sees everything in order. */
+  readonly awaitsFollower?: boolean;
   /** How many requests a second the mailbox takes; default 2, as Resend does of a new account. */
   readonly mailsPerSecond?: number;
 }
@@ -75,7 +77,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const onFailure = (error: unknown): void => app.log.error({ err: error }, 'the local Stripe failed');
   const deliveries = deliverWebhooks(world, { clock, onFailure });
   const listeners = listenForCli(app.server, world, clock);
-  const mover = moveClock(world, deliveries, { onFailure });
+  const mover = moveClock(world, deliveries, {
+    onFailure,
+    behindSeconds: options.awaitsFollower ? standBack(world) : null,
+  });
   answerEverything(app);
   await app.register(api, { world, routes: routes(deliveries, listeners), includes: INCLUDES });
   await app.register(control, { world, deliveries, listeners, mover });
@@ -110,6 +115,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   world.hidden.put('base_url', 'self', { url });
 
   const tick = (): void => {
+    if (mover.isStanding()) return;
     try {
       world.runUntil(world.now(), null);
       deliveries.pump();
@@ -121,6 +127,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   tick();
   stopClocks = runTestClocks(world, onFailure);
   const second = setInterval(tick, 1_000).unref();
+  const minute = setInterval(() => mover.isStanding() || noteReached(world), 60_000).unref();
   const hour = setInterval(() => forgetOldIdempotencyKeys(world), 3_600_000).unref();
   return {
     url,
@@ -129,6 +136,8 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     clock: mover,
     async close() {
       clearInterval(second);
+      clearInterval(minute);
+      if (!mover.isStanding()) noteReached(world);
       clearInterval(hour);
       await stop();
     },

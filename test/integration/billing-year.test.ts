@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -13,6 +16,7 @@ import { type Service, startService, untilTrue } from '../support/service.ts';
 // hand: a renewal is told seven days ahead, a failed payment is tried again after 3, 5 and 7 days more, and then the
 // subscription is canceled. The product's own: a trial pack ends after 14 days, with a notice a day before.
 
+const CLI = fileURLToPath(new URL('../../server/cli.ts', import.meta.url));
 const DAY_S = 86_400;
 const TOKEN = 'a-service-token-of-the-test';
 
@@ -204,6 +208,13 @@ it('goes on in that time after a restart', async () => {
   expect(Math.abs(seconds(pack.expires_at) - (now + 14 * DAY_S))).toBeLessThan(PROMPT_S);
   await advance('week', 'week');
   expect((await late.client.billing.getState()).trial_pack.active).toBe(false);
+  // A command lives in the same time: by real time this pack would still be good, and be given back its credit.
+  const compared = await promisify(execFile)(
+    process.execPath,
+    [CLI, 'reconcile', late.accountId, '--dry-run', '--json'],
+    { env: { PATH: process.env['PATH'] ?? '', DATA_DIR: dataDir } },
+  );
+  expect(JSON.parse(compared.stdout)).toMatchObject({ checked: 1, differing: [], failed: [] });
   expect((await mails(late)).map(({ template }) => template)).toEqual(
     expect.arrayContaining(['trial_pack_ready', 'credit_expiring', 'trial_pack_expired']),
   );

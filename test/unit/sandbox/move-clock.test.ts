@@ -1,11 +1,17 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import Stripe from 'stripe';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ClockMover, type Follower, moveClock } from '../../../server/sandbox/move-clock.ts';
 import { openWorld } from '../../../server/sandbox/open-world.ts';
+import { type Sandbox, startSandbox } from '../../../server/sandbox/sandbox.ts';
 import type { World } from '../../../server/sandbox/world.ts';
 import { newPortal, startLocalStripe } from '../../support/sandbox-pages.ts';
+import { untilTrue } from '../../support/service.ts';
 
 const DAY = 86_400;
 const HOUR = 3_600;
@@ -157,6 +163,96 @@ describe('moving the clock', () => {
     expect(mover.current()).toMatchObject({ state: 'failed' });
     expect(mover.current()?.warnings[0]).toContain('a defect');
     expect(failures).toHaveLength(1);
+  });
+});
+
+describe('a local Stripe that was stopped', () => {
+  const time = { ms: NOW_MS };
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'move-clock-'));
+    time.ms = NOW_MS;
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+  const open = () =>
+    startSandbox({
+      port: 0,
+      dataPath: join(folder, 'stripe.db'),
+      clock: () => time.ms,
+      awaitsFollower: true,
+    });
+  const nothing: Follower = { settle: async () => true, nextDue: async () => null };
+  /** Follows to the end, and answers at which moments it was asked. */
+  const followed = async (sandbox: Sandbox, until = Number.POSITIVE_INFINITY): Promise<string[]> => {
+    const asked = new Set<string>();
+    const note = (): void => void asked.add(new Date(sandbox.world.now() * 1_000).toISOString().slice(0, 10));
+    sandbox.clock.follow({
+      ...nothing,
+      async settle() {
+        note();
+        return sandbox.world.now() < until;
+      },
+    });
+    await untilTrue(() => {
+      return until < Number.POSITIVE_INFINITY
+        ? sandbox.world.now() >= until
+        : sandbox.clock.target() === null;
+    });
+    return [...asked];
+  };
+  const sell = async (sandbox: Sandbox): Promise<void> => {
+    sandbox.clock.follow(nothing);
+    const key = 'sk_test_local_stripe';
+    const stripe = new Stripe(key, { host: '127.0.0.1', port: sandbox.port, protocol: 'http' });
+    const product = await stripe.products.create({ name: 'API Builder' });
+    const recurring = { interval: 'month' } as const;
+    const price = { product: product.id, currency: 'usd', unit_amount: 900, recurring };
+    const method = 'pm_card_visa';
+    const customer = await stripe.customers.create({
+      payment_method: method,
+      invoice_settings: { default_payment_method: method },
+    });
+    const { id } = await stripe.prices.create(price);
+    await stripe.subscriptions.create({ customer: customer.id, items: [{ price: id }] });
+  };
+
+  it('lives through what it missed when somebody follows, one moment after the other', async () => {
+    const before = await open();
+    await sell(before);
+    await before.close();
+    time.ms += 70 * DAY * 1_000;
+    const after = await open();
+    // Nobody follows yet, so nothing has happened: the clock stands where it was stopped.
+    expect(new Date(after.world.now() * 1_000).toISOString()).toBe('2026-05-01T00:00:00.000Z');
+    expect(after.world.nextWake(null)).toBe(Date.parse('2026-05-25T00:00:00Z') / 1_000);
+    const asked = await followed(after);
+    expect(asked).toEqual([
+      '2026-05-01',
+      '2026-05-25',
+      '2026-06-01',
+      '2026-06-24',
+      '2026-07-01',
+      '2026-07-10',
+    ]);
+    expect(after.world.now()).toBe(time.ms / 1_000);
+    expect(after.world.aheadSeconds()).toBe(0);
+    await after.close();
+  });
+
+  it('catches up over a further restart, and keeps what its clock was moved ahead', async () => {
+    const before = await open();
+    await sell(before);
+    await before.clock.move(before.world.now() + 5 * DAY);
+    await before.close();
+    time.ms += 70 * DAY * 1_000;
+    const broken = await open();
+    await followed(broken, Date.parse('2026-06-01T00:00:00Z') / 1_000);
+    await broken.close();
+    const after = await open();
+    expect(new Date(after.world.now() * 1_000).toISOString()).toBe('2026-06-01T00:00:00.000Z');
+    expect(await followed(after)).toEqual(['2026-06-01', '2026-06-24', '2026-07-01', '2026-07-15']);
+    expect(after.world.aheadSeconds()).toBe(5 * DAY);
+    await after.close();
   });
 });
 
