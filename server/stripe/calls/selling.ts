@@ -13,6 +13,20 @@ export type Remembered = {
 
 /** The calls that sell: customers, prices, Checkout and the portal. */
 export function sellingCalls({ stripe, call, found }: Caller, remembered: Remembered) {
+  const findPortal = async (): Promise<string | null> => {
+    for (let after: string | undefined; ; ) {
+      const list = await call<Stripe.ApiList<Stripe.BillingPortal.Configuration>>('list', (options) =>
+        stripe.billingPortal.configurations.list(
+          { active: true, limit: PAGE, ...(after !== undefined && { starting_after: after }) },
+          options,
+        ),
+      );
+      const ours = list.data.find(({ metadata }) => metadata?.['driftstack'] === 'portal');
+      if (ours) return ours.id;
+      after = list.data.at(-1)?.id;
+      if (!list.has_more || after === undefined) return null;
+    }
+  };
   return {
     /** Creates a customer; the same key always gives the same one. */
     createCustomer: (params: Stripe.CustomerCreateParams, idempotencyKey: string) =>
@@ -71,10 +85,7 @@ export function sellingCalls({ stripe, call, found }: Caller, remembered: Rememb
     portalConfiguration: async (): Promise<string | null> => {
       const { portal } = remembered;
       if (portal.id !== undefined && performance.now() - portal.readAtMs < REMEMBERED_MS) return portal.id;
-      const list = await call<Stripe.ApiList<Stripe.BillingPortal.Configuration>>('list', (options) =>
-        stripe.billingPortal.configurations.list({ active: true, limit: PAGE }, options),
-      );
-      portal.id = list.data.find(({ metadata }) => metadata?.['driftstack'] === 'portal')?.id ?? null;
+      portal.id = await findPortal();
       portal.readAtMs = performance.now();
       return portal.id;
     },
