@@ -12,6 +12,29 @@ const creditCents = z.int().min(0);
 const url = z.string().nullable();
 const plan = z.object({ tier: z.enum(TIERS), billingPeriod: z.enum(BILLING_PERIODS) });
 
+/** Whether a subscription waits for this payment to begin. */
+const begins = z.boolean().default(false);
+
+/** How an invoice comes to its total. Null where Stripe's figures do not add up to it. */
+const charges = z.object({
+  lines: z.array(z.object({ description: z.string().nullable(), amountCents })),
+  /** What each takes off. */
+  discounts: z.array(z.object({ name: z.string().nullable(), amountCents })),
+  /** What credit grants take off. */
+  creditsCents: amountCents,
+  shippingCents: amountCents,
+  /** On top of the lines. */
+  taxCents: amountCents,
+});
+
+/** How a total comes to what was paid. Null where Stripe's figures do not add up to it. */
+const settlement = z.object({
+  /** Below zero: paid from the customer's credit balance. Above: owed from before. */
+  balanceCents: amountCents,
+  /** What credit notes took off before it was paid. */
+  creditNotesCents: amountCents,
+});
+
 /** What each mail needs to know. Read back from jsonb through these. */
 export const EMAIL_DATA = {
   /** `trialEndsAt`: set while no payment is due yet. */
@@ -25,26 +48,35 @@ export const EMAIL_DATA = {
   subscription_resumed: z.object({ plan }),
   subscription_ended: z.object({ plan, endedAt: moment }),
   trial_ending: z.object({ plan, trialEndsAt: moment }),
-  renewal_upcoming: z.object({ plan, amountCents, currency, renewsAt: moment }),
-  /** `attempt` counts from 1. `nextAttemptAt` null: Stripe will not try again. */
+  /** `charged` false: an invoice is sent instead. */
+  renewal_upcoming: z.object({
+    plan,
+    amountCents,
+    currency,
+    renewsAt: moment,
+    charged: z.boolean().default(true),
+  }),
+  /** `attempt` counts from 1. `nextAttemptAt` null: Stripe will not try again by itself. */
   payment_failed: z.object({
     plan: plan.nullable(),
+    begins,
     attempt: z.int().min(1),
     amountCents,
     currency,
     nextAttemptAt: moment.nullable(),
-    planUntil: moment.nullable(),
     payUrl: url,
   }),
-  payment_action_required: z.object({ plan: plan.nullable(), amountCents, currency, payUrl: url }),
+  payment_action_required: z.object({ plan: plan.nullable(), begins, amountCents, currency, payUrl: url }),
   payment_receipt: z.object({
     amountCents,
     currency,
     paidAt: moment,
     invoiceNumber: z.string().nullable(),
-    lines: z.array(z.object({ description: z.string(), amountCents })),
-    /** On top of the lines; tax that they include is not repeated. */
-    taxCents: amountCents,
+    charges: charges.nullable().default(null),
+    totalCents: amountCents.nullable().default(null),
+    /** The part of the lines that is tax. */
+    includedTaxCents: amountCents.default(0),
+    settlement: settlement.nullable().default(null),
     hostedInvoiceUrl: url,
   }),
   trial_pack_ready: z.object({ creditCents, expiresAt: moment, amountCents, currency }),

@@ -55,6 +55,11 @@ const eventSchema = z.looseObject({
       customer: reference.nullish(),
       client_reference_id: z.string().nullish(),
       metadata: z.record(z.string(), z.string()).nullish(),
+      // Only ever looked at where it names what has no id; of any other form it is nothing.
+      parent: z
+        .looseObject({ subscription_details: z.looseObject({ subscription: reference }) })
+        .nullish()
+        .catch(null),
     }),
   }),
 });
@@ -70,6 +75,15 @@ export function parseEvent(rawBody: Uint8Array): StripeEventBody | null {
       return null;
     throw error;
   }
+}
+
+/**
+ * The id of what an event is about; null where it has none. The invoice of a renewal to come does not exist yet, so
+ * that its event is about the subscription.
+ */
+export function objectIdOf({ type, data: { object } }: StripeEventBody): string | null {
+  if (type !== 'invoice.upcoming') return object.id ?? null;
+  return object.parent?.subscription_details.subscription ?? null;
 }
 
 /** The customer an event is about, for a customer's own events as well; null where the object has none. */

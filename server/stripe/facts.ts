@@ -1,17 +1,18 @@
 import type Stripe from 'stripe';
 import type { EventType } from './events.ts';
 import type { StripeCalls } from './gateway.ts';
-import type { InvoiceNews } from './invoice.ts';
+import type { InvoiceFacts, InvoiceNews } from './invoice.ts';
+import { readInvoiceFacts } from './invoice-facts.ts';
 import { idOf, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
+import { type RenewalFacts, readRenewal } from './renewal.ts';
 
 /** What Stripe holds now about the thing an event named. */
 export type Fact =
   /** The subscriptions, which are read every time, say it all. */
   | { kind: 'nothing' }
   | { kind: 'session'; facts: SessionFacts }
-  | { kind: 'invoice'; news: InvoiceNews; invoice: Stripe.Invoice }
-  /** `madeAt`: when Stripe told of it, which is before the renewal that it tells of. */
-  | { kind: 'renewal'; preview: Stripe.Invoice; madeAt: Date }
+  | { kind: 'invoice'; facts: InvoiceFacts }
+  | { kind: 'renewal'; facts: RenewalFacts }
   /** `madeAt`: when Stripe told of it, which is three days before the end that it tells of. */
   | { kind: 'trial_ending'; madeAt: Date }
   | { kind: 'alarm'; what: 'refund_failed' | 'invoice_finalization_failed'; facts: SessionFacts | null };
@@ -19,11 +20,14 @@ export type Fact =
 /** `madeAt`: Stripe's own time of the event. What it says belongs to that moment, however late it is heard. */
 export type Told = { type: EventType; objectId: string | null; madeAt: Date };
 
-/** Reads from Stripe what an event is about. Its own payload is not looked at. */
+/**
+ * Reads from Stripe what an event is about. Its own payload is not looked at. `chosen` is the subscription that the
+ * account's row is projected from.
+ */
 export async function readFact(
   stripe: StripeCalls,
   { type, objectId, madeAt }: Told,
-  subscriptionId: string | null,
+  chosen: Stripe.Subscription | null,
 ): Promise<Fact> {
   switch (type) {
     case 'checkout.session.completed':
@@ -38,8 +42,8 @@ export async function readFact(
     case 'invoice.payment_action_required':
       return await fromInvoice(stripe, objectId, 'payment_action_required');
     case 'invoice.upcoming': {
-      const preview = subscriptionId === null ? null : await stripe.previewRenewal(subscriptionId);
-      return preview ? { kind: 'renewal', preview, madeAt } : { kind: 'nothing' };
+      const facts = await readRenewal(stripe, chosen, { about: objectId, madeAt });
+      return facts ? { kind: 'renewal', facts } : { kind: 'nothing' };
     }
     case 'customer.subscription.trial_will_end':
       return { kind: 'trial_ending', madeAt };
@@ -68,8 +72,8 @@ const fromSession = (facts: SessionFacts | null): Fact =>
   facts ? { kind: 'session', facts } : { kind: 'nothing' };
 
 async function fromInvoice(stripe: StripeCalls, id: string | null, news: InvoiceNews): Promise<Fact> {
-  const invoice = id === null ? null : await stripe.readInvoice(id);
-  return invoice ? { kind: 'invoice', news, invoice } : { kind: 'nothing' };
+  const facts = id === null ? null : await readInvoiceFacts(stripe, id, news);
+  return facts ? { kind: 'invoice', facts } : { kind: 'nothing' };
 }
 
 type Paid = { payment_intent: string | { id: string } | null };

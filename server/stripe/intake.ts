@@ -3,7 +3,7 @@ import { type Clock, realTime } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { enqueue } from '../database/jobs.ts';
-import { customerOf, isHandled, parseEvent, type StripeEventBody } from './events.ts';
+import { customerOf, isHandled, objectIdOf, parseEvent, type StripeEventBody } from './events.ts';
 import { verifySignature } from './signature.ts';
 
 export type IntakeDeps = {
@@ -48,7 +48,7 @@ export async function store(
       .insert({
         id: event.id,
         type: event.type,
-        objectId: event.data.object.id ?? null,
+        objectId: objectIdOf(event),
         customerId: customerOf(event),
         livemode: event.livemode,
         apiVersion: event.api_version ?? null,

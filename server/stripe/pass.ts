@@ -15,7 +15,7 @@ import type { Fact } from './facts.ts';
 import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { readPrices } from './prices.ts';
-import { type Projection, project } from './project.ts';
+import { type PriceMap, type Projection, project } from './project.ts';
 import { ended, readAll, readAsked, readSubscriptions } from './readings.ts';
 import { Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
@@ -110,6 +110,7 @@ type Seen = {
   readonly projection: Projection;
   /** The subscription that the row is projected from. */
   readonly chosen: Stripe.Subscription | null;
+  readonly prices: PriceMap;
   readonly facts: readonly { fact: Fact; eventId: string | null }[];
   /** The events whose objects could not be read. */
   readonly failed: ReadonlyMap<string, unknown>;
@@ -123,13 +124,15 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const before = held && projected(held);
   const projection = ended(project(ours, prices, before), before, customerGone);
   const chosenId = projection.row?.stripeSubscriptionId ?? null;
-  const told = await readAll(stripe, events, chosenId);
+  const chosen = ours.find(({ id }) => id === chosenId) ?? null;
+  const told = await readAll(stripe, events, chosen);
   const asked = await readAsked(tx, stripe, account, cause);
   return {
     subscriptions,
     customerGone,
     projection,
-    chosen: ours.find(({ id }) => id === chosenId) ?? null,
+    chosen,
+    prices,
     facts: [...told.facts, ...asked.map((fact) => ({ fact, eventId: null }))],
     failed: told.failed,
   };
@@ -158,7 +161,7 @@ async function endSurplus(
 async function record(
   pass: Pass,
   held: Subscription | null,
-  { subscriptions, customerGone, projection, chosen, facts, failed: unread }: Seen,
+  { subscriptions, customerGone, projection, chosen, prices, facts, failed: unread }: Seen,
   surplus: readonly Stripe.Subscription[],
 ): Promise<{ effects: Effect[]; failed: ReadonlyMap<string, unknown> }> {
   const { tx, stripe, account, cause, source, now, alarms } = pass;
@@ -169,7 +172,7 @@ async function record(
     ...(await effectsOfDuplicates(tx, stripe, surplus, { source, anew: cause.kind === 'reconcile' })),
   ];
   const failed = new Map(unread);
-  const context = { tx, stripe, account, row, chosen, subscriptions, now, alarms };
+  const context = { tx, stripe, account, row, chosen, subscriptions, surplus, prices, now, alarms };
   for (const { fact, eventId } of facts) {
     const why = eventId === null ? source : { stripe_event_id: eventId };
     try {

@@ -49,7 +49,7 @@ export function ended(
 export async function readAll(
   stripe: StripeCalls,
   events: readonly Pending[],
-  subscriptionId: string | null,
+  chosen: Stripe.Subscription | null,
 ) {
   const facts: { eventId: string; fact: Fact }[] = [];
   const failed = new Map<string, unknown>();
@@ -58,7 +58,7 @@ export async function readAll(
     try {
       facts.push({
         eventId: id,
-        fact: await readFact(stripe, { type, objectId: objectId ?? null, madeAt }, subscriptionId),
+        fact: await readFact(stripe, { type, objectId: objectId ?? null, madeAt }, chosen),
       });
     } catch (error) {
       // Stripe answered for the account just now: what fails here is this one object.

@@ -12,9 +12,11 @@ import type { Effect, Source } from './effects.ts';
 import type { Fact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import { effectsOfInvoice } from './invoice.ts';
+import { circumstancesOf } from './invoice-circumstances.ts';
 import { hasCustomer } from './owner.ts';
-import { isLive, type SubscriptionRow } from './project.ts';
+import type { PriceMap, SubscriptionRow } from './project.ts';
 import { idOf, type SessionFacts } from './purchase.ts';
+import { renewalNotice } from './renewal.ts';
 
 /** Two things Stripe holds name two different accounts. The event is set aside: no number of tries helps. */
 export class Contradiction extends Error {
@@ -29,6 +31,10 @@ export type Recording = {
   row: SubscriptionRow | null;
   chosen: Stripe.Subscription | null;
   subscriptions: readonly Stripe.Subscription[];
+  /** Those of them that we ended, now or before, because they were second ones. */
+  surplus: readonly Stripe.Subscription[];
+  /** What the prices of these subscriptions mean. */
+  prices: PriceMap;
   now: Date;
   alarms: Alarm[];
 };
@@ -36,7 +42,6 @@ export type Recording = {
 /** Carries out what a fact means for the account, and returns what is to be written down about it. */
 export async function recordFact(context: Recording, fact: Fact, source: Source): Promise<Effect[]> {
   const { row } = context;
-  const plan = row && { tier: row.tier, billingPeriod: row.billingPeriod };
   switch (fact.kind) {
     case 'nothing':
       return [];
@@ -44,11 +49,11 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
       return await recordSession(context, fact.facts, source);
     case 'invoice':
       return [
-        ...effectsOfInvoice(fact.invoice, fact.news, { plan, source }),
-        ...(await returnLatePayment(context.tx, context.stripe, fact.invoice, source)),
+        ...effectsOfInvoice(fact.facts, await circumstancesOf(context, fact.facts, source)),
+        ...(await returnLatePayment(context.tx, context.stripe, fact.facts.invoice, source)),
       ];
     case 'renewal':
-      return renewalNotice(row, fact.preview);
+      return renewalNotice(context, fact.facts);
     case 'trial_ending':
       return trialNotice(row, context.chosen, fact.madeAt);
     case 'alarm':
@@ -152,18 +157,6 @@ function notesOfSession({ session, payment, pack }: SessionFacts, source: Source
   return [
     audit,
     { kind: 'mail', key, template: 'trial_pack_payment_failed', data: { amountCents, currency } },
-  ];
-}
-
-/** Once per period, and only of a subscription that will go on. */
-function renewalNotice(row: SubscriptionRow | null, preview: Stripe.Invoice): Effect[] {
-  if (!row || !isLive(row.status) || row.cancelAtPeriodEnd) return [];
-  const { stripeSubscriptionId, currentPeriodEnd: renewsAt, billingPeriod } = row;
-  const plan = { tier: row.pendingTier ?? row.tier, billingPeriod };
-  const { amount_due: amountCents, currency } = preview;
-  const key = `renewal:${stripeSubscriptionId}:${renewsAt.getTime() / 1000}`;
-  return [
-    { kind: 'mail', key, template: 'renewal_upcoming', data: { plan, amountCents, currency, renewsAt } },
   ];
 }
 

@@ -27,6 +27,7 @@ export async function judge(ending: Ending): Promise<void> {
   rowIsProjection(ending, customer, row);
   logTellsTheChanges(ending, log, row);
   mailsFollowTheLog(log, mails);
+  attemptsAreTold(ending, log, mails);
   await eventsAreDone(ending);
   receiptsArePaidInvoices(ending, customer, log, mails);
   moneyIsSafe(ending, customer, pack, log);
@@ -143,8 +144,45 @@ function mailsFollowTheLog(log: readonly AuditEntry[], mails: readonly Email[]):
   expect(told.map(({ naturalKey }) => naturalKey).sort(), 'one mail for each surplus purchase').toEqual(
     surplus.map(({ dedupeKey }) => dedupeKey).sort(),
   );
-  const dunned = log.filter(({ action }) => action === 'invoice.payment_failed').length;
-  expect(count('payment_failed'), 'one mail for each failed attempt').toBe(dunned);
+}
+
+/**
+ * One mail for each attempt to collect an invoice that did not go through, whichever of the two it is, and none for
+ * a subscription that we ended as a second one.
+ */
+function attemptsAreTold({ lane }: Ending, log: readonly AuditEntry[], mails: readonly Email[]): void {
+  const { world } = lane.sandbox;
+  const attempts = (keys: readonly string[]) =>
+    keys.map((key) => /:(in_.*:\d+)$/.exec(key)?.[1] ?? `no attempt: ${key}`).sort();
+  const told = attempts(
+    mails
+      .filter(({ template }) => template === 'payment_failed' || template === 'payment_action_required')
+      .map(({ naturalKey }) => naturalKey),
+  );
+  const written = attempts(
+    log
+      .filter(
+        ({ action }) => action === 'invoice.payment_failed' || action === 'invoice.payment_action_required',
+      )
+      .map(({ dedupeKey }) => dedupeKey),
+  );
+  const surplus = new Set(
+    log
+      .filter(({ action }) => action === 'subscription.duplicate_canceled')
+      .map((entry) => entry.targetResourceId),
+  );
+  const asked = [...new Set(written)].filter((attempt) => {
+    const [id = ''] = attempt.split(':');
+    return !surplus.has(
+      world.get('invoice', id).parent?.subscription_details?.subscription?.toString() ?? null,
+    );
+  });
+  const asksNobody = written.filter((attempt) => !asked.includes(attempt));
+  expect(new Set(told).size, 'one mail for each attempt that did not go through').toBe(told.length);
+  expect(
+    told.filter((attempt) => !asksNobody.includes(attempt)),
+    'a mail for each attempt that did not go through',
+  ).toEqual(asked);
 }
 
 function receiptsArePaidInvoices(

@@ -278,33 +278,6 @@ describe('a change', () => {
   });
 });
 
-describe('invoices', () => {
-  it('mail a failed payment once per attempt, and not at all when it has been paid since', async () => {
-    const { accountId, customer } = await subscribed();
-    const invoice = bench.stripe.put({ ...paidInvoice(customer), status: 'open', attempt_count: 1 });
-    await process('invoice.payment_failed', invoice);
-    await process('invoice.payment_failed', invoice);
-    bench.stripe.change(invoice.id, { attempt_count: 2 });
-    await process('invoice.payment_failed', invoice);
-    bench.stripe.change(invoice.id, { attempt_count: 3, status: 'paid' });
-    await process('invoice.payment_failed', invoice);
-    const actions = (await actionsOf(accountId)).filter((action) => action.startsWith('invoice.'));
-    expect(actions).toEqual([
-      'invoice.payment_failed',
-      'invoice.payment_failed',
-      'invoice.payment_failure_resolved',
-    ]);
-    expect((await mailsOf(accountId)).filter((mail) => mail === 'payment_failed')).toHaveLength(2);
-  });
-
-  it('tell of the renewal once per period, whatever Stripe repeats', async () => {
-    const { accountId, customer } = await subscribed();
-    bench.stripe.put({ id: 'upcoming', object: 'invoice', amount_due: 9900, currency: 'usd' });
-    for (let n = 0; n < 2; n++) await process('invoice.upcoming', { object: 'invoice', customer });
-    expect((await mailsOf(accountId)).filter((mail) => mail === 'renewal_upcoming')).toHaveLength(1);
-  });
-});
-
 describe('a second live subscription', () => {
   it('is refunded and ended at once, also when we crash in between', async () => {
     const { accountId, customer, sub } = await subscribed({ lookup_key: 'driftstack_api_scale_monthly' });

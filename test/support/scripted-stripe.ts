@@ -104,7 +104,7 @@ export async function startScriptedStripe() {
       case 'refunds':
         return create('refund', 're', body);
       case 'invoices':
-        return { status: 200, body: { ...things.get('upcoming'), object: 'invoice' } };
+        return found('upcoming');
       default:
         return refusal(`Unrecognized request URL (${method}: ${path}).`);
     }

@@ -77,20 +77,20 @@ describe.each(SAMPLES)('the mail %s', (_name, template, data) => {
 describe('what the mails say', () => {
   const failed = {
     plan,
+    begins: false,
     attempt: 2,
     amountCents: 9_900,
     currency: 'usd',
     nextAttemptAt: new Date('2026-06-05T10:00:00Z'),
-    planUntil: new Date('2026-06-08T00:00:00Z'),
     payUrl: 'https://invoice.stripe.com/i/1',
   };
 
-  test('a failed payment says when the next attempt is and until when the plan stays', async () => {
+  test('a failed payment says when the next attempt is, and promises nothing of the plan', async () => {
     const { subject, text } = await write('payment_failed', failed);
     expect(subject).toBe('Your payment of $99.00 failed');
     expect(text).toContain('Attempt 2 to collect $99.00 for API Builder failed as well.');
     expect(text).toContain('Next attempt: 5 June 2026, 10:00 UTC');
-    expect(text).toContain('Your plan stays in place until 8 June 2026.');
+    expect(text).not.toMatch(/stays|until|in place/);
     expect(text).toContain('Pay $99.00:\nhttps://invoice.stripe.com/i/1');
   });
 
@@ -106,34 +106,153 @@ describe('what the mails say', () => {
     expect(text).not.toContain('evil');
   });
 
-  test('the rows of a receipt add up to what was paid', async () => {
-    const { text } = await write('payment_receipt', {
-      amountCents: 10_900,
+  test('a first payment that failed says what waits for it', async () => {
+    const { text } = await write('payment_failed', { ...failed, begins: true });
+    expect(text).toContain('Your subscription begins once this payment has gone through.');
+  });
+
+  test('a payment to confirm leads to where it can be confirmed, and says so where there is no link', async () => {
+    const data = { plan, begins: false, amountCents: 9_900, currency: 'usd' };
+    const linked = await write('payment_action_required', { ...data, payUrl: failed.payUrl });
+    expect(linked.text).toContain('Confirm payment:\nhttps://invoice.stripe.com/i/1');
+    expect(linked.text).not.toContain('portal');
+    const portal = await write('payment_action_required', { ...data, payUrl: null });
+    expect(portal.text).toContain('Open the invoice in the customer portal to confirm it.');
+    expect(portal.text).toContain('Manage billing:\nhttps://your.app/billing');
+    const nowhere = await write('payment_action_required', { ...data, payUrl: null }, { billingUrl: null });
+    expect(nowhere.text).toContain('Open the invoice in the customer portal to confirm it.');
+    expect(nowhere.text).not.toContain('https://');
+  });
+
+  const receipt = {
+    amountCents: 9_900,
+    currency: 'usd',
+    paidAt: new Date('2026-06-01T00:00:00Z'),
+    invoiceNumber: 'DS-1',
+    charges: {
+      lines: [{ description: 'API Builder', amountCents: 9_900 }],
+      discounts: [],
+      creditsCents: 0,
+      shippingCents: 0,
+      taxCents: 0,
+    },
+    totalCents: 9_900,
+    includedTaxCents: 0,
+    settlement: { balanceCents: 0, creditNotesCents: 0 },
+    hostedInvoiceUrl: null,
+  } as const satisfies EmailTemplates['payment_receipt'];
+  const rows = async (data: EmailTemplates['payment_receipt']) => {
+    const { text } = await write('payment_receipt', data);
+    return text.slice(text.indexOf('Invoice: DS-1\n') + 14, text.indexOf('\n\n', text.indexOf('Paid: ')));
+  };
+
+  test('a receipt of one line says it once', async () => {
+    expect(await rows(receipt)).toBe('API Builder: $99.00\nPaid: $99.00');
+  });
+
+  test('a receipt calls discounts, credit, tax and balance what they are', async () => {
+    const charges = {
+      ...receipt.charges,
+      discounts: [
+        { name: 'LAUNCH20', amountCents: 1_980 },
+        { name: null, amountCents: 100 },
+      ],
+      creditsCents: 820,
+      shippingCents: 500,
+      taxCents: 1_500,
+    };
+    const settlement = { balanceCents: -5_000, creditNotesCents: 1_000 };
+    const data = { ...receipt, charges, totalCents: 9_000, settlement, amountCents: 3_000 };
+    expect(await rows(data)).toBe(
+      [
+        'API Builder: $99.00',
+        'Discount (LAUNCH20): -$19.80',
+        'Discount: -$1.00',
+        'Credits applied: -$8.20',
+        'Shipping: $5.00',
+        'Tax: $15.00',
+        'Total: $90.00',
+        'Paid from your credit balance: -$50.00',
+        'Credit notes: -$10.00',
+        'Paid: $30.00',
+      ].join('\n'),
+    );
+  });
+
+  test('a receipt counts tax that is part of the lines only once', async () => {
+    expect(await rows({ ...receipt, includedTaxCents: 1_581 })).toBe(
+      'API Builder: $99.00\nTotal: $99.00\nOf which tax: $15.81\nPaid: $99.00',
+    );
+  });
+
+  test('a receipt adds what was owed from before', async () => {
+    const settlement = { balanceCents: 1_000, creditNotesCents: 0 };
+    expect(await rows({ ...receipt, settlement, amountCents: 10_900 })).toBe(
+      'API Builder: $99.00\nTotal: $99.00\nOwed from before: $10.00\nPaid: $109.00',
+    );
+  });
+
+  test('a receipt gives no name to what nothing explains', async () => {
+    const odd = { ...receipt, charges: null, settlement: null, amountCents: 4_900 };
+    expect(await rows(odd)).toBe('Total: $99.00\nPaid: $49.00');
+    expect(await rows({ ...odd, amountCents: 9_900 })).toBe('Paid: $99.00');
+  });
+
+  test('a receipt of a great many lines counts them', async () => {
+    const lines = Array.from({ length: 101 }, () => ({ description: 'Session', amountCents: 100 }));
+    const data = {
+      ...receipt,
+      charges: { ...receipt.charges, lines },
+      totalCents: 10_100,
+      amountCents: 10_100,
+    };
+    expect(await rows(data)).toBe('101 items: $101.00\nPaid: $101.00');
+  });
+
+  test('a receipt that was written before it said all this is still sent, and says what is certain', async () => {
+    const { text } = await written('payment_receipt', {
+      amountCents: 4_900,
       currency: 'usd',
-      paidAt: new Date('2026-06-01T00:00:00Z'),
+      paidAt: '2026-06-01T00:00:00.000Z',
       invoiceNumber: 'DS-1',
-      lines: [{ description: 'API Builder', amountCents: 10_000 }],
-      taxCents: 1_900,
+      lines: [{ description: 'API Builder', amountCents: 9_900 }],
+      taxCents: -5_000,
       hostedInvoiceUrl: null,
     });
-    expect(text).toContain('API Builder: $100.00\nDiscounts and credit: -$10.00\nTax: $19.00\nPaid: $109.00');
+    expect(text).toContain('Invoice: DS-1\nPaid: $49.00\n');
+    expect(text).not.toContain('Tax');
+  });
+
+  test('a renewal says who moves', async () => {
+    const renewal = { plan, amountCents: 9_900, currency: 'usd', renewsAt: receipt.paidAt };
+    const charged = await write('renewal_upcoming', { ...renewal, charged: true });
+    expect(charged.html).toContain('$99.00 will be charged. There is nothing you need to do.');
+    const invoiced = await write('renewal_upcoming', { ...renewal, charged: false });
+    expect(invoiced.text).toContain('We will send you the invoice.');
+    expect(`${invoiced.html}${invoiced.text}`).not.toMatch(/charged|nothing you need/);
+    const free = await write('renewal_upcoming', { ...renewal, amountCents: 0, charged: true });
+    expect(free.html).toContain('There is nothing to pay');
+    expect(free.html).not.toContain('charged');
   });
 
   test('a change of the plan names both', async () => {
     const starter = { tier: 'api_starter', billingPeriod: 'annual' } as const;
-    const { text } = await write('plan_changed', { from: plan, to: starter, changedAt: failed.planUntil });
+    const { text } = await write('plan_changed', {
+      from: plan,
+      to: starter,
+      changedAt: failed.nextAttemptAt,
+    });
     expect(text).toContain('Before: API Builder, billed monthly\nNow: API Starter, billed yearly');
   });
 
   test('text of others can neither add lines nor markup', async () => {
     const evil = 'a\r\nBcc: b@c.test\n\n<b onclick="x">&\u2028end';
     const { subject, html, text } = await write('payment_receipt', {
+      ...receipt,
       amountCents: 1,
-      currency: 'usd',
-      paidAt: failed.planUntil,
+      totalCents: 1,
       invoiceNumber: evil,
-      lines: [{ description: evil, amountCents: 1 }],
-      taxCents: 0,
+      charges: { ...receipt.charges, lines: [{ description: evil, amountCents: 1 }] },
       hostedInvoiceUrl: '"><script>alert(1)</script>',
     });
     expect(subject).toBe('Receipt for $0.01, invoice a Bcc: b@c.test <b onclick="x">& end');

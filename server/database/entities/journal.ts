@@ -14,7 +14,7 @@ export const StripeEvent = defineEntity({
     id: p.text().primary(),
     accountId: p.uuid().nullable(),
     type: p.text(),
-    /** Null for the preview of an invoice, which has no id. */
+    /** Null where the event is about nothing that has an id. */
     objectId: p.text().nullable(),
     customerId: p.text().nullable(),
     livemode: p.boolean(),

@@ -3,7 +3,7 @@ import { day, moment, money, planName, tierName } from '../format.ts';
 import type { EmailTemplates, Plan } from '../templates.ts';
 
 export function paymentFailed(data: EmailTemplates['payment_failed'], context: EmailContext): EmailContent {
-  const { plan, attempt, nextAttemptAt, planUntil } = data;
+  const { plan, attempt, nextAttemptAt } = data;
   const amount = money(data.amountCents, data.currency);
   const next = nextAttemptAt === null ? 'none' : moment(nextAttemptAt);
   return {
@@ -18,7 +18,7 @@ export function paymentFailed(data: EmailTemplates['payment_failed'], context: E
         nextAttemptAt === null
           ? 'There will be no further attempt.'
           : 'The payment will be attempted again. To settle it sooner, pay now or change the payment method.',
-        planUntil && `Your plan stays in place until ${day(planUntil)}.`,
+        data.begins ? BEGINS : null,
       ),
       facts(
         ['Amount', amount],
@@ -32,10 +32,11 @@ export function paymentFailed(data: EmailTemplates['payment_failed'], context: E
 }
 
 export function paymentActionRequired(
-  { plan, amountCents, currency, payUrl }: EmailTemplates['payment_action_required'],
+  { plan, begins, amountCents, currency, payUrl }: EmailTemplates['payment_action_required'],
   context: EmailContext,
 ): EmailContent {
   const amount = money(amountCents, currency);
+  const confirm = linkTo(context, 'Confirm payment', payUrl);
   return {
     subject: `Please confirm your payment of ${amount}`,
     preview: 'Your bank asks you to confirm it before it goes through.',
@@ -43,12 +44,16 @@ export function paymentActionRequired(
     blocks: [
       paragraph(
         `Your bank asks you to confirm the payment of ${amount}${forPlan(plan)}. It is not complete until you do.`,
+        begins ? BEGINS : null,
+        confirm.length > 0 ? null : 'Open the invoice in the customer portal to confirm it.',
       ),
       facts(['Amount', amount], plan && ['Plan', planName(plan)]),
-      ...payLink(context, payUrl, 'Confirm payment'),
+      ...(confirm.length > 0 ? confirm : manageLink(context)),
     ],
   };
 }
+
+const BEGINS = 'Your subscription begins once this payment has gone through.';
 
 export function paymentReceipt(data: EmailTemplates['payment_receipt'], context: EmailContext): EmailContent {
   const amount = money(data.amountCents, data.currency);
@@ -61,9 +66,9 @@ export function paymentReceipt(data: EmailTemplates['payment_receipt'], context:
       paragraph(`Thank you. We received ${amount} on ${day(data.paidAt)}.`),
       facts(
         number === null ? null : ['Invoice', number],
-        ...data.lines.map((line) => [line.description, money(line.amountCents, data.currency)] as const),
-        rest(data),
-        data.taxCents === 0 ? null : ['Tax', money(data.taxCents, data.currency)],
+        ...[...chargeRows(data), ...totalRows(data)].map(
+          ([label, cents]) => [label, money(cents, data.currency)] as const,
+        ),
         ['Paid', amount],
       ),
       ...linkTo(context, 'View invoice', data.hostedInvoiceUrl),
@@ -71,12 +76,50 @@ export function paymentReceipt(data: EmailTemplates['payment_receipt'], context:
   };
 }
 
-/** What an invoice takes off or carries over, so that the rows add up to what was paid. */
-function rest({ amountCents, taxCents, lines, currency }: EmailTemplates['payment_receipt']) {
-  const restCents = amountCents - taxCents - lines.reduce((sum, line) => sum + line.amountCents, 0);
-  if (restCents === 0) return null;
-  return [restCents < 0 ? 'Discounts and credit' : 'Carried over', money(restCents, currency)] as const;
+type Receipt = EmailTemplates['payment_receipt'];
+type Row = readonly [label: string, cents: number];
+
+/** A mail much longer than this is cut off by those who show it. */
+const MOST_LINES = 100;
+
+/** What was charged for, and what was taken off and came on top: these rows add up to the total. */
+function chargeRows({ charges }: Receipt): readonly Row[] {
+  if (charges === null) return [];
+  const { lines, discounts, creditsCents, shippingCents, taxCents } = charges;
+  const all = lines.reduce((sum, { amountCents }) => sum + amountCents, 0);
+  return [
+    ...(lines.length > MOST_LINES
+      ? [[`${lines.length} items`, all] as const]
+      : lines.map(({ description, amountCents }) => [description ?? 'Item', amountCents] as const)),
+    ...discounts.map(
+      ({ name, amountCents }) => [name === null ? 'Discount' : `Discount (${name})`, -amountCents] as const,
+    ),
+    ...present(['Credits applied', -creditsCents], ['Shipping', shippingCents], ['Tax', taxCents]),
+  ];
 }
+
+/** The total, where it is not simply what was paid, and what the rows from there to that are. */
+function totalRows(data: Receipt): readonly Row[] {
+  const { charges, totalCents, includedTaxCents, settlement, amountCents } = data;
+  if (totalCents === null) return [];
+  const settled = settlement ? settlementRows(settlement) : [];
+  const taxed: readonly Row[] = present(['Of which tax', includedTaxCents]);
+  const oneRow = charges !== null && chargeRows(data).length === 1;
+  const plain = totalCents === amountCents && taxed.length === 0 && (charges === null || oneRow);
+  return plain ? [] : [['Total', totalCents], ...taxed, ...settled];
+}
+
+function settlementRows({
+  balanceCents,
+  creditNotesCents,
+}: NonNullable<Receipt['settlement']>): readonly Row[] {
+  return present(
+    [balanceCents < 0 ? 'Paid from your credit balance' : 'Owed from before', balanceCents],
+    ['Credit notes', -creditNotesCents],
+  );
+}
+
+const present = (...rows: readonly Row[]): readonly Row[] => rows.filter(([, cents]) => cents !== 0);
 
 /** The page where the invoice is paid; the customer portal leads there too. */
 function payLink(context: EmailContext, payUrl: string | null, label: string) {

@@ -140,20 +140,29 @@ export function trialEnding(
 }
 
 export function renewalUpcoming(
-  { plan, amountCents, currency, renewsAt }: EmailTemplates['renewal_upcoming'],
+  { plan, amountCents, currency, renewsAt, charged }: EmailTemplates['renewal_upcoming'],
   context: EmailContext,
 ): EmailContent {
   const amount = money(amountCents, currency);
   return {
     subject: `${tierName(plan.tier)} renews on ${day(renewsAt)}`,
-    preview: `${amount} will be charged. There is nothing you need to do.`,
+    preview: asked(amountCents === 0 ? null : amount, charged),
     heading: 'Your subscription renews soon',
     blocks: [
       paragraph(
-        'There is nothing you need to do. To change or cancel your plan before it renews, use the customer portal.',
+        charged || amountCents === 0 ? 'There is nothing you need to do.' : null,
+        charged ? null : 'We will send you the invoice.',
+        'To change or cancel your plan before it renews, use the customer portal.',
       ),
       facts(['Plan', planName(plan)], ['Renews on', day(renewsAt)], ['Amount', amount]),
       ...manageLink(context),
     ],
   };
+}
+
+function asked(amount: string | null, charged: boolean): string {
+  if (amount === null) return 'There is nothing to pay, and nothing you need to do.';
+  return charged
+    ? `${amount} will be charged. There is nothing you need to do.`
+    : `You will get an invoice of ${amount}.`;
 }

@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 import type { Caller } from './caller.ts';
-import { stripeCode } from './refusal.ts';
+import { isRefused, stripeCode } from './refusal.ts';
 
 const PAGE = 100;
 /** Far more than Stripe puts on an invoice; who wants a longer one read is told that it is too long. */
@@ -8,6 +8,13 @@ const LINES = 1_000;
 
 /** The calls that read what Stripe holds and change nothing. */
 export function readingCalls({ stripe, call, found }: Caller) {
+  /** With its latest charge, and the movement of our balance by it, in place of their ids. */
+  const readPaymentIntent = (id: string) =>
+    found(
+      call<Stripe.PaymentIntent>('payment_intent', (options) =>
+        stripe.paymentIntents.retrieve(id, { expand: ['latest_charge.balance_transaction'] }, options),
+      ),
+    );
   return {
     /** Null when Stripe does not know the customer; a deleted one says so itself. */
     readCustomer: (id: string) =>
@@ -45,13 +52,16 @@ export function readingCalls({ stripe, call, found }: Caller) {
       }
     },
 
-    /** What the next renewal will cost; null when there is none to come. */
-    previewRenewal: async (subscription: string): Promise<Stripe.Invoice | null> => {
+    /**
+     * What the next renewal will be; null when there is none to come. Where changes are booked on a subscription,
+     * its schedule is asked for, which knows them.
+     */
+    previewRenewal: async ({ id, schedule }: Stripe.Subscription): Promise<Stripe.Invoice | null> => {
+      const booked = schedule !== null && typeof schedule === 'object' && schedule.status === 'active';
+      const about = booked ? { schedule: schedule.id } : { subscription: id };
       try {
         return await found(
-          call<Stripe.Invoice>('invoice', (options) =>
-            stripe.invoices.createPreview({ subscription }, options),
-          ),
+          call<Stripe.Invoice>('invoice', (options) => stripe.invoices.createPreview(about, options)),
         );
       } catch (error) {
         // It was cancelled after Stripe had announced the renewal.
@@ -94,6 +104,35 @@ export function readingCalls({ stripe, call, found }: Caller) {
       return list.data.filter((invoice) => invoice.amount_paid > 0);
     },
 
+    /** The discounts of an invoice with their coupons and promotion codes; none where Stripe will not show them. */
+    readDiscounts: async (invoice: string): Promise<(Stripe.Discount | Stripe.DeletedDiscount)[]> => {
+      const discount = 'total_discount_amounts.discount';
+      const expand = [`${discount}.promotion_code`, `${discount}.source.coupon`];
+      try {
+        const { total_discount_amounts } = await call<Stripe.Invoice>('invoice', (options) =>
+          stripe.invoices.retrieve(invoice, { expand }, options),
+        );
+        return (total_discount_amounts ?? []).flatMap(({ discount: one }) =>
+          typeof one === 'string' ? [] : [one],
+        );
+      } catch (error) {
+        // Only their names are missing then, which a receipt can do without.
+        if (isRefused(error)) return [];
+        throw error;
+      }
+    },
+
+    /** The payment that an unpaid invoice waits for, with its latest charge; null where there is none. */
+    readOpenPayment: async (invoice: string): Promise<Stripe.PaymentIntent | null> => {
+      const list = await call<Stripe.ApiList<Stripe.InvoicePayment>>('list', (options) =>
+        stripe.invoicePayments.list({ invoice, status: 'open', limit: PAGE }, options),
+      );
+      const open = list.data.filter(({ status }) => status === 'open');
+      const intent = (open.find(({ is_default }) => is_default) ?? open[0])?.payment.payment_intent;
+      if (intent === undefined) return null;
+      return await readPaymentIntent(typeof intent === 'string' ? intent : intent.id);
+    },
+
     /** The payments that settled an invoice. */
     listInvoicePayments: async (invoice: string): Promise<Stripe.InvoicePayment[]> => {
       const list = await call<Stripe.ApiList<Stripe.InvoicePayment>>('list', (options) =>
@@ -102,13 +141,7 @@ export function readingCalls({ stripe, call, found }: Caller) {
       return list.data;
     },
 
-    /** With its latest charge, and the movement of our balance by it, in place of their ids. */
-    readPaymentIntent: (id: string) =>
-      found(
-        call<Stripe.PaymentIntent>('payment_intent', (options) =>
-          stripe.paymentIntents.retrieve(id, { expand: ['latest_charge.balance_transaction'] }, options),
-        ),
-      ),
+    readPaymentIntent,
 
     readCharge: (id: string) =>
       found(call<Stripe.Charge>('charge', (options) => stripe.charges.retrieve(id, {}, options))),
