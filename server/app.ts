@@ -1,4 +1,3 @@
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -19,10 +18,11 @@ import type { Database } from './database/connection.ts';
 import { startBoss, stopBoss, work } from './database/jobs.ts';
 import { databaseNow } from './database/now.ts';
 import { repeat } from './database/recurring.ts';
-import { buildHttp } from './http/app.ts';
+import { buildHttp, buildOperations } from './http/app.ts';
 import { mountInternal } from './http/internal-door.ts';
 import type { RateLimits } from './http/limits.ts';
 import { createMetrics, type Metrics } from './http/metrics.ts';
+import { listenOn } from './http/server.ts';
 import { allowLinksTo, STRIPE_ORIGINS } from './notify/links.ts';
 import { createPace } from './notify/pace.ts';
 import { connectResend } from './notify/resend.ts';
@@ -63,6 +63,8 @@ export type AppParts = {
   /** Whether `/internal/console` is there, for the console of the local Stripe. */
   readonly console: boolean;
   readonly limits?: RateLimits;
+  /** Whether `/readyz` and `/metrics` have a server of their own. */
+  readonly operationsApart?: boolean;
   readonly customerWebhooks: CustomerWebhooks;
 };
 
@@ -80,6 +82,8 @@ export type App = {
   readonly http: FastifyInstance;
   /** Listens and answers the port; 0 takes any free one. */
   listen(port: number, host: string): Promise<number>;
+  /** The same for `/readyz` and `/metrics`, where they have a server of their own. */
+  listenOperations(port: number, host: string): Promise<number>;
   /** Takes no new work, finishes what is under way, and lets go of everything it opened. */
   close(): Promise<void>;
 };
@@ -96,20 +100,25 @@ const DRAIN_MS = 1_000;
 export async function createApp(parts: AppParts): Promise<App> {
   let draining = false;
   const metrics = createMetrics(parts.db);
-  const http = buildDoors(parts, metrics, () => draining);
+  const isDraining = () => draining;
+  const http = buildDoors(parts, metrics, isDraining);
+  const { db, clock, log } = parts;
+  const operations = parts.operationsApart ? buildOperations({ db, clock, log, metrics, isDraining }) : null;
   const worker = parts.roles.has('worker') ? await startWorker(parts, metrics) : null;
   return {
     http,
-    async listen(port, host) {
-      await http.listen({ port, host });
-      const address = http.server.address();
-      return isAddress(address) ? address.port : port;
+    listen: (port, host) => listenOn(http, port, host),
+    async listenOperations(port, host) {
+      if (!operations) throw new Error('This app has its operations beside the API');
+      return await listenOn(operations, port, host);
     },
     async close() {
       draining = true;
       if (http.server.listening && http.server.address() !== null) await sleep(DRAIN_MS);
       await http.close();
       await worker?.close();
+      // Last, so that whoever watches sees the end.
+      await operations?.close();
     },
   };
 }
@@ -124,6 +133,7 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
     log,
     metrics,
     isDraining,
+    withoutOperations: parts.operationsApart ?? false,
     ...(parts.roles.has('api') && {
       api: {
         useCases: {
@@ -231,8 +241,4 @@ function sendDeps(parts: AppParts): SendDeps {
       sleep: (durationMs) => sleep(durationMs),
     }),
   };
-}
-
-function isAddress(address: AddressInfo | string | null): address is AddressInfo {
-  return address !== null && typeof address === 'object';
 }

@@ -9,6 +9,8 @@ export type Role = (typeof ROLES)[number];
 export interface Config {
   /** `fixed` ports were asked for and are taken or the start fails; others move on to the next free one. */
   readonly port: { readonly number: number; readonly fixed: boolean };
+  /** Where `/metrics` and `/readyz` are; null: beside the API. */
+  readonly opsPort: number | null;
   readonly roles: ReadonlySet<Role>;
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly dataDir: string;
@@ -81,6 +83,7 @@ const noLineBreak = /^[^\r\n\0]+$/;
 
 const environment = z.object({
   PORT: port.optional(),
+  OPS_PORT: port.optional(),
   SANDBOX_PORT: port.optional(),
   DATABASE_URL: z
     .string()
@@ -161,6 +164,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
 
   return {
     port: portOf(given.PORT, DEFAULT_PORT),
+    opsPort: given.OPS_PORT ?? null,
     roles: new Set(given.ROLES ?? ROLES),
     // Beside the local Stripe a person reads the terminal; elsewhere a machine does.
     logLevel: given.LOG_LEVEL ?? (given.STRIPE_SECRET_KEY === undefined ? 'warn' : 'info'),

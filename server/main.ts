@@ -14,7 +14,15 @@ try {
   const running = await start(config, log, (line) => local && console.log(`  ${line} …`));
   endOnSignal(running);
   if (local) console.log(welcome(running, performance.now() - startedAt));
-  else log.info({ url: running.url, roles: [...config.roles] }, 'listening');
+  else
+    log.info(
+      {
+        url: running.url,
+        ...(running.opsUrl !== null && { ops_url: running.opsUrl }),
+        roles: [...config.roles],
+      },
+      'listening',
+    );
   for (const warning of running.warnings) log.warn(warning);
 } catch (error) {
   explain(error);

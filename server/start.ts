@@ -21,6 +21,8 @@ import { connectStripe } from './stripe/gateway.ts';
 /** What runs, for whoever tells a person about it. */
 export interface Running {
   readonly url: string;
+  /** Where `/metrics` and `/readyz` are, if not beside the API. */
+  readonly opsUrl: string | null;
   readonly local: { readonly stripeUrl: string; readonly demo: Demo | null } | null;
   readonly warnings: readonly string[];
   /** Stops everything in the reverse order of its start; nothing is left running. */
@@ -79,6 +81,7 @@ async function startParts(
     log,
     clock,
     roles: config.roles,
+    operationsApart: config.opsPort !== null,
     livemode: config.stripe.kind === 'real' && config.stripe.livemode,
     webhookSecrets: () => webhookSecrets,
     redirects,
@@ -99,15 +102,17 @@ async function startParts(
   closers.push(() => app.close());
   if (sandbox) closers.push(() => sandbox.clock.close());
   const port = await listenOn(app, config);
+  const opsPort = await listenForOperations(app, config);
   const url = `http://127.0.0.1:${port}`;
+  const opsUrl = opsPort === null ? null : `http://127.0.0.1:${opsPort}`;
   product.baseUrl = url;
-  if (!sandbox) return { url, local: null, warnings: warningsOf(config) };
+  if (!sandbox) return { url, opsUrl, local: null, warnings: warningsOf(config) };
 
   webhookSecrets = [await wireLocalStripe(gateway, sandbox, `${url}/webhooks/stripe`)];
   // What fell due while nothing ran here happens now, one moment after the other.
   sandbox.clock.follow(localTime({ db, clock }));
   const demo = config.database.kind === 'embedded' ? await openDemoAccount(db, clock.now()) : null;
-  return { url, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
+  return { url, opsUrl, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
 }
 
 async function openDatabase(
@@ -208,9 +213,16 @@ function emailParts({ email }: Config, sandbox: Sandbox | null): Parameters<type
 
 /** Beside the local Stripe only this machine is listened to; a deployment is reached from elsewhere. */
 async function listenOn(app: App, config: Config): Promise<number> {
-  const host = config.stripe.kind === 'local' ? '127.0.0.1' : '0.0.0.0';
-  return await firstFree(config.port, 'PORT', (number) => app.listen(number, host));
+  return await firstFree(config.port, 'PORT', (number) => app.listen(number, hostOf(config)));
 }
+
+async function listenForOperations(app: App, config: Config): Promise<number | null> {
+  if (config.opsPort === null) return null;
+  const port = { number: config.opsPort, fixed: true };
+  return await firstFree(port, 'OPS_PORT', (number) => app.listenOperations(number, hostOf(config)));
+}
+
+const hostOf = ({ stripe }: Config): string => (stripe.kind === 'local' ? '127.0.0.1' : '0.0.0.0');
 
 function warningsOf(config: Config): string[] {
   const { stripe, email, redirectAllowlist } = config;

@@ -4,16 +4,17 @@ import { ProblemError } from '../../shared/errors.ts';
 type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
 /** How many requests of each kind are worked on at a time. */
-export type InFlight = Readonly<Record<'reading' | 'minting' | 'deliveries', number>>;
+export type InFlight = Readonly<Record<'reading' | 'minting' | 'deliveries' | 'pages', number>>;
 
 /**
  * Requests under way are those served in a second times the seconds each takes, so these bounds are delays: 64
  * readers at the 5,000 a second that one process answers wait 13 ms for one another, and less than a second even
  * when it answers no more than 70. Minting waits for Stripe, up to 8 s a call at Stripe's 100 calls a second and
  * three calls each: about 260. A delivery that is turned away comes back after minutes or hours, so more of them
- * may wait: at the measured 500 a second half a second.
+ * may wait: at the measured 500 a second half a second. A page is served from memory, and is under way until its
+ * reader has all of it: what it takes is the room in the socket.
  */
-export const MOST_IN_FLIGHT: InFlight = { reading: 64, minting: 256, deliveries: 256 };
+export const MOST_IN_FLIGHT: InFlight = { reading: 64, minting: 256, deliveries: 256, pages: 64 };
 
 /**
  * How many requests are turned away at each turn of the event loop. Callers who come back at once would else

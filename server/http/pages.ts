@@ -1,7 +1,10 @@
-import reference from '@scalar/fastify-api-reference';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { once } from 'node:events';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import { serializeOpenApi } from '../api/openapi.ts';
+import { ASK_AGAIN, type Asset, makeAsset, sendAsset } from './assets.ts';
+import { createGate } from './gate.ts';
+import { makeReference, type Reference } from './reference.ts';
 
 const HOST = /^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i;
 
@@ -21,44 +24,73 @@ const REFERENCE_POLICY = [
 const PAGE_POLICY =
   "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** Mounts `/` (what there is), `/openapi.json` and `/docs`, the browsable reference. */
-export function mountPages(app: FastifyInstance): void {
-  const document = serializeOpenApi();
+export type PageParts = {
+  readonly mostInFlight: number;
+  /** Whether readiness and metrics are at this address. */
+  readonly withOperations: boolean;
+};
+
+/**
+ * Mounts `/` (what there is), `/openapi.json` and `/docs`, the browsable reference. All of it is the same for
+ * everybody, so it is made once, kept in memory and compressed, and browsers keep what they have.
+ */
+export function mountPages(app: FastifyInstance, { mostInFlight, withOperations }: PageParts): void {
+  const document = makeAsset(serializeOpenApi(), {
+    type: 'application/json; charset=utf-8',
+    cacheControl: ASK_AGAIN,
+  });
+  const gate = createGate(mostInFlight);
+  let made: Promise<Reference> | undefined;
+  const reference = (): Promise<Reference> => {
+    made ??= makeReference();
+    return made;
+  };
+  const send = (asset: (request: FastifyRequest) => Asset | Promise<Asset>) =>
+    gate(async (request, reply) => {
+      await sendAsset(request, reply, await asset(request));
+      await untilSent(reply);
+      return reply;
+    });
 
   app.get('/', async (request, reply) =>
     reply
       .headers({ 'content-security-policy': PAGE_POLICY, 'content-type': 'text/html; charset=utf-8' })
-      .send(indexPage(`${request.protocol}://${checkedHost(request)}`)),
+      .send(indexPage(`${request.protocol}://${checkedHost(request)}`, withOperations)),
   );
 
   // Browsers ask for one unprompted, and show an error where there is none.
-  app.get('/favicon.ico', async (_request, reply) => reply.code(204).send());
+  app.get('/favicon.ico', async (_request, reply) =>
+    reply.code(204).header('cache-control', 'public, max-age=86400').send(),
+  );
 
-  app.get('/openapi.json', async (_request, reply) =>
-    reply.header('content-type', 'application/json; charset=utf-8').send(document),
+  app.get(
+    '/openapi.json',
+    send(() => document),
   );
 
   app.register(async (docs) => {
-    docs.addHook('onRequest', async (request, reply) => {
-      // The page's redirect is built from this header by a parser that throws.
-      checkedHost(request);
+    docs.addHook('onRequest', async (_request, reply) => {
       reply.header('content-security-policy', REFERENCE_POLICY);
     });
-    await docs.register(reference, {
-      routePrefix: '/docs',
-      configuration: {
-        url: '/openapi.json',
-        pageTitle: 'Driftstack Billing API',
-        withDefaultFonts: false,
-        telemetry: false,
-        hideClientButton: true,
-        showDeveloperTools: 'never',
-        authentication: { preferredSecurityScheme: 'apiKey' },
-        agent: { disabled: true },
-        mcp: { disabled: true },
-      },
-    });
+    docs.get('/docs', async (_request, reply) => reply.redirect('/docs/', 301));
+    docs.get(
+      '/docs/',
+      send(async () => (await reference()).page),
+    );
+    docs.get(
+      '/docs/:script',
+      send(async ({ url }) => {
+        const { scriptName, script } = await reference();
+        if (url.split('?')[0] === `/docs/${scriptName}`) return script;
+        throw new ProblemError('not-found', 'There is nothing at this path.');
+      }),
+    );
   });
+}
+
+/** An answer is under way until its reader has it, or has gone. */
+async function untilSent({ raw }: FastifyReply): Promise<void> {
+  if (!raw.closed) await once(raw, 'close');
 }
 
 function checkedHost({ host }: FastifyRequest): string {
@@ -66,7 +98,7 @@ function checkedHost({ host }: FastifyRequest): string {
   return host;
 }
 
-const indexPage = (origin: string) => `<!doctype html>
+const indexPage = (origin: string, withOperations: boolean) => `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -87,7 +119,7 @@ li { margin: 0.4rem 0; }
 <ul>
 <li><a href="/docs/">API reference</a></li>
 <li><a href="/openapi.json">OpenAPI document</a></li>
-<li><a href="/healthz">Health</a>, <a href="/readyz">readiness</a> and <a href="/metrics">metrics</a></li>
+<li><a href="/healthz">Health</a>${withOperations ? ', <a href="/readyz">readiness</a> and <a href="/metrics">metrics</a>' : ''}</li>
 </ul>
 </body>
 </html>

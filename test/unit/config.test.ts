@@ -82,6 +82,9 @@ describe('readConfig', () => {
 
   it('tells a port that was asked for from one that may move', () => {
     expect(readConfig({ PORT: '8080' }).port).toEqual({ number: 8080, fixed: true });
+    expect(readConfig({}).opsPort).toBeNull();
+    expect(readConfig({ OPS_PORT: '9090' }).opsPort).toBe(9090);
+    expect(() => readConfig({ OPS_PORT: 'x' })).toThrow('OPS_PORT must be a port number');
     expect(readConfig({}).port).toEqual({ number: 8080, fixed: false });
   });
 });
