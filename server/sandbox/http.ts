@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { authenticate } from './authenticate.ts';
+import { withFirstLines } from './billing/first-lines.ts';
 import { invalidRequest, StripeError } from './errors.ts';
 import { expand, type Includes } from './expand.ts';
 import { spoil, takeApiFault } from './faults.ts';
@@ -101,7 +102,8 @@ function answer(options: ApiOptions, route: Route, request: FastifyRequest, requ
 
   const run = (): Answer => {
     const result = named(id, () => route.run(world, { id, params: given }));
-    return { status: 200, body: JSON.stringify(expand(world, includes, result, expanded)), headers: {} };
+    const shown = withFirstLines(expand(world, includes, result, expanded));
+    return { status: 200, body: JSON.stringify(shown), headers: {} };
   };
   const key = idempotencyKey(request);
   if (key === null)

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type Stripe from 'stripe';
+import { withFirstLines } from './billing/first-lines.ts';
 import type { Stored } from './disk.ts';
 import { resourceMissing, StripeError } from './errors.ts';
 import { hiddenIn } from './hidden.ts';
@@ -84,7 +85,7 @@ export function openWorld(options: WorldOptions): World {
         object: 'event',
         api_version: API_VERSION,
         created: world.now(clockOf(world, object)),
-        data: { object, ...(previous ? { previous_attributes: previous } : {}) },
+        data: { object: withFirstLines(object), ...(previous ? { previous_attributes: previous } : {}) },
         livemode: false,
         pending_webhooks: 0,
         request: { id: request?.id ?? null, idempotency_key: request?.idempotencyKey ?? null },

@@ -180,6 +180,29 @@ it('a second subscription on the local Stripe is refunded and ended', async () =
   expect(told).toBe(1);
 });
 
+it('the notice of a renewal tells a downgrade booked in the portal with its own price', async () => {
+  const accountId = await subscribe();
+  const { world } = bench.sandbox;
+  const { value } = await startPortal(deps, callOf(accountId), {});
+  const { visit } = redeemPortalLink(world, new URL(value.portal_url).pathname.split('/').at(-1) ?? '');
+  portalChangePlan(world, visit, await bench.gateway.priceId(lookupKey('api_starter', 'monthly')));
+  await bench.catchUp();
+  const { currentPeriodEnd } = await em().findOneOrFail(Subscription, { accountId });
+  const sixDaysBefore = currentPeriodEnd.getTime() / 1_000 - 6 * 86_400;
+  world.runUntil(sixDaysBefore, null);
+  await bench.catchUp();
+  const notices = await em().find(Email, { accountId, template: 'renewal_upcoming' });
+  expect(notices.map(({ data }) => data)).toEqual([
+    {
+      plan: { tier: 'api_starter', billingPeriod: 'monthly' },
+      amountCents: 2_900,
+      currency: 'usd',
+      renewsAt: currentPeriodEnd.toISOString(),
+      charged: true,
+    },
+  ]);
+});
+
 describe('setUpStripe', () => {
   it('has made every price and changes nothing when it runs again', async () => {
     const made = bench.setUp.steps.filter(({ what, did }) => did === 'made' && bench.setUp.prices.has(what));

@@ -46,7 +46,7 @@ export function beginPhase(world: World, id: string, at: number): void {
 }
 
 /** The items of a phase as changes to a subscription's items. */
-function itemChanges(
+export function itemChanges(
   world: World,
   subscription: Stripe.Subscription,
   phase: Stripe.SubscriptionSchedule.Phase,

@@ -1,7 +1,9 @@
 import type Stripe from 'stripe';
 import type { z } from 'zod';
+import { endsBeforeRenewal } from '../billing/booked.ts';
 import { idOf, livingCustomer } from '../billing/customers.ts';
 import { renewalLines } from '../billing/cycle.ts';
+import { keepLines } from '../billing/first-lines.ts';
 import { lineOfItem, pendingItems } from '../billing/invoice-items.ts';
 import { draftInvoice } from '../billing/invoice-object.ts';
 import { boundary } from '../billing/periods.ts';
@@ -33,6 +35,7 @@ export const previewParams = params({
   currency: currency.optional(),
   customer: text.optional(),
   preview_mode: oneOf('next', 'recurring').optional(),
+  schedule: text.optional(),
   subscription: text.optional(),
   subscription_details: params({
     billing_cycle_anchor: oneOf('now', 'unchanged').optional(),
@@ -60,7 +63,6 @@ export const previewParams = params({
     'invoice_items',
     'issuer',
     'on_behalf_of',
-    'schedule',
     'schedule_details',
   ),
 });
@@ -73,12 +75,19 @@ type Given = z.output<typeof previewParams>;
  */
 export function previewInvoice(world: World, given: Given): Stripe.Invoice {
   const id = `upcoming_${world.newId('invoice')}`;
-  if (given.subscription === undefined) return previewFirst(world, given, id);
-  const subscription = world.get('subscription', given.subscription, 'subscription');
+  const invoice = previewed(world, given, id);
+  keepLines(world, invoice);
+  return invoice;
+}
+
+function previewed(world: World, given: Given, id: string): Stripe.Invoice {
+  const about = given.schedule === undefined ? given.subscription : subscriptionOf(world, given);
+  if (about === undefined) return previewFirst(world, given, id);
+  const subscription = world.get('subscription', about, 'subscription');
   if (given.customer !== undefined && given.customer !== idOf(subscription.customer))
     throw invalidRequest('The subscription does not belong to this customer.', { param: 'subscription' });
   const details = given.subscription_details;
-  const ends = details?.cancel_at_period_end ?? subscription.cancel_at !== null;
+  const ends = details?.cancel_at_period_end ?? endsBeforeRenewal(world, subscription);
   if (isOver(subscription) || (ends && details?.cancel_at !== null))
     throw invalidRequest('No upcoming invoices for this subscription: it is canceled or about to be.', {
       code: 'invoice_upcoming_none',
@@ -95,7 +104,8 @@ export function previewInvoice(world: World, given: Given): Stripe.Invoice {
     items: itemList(subscription.id, plan.items),
     billing_cycle_anchor: plan.anchor,
   };
-  if (!billsNow) return upcomingInvoice(world, after, plan.prorations, id);
+  // What is asked about stands in the place of what is booked.
+  if (!billsNow) return upcomingInvoice(world, { ...after, schedule: null }, plan.prorations, id);
   return withBalance(
     draftInvoice(
       world,
@@ -117,6 +127,19 @@ export function previewInvoice(world: World, given: Given): Stripe.Invoice {
       id,
     ),
   );
+}
+
+/** The subscription of a schedule, which is previewed with what is booked on it. */
+function subscriptionOf(world: World, given: Given): string {
+  if (given.subscription !== undefined || given.subscription_details !== undefined)
+    throw invalidRequest('You cannot pass `schedule` together with subscription fields.', {
+      param: 'schedule',
+    });
+  const schedule = world.get('subscription_schedule', given.schedule ?? '', 'schedule');
+  const subscription = idOf(schedule.subscription);
+  if (subscription === null)
+    throw invalidRequest('The local Stripe previews no schedule that has not begun.', { param: 'schedule' });
+  return subscription;
 }
 
 function wantedChange(world: World, subscription: Stripe.Subscription, given: Given): WantedChange | null {

@@ -2,6 +2,7 @@ import type Stripe from 'stripe';
 import type { z } from 'zod';
 import { collectInvoice, defaultPaymentMethod } from '../billing/collect.ts';
 import { idOf, livingCustomer } from '../billing/customers.ts';
+import { allLines } from '../billing/first-lines.ts';
 import { lineOfItem, pendingItems } from '../billing/invoice-items.ts';
 import { subscriptionOf } from '../billing/invoice-object.ts';
 import { paymentIntentOf, paymentList } from '../billing/invoice-payments.ts';
@@ -61,7 +62,7 @@ export const invoiceRoutes: Route[] = [
       ...unsupported('ending_before'),
     }),
     (world, { limit = 10, starting_after }, id) => {
-      const { data } = world.get('invoice', id, 'invoice').lines;
+      const data = allLines(world, id);
       const from =
         starting_after === undefined ? 0 : data.findIndex((line) => line.id === starting_after) + 1;
       return listOf(data.slice(from, from + limit), `/v1/invoices/${id}/lines`, data.length > from + limit);
