@@ -23,6 +23,8 @@ export const AUDIT_ACTIONS = [
   'subscription.price_unknown',
   'subscription.duplicate_canceled',
   'subscription.duplicate_refunded',
+  'subscription.duplicate_unrefunded',
+  'subscription.duplicate_left',
   'invoice.paid',
   'invoice.payment_failed',
   'invoice.payment_failure_resolved',

@@ -4,6 +4,7 @@ import type { EmailContent, EmailContext } from './content.ts';
 import { creditExpiring, creditNearlyUsed, creditUsedUp } from './emails/credit.ts';
 import { paymentActionRequired, paymentFailed, paymentReceipt } from './emails/payment.ts';
 import { planChanged, planChangeScheduled, planChangeUnscheduled } from './emails/plan.ts';
+import { duplicatePurchaseRefunded } from './emails/second-purchase.ts';
 import {
   cancellationScheduled,
   cancellationUndone,
@@ -15,7 +16,6 @@ import {
   trialEnding,
 } from './emails/subscription.ts';
 import {
-  duplicatePurchaseRefunded,
   trialPackExpired,
   trialPackPaymentFailed,
   trialPackReady,

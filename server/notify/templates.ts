@@ -89,11 +89,14 @@ export const EMAIL_DATA = {
   credit_nearly_used: z.object({ creditCents, expiresAt: moment }),
   credit_used_up: z.object({}),
   credit_expiring: z.object({ creditCents, expiresAt: moment }),
-  /** `amountCents` null: a subscription that was cancelled before anything was paid. */
+  /** `amountCents` null: nothing was given back. `rest`: who decides about what has not been. */
   duplicate_purchase_refunded: z.object({
     purchase: z.enum(['trial_pack', 'subscription']),
     amountCents: amountCents.nullable(),
     currency,
+    ended: plan.optional(),
+    kept: plan.optional(),
+    rest: z.enum(['none', 'with_person', 'with_bank']).optional(),
   }),
   /** The host alone: the rest of the address may hold a secret of its owner's. */
   webhook_endpoint_paused: z.object({

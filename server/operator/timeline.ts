@@ -159,6 +159,7 @@ const differencesSchema = z.array(
     id: z.string().nullable(),
     ours: z.string().nullable(),
     stripe: z.string().nullable(),
+    outlook: z.string().exactOptional(),
   }),
 );
 

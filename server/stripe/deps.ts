@@ -9,6 +9,8 @@ export type Alarm = {
     | 'unknown_price'
     | 'unknown_status'
     | 'duplicate_subscription'
+    | 'duplicate_left'
+    | 'duplicate_unrefunded'
     | 'duplicate_trial_pack'
     | 'refund_failed'
     | 'invoice_finalization_failed'

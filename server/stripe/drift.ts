@@ -2,6 +2,8 @@ import { toWireTime } from '../../shared/time.ts';
 import type { Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription, TrialPack } from '../database/entities/billing.ts';
+import type { Effect } from './effects.ts';
+import type { Alert } from './project.ts';
 import { projected } from './record-row.ts';
 
 export const DIFFERENCE_KINDS = [
@@ -27,12 +29,15 @@ export type Difference = {
   readonly id: string | null;
   readonly ours: string | null;
   readonly stripe: string | null;
+  /** What becomes of it, where it is not simply taken over from Stripe. */
+  readonly outlook?: string;
 };
 
 /** A difference as a person reads it: `tier: ours api_builder, Stripe's api_scale`. */
-export function inWords({ kind, id, ours, stripe }: Difference): string {
+export function inWords({ kind, id, ours, stripe, outlook }: Difference): string {
   const what = kind.replaceAll('_', ' ') + (id === null ? '' : ` ${id}`);
-  return `${what}: ours ${ours ?? 'none'}, Stripe's ${stripe ?? 'none'}`;
+  const then = outlook === undefined ? '' : ` (${outlook})`;
+  return `${what}: ours ${ours ?? 'none'}, Stripe's ${stripe ?? 'none'}${then}`;
 }
 
 /** Everything of an account that follows Stripe, as words by what they describe. */
@@ -78,21 +83,35 @@ function ofRow(row: Subscription): [DifferenceKind, null, string | null][] {
 }
 
 /** What a pass changed, or would change: its state before is ours, the one after it is Stripe's. */
-export function differencesBetween(
-  ours: Holdings,
-  stripe: Holdings,
-  surplus: readonly string[],
-): Difference[] {
+export function differencesBetween(ours: Holdings, stripe: Holdings): Difference[] {
   const keys = new Set([...ours.keys(), ...stripe.keys()]);
-  const changed = [...keys].flatMap((key): Difference[] => {
+  return [...keys].flatMap((key): Difference[] => {
     const [mine, theirs] = [ours.get(key), stripe.get(key)];
     const named = mine ?? theirs;
     if (!named || mine?.value === theirs?.value) return [];
     const { kind, id } = named;
     return [{ kind, id, ours: mine?.value ?? null, stripe: theirs?.value ?? null }];
   });
-  const second = surplus.map(
-    (id): Difference => ({ kind: 'surplus_subscription', id, ours: null, stripe: 'live' }),
-  );
-  return [...changed, ...second];
+}
+
+/** A subscription beside the one we hold; none where somebody else has ended it meanwhile. */
+export function secondLive(id: string, outlook: string | undefined): Difference[] {
+  if (outlook === undefined) return [];
+  return [{ kind: 'surplus_subscription', id, ours: null, stripe: 'live', outlook }];
+}
+
+/** Why two live ones stay: `left to a person, sub_1 ends by itself`. */
+export const leftAlone = ({ because, of }: Extract<Alert, { kind: 'duplicate_left' }>): string =>
+  `left to a person, ${of}: ${because.replaceAll('_', ' ')}`;
+
+/** One entry for the whole repair. It is named by where the audit log stood before, under the account's lock. */
+export function repaired(
+  { id, auditPosition }: Account,
+  by: string,
+  differences: readonly Difference[],
+): readonly Effect[] {
+  if (differences.length === 0) return [];
+  const key = `reconciled:${id}:${auditPosition}`;
+  const payload = { by, differences };
+  return [{ kind: 'audit', key, action: 'operator.reconciled', target: null, payload }];
 }

@@ -1,9 +1,9 @@
 import type { Database, Tx } from '../database/connection.ts';
 import type { StripeCalls } from './gateway.ts';
 
-/** The same calls without effect: these two are all by which a pass changes something at Stripe. */
+/** The same calls without effect, as if they had had it: these two are all by which a pass changes something at Stripe. */
 export function withoutEffect(stripe: StripeCalls): StripeCalls {
-  return { ...stripe, refund: async () => 'nothing_left', cancelSubscription: async () => null };
+  return { ...stripe, refund: async () => 'refunded', cancelSubscription: async () => true };
 }
 
 /** Carries an outcome out of a transaction that is rolled back for its sake. */

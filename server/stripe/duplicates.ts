@@ -1,75 +1,94 @@
 import type Stripe from 'stripe';
 import { z } from 'zod';
+import { toWireTime } from '../../shared/time.ts';
 import type { Tx } from '../database/connection.ts';
 import { AuditEntry } from '../database/entities/journal.ts';
+import { money } from '../notify/format.ts';
+import type { Plan } from '../notify/templates.ts';
+import { bothSince, type Cost, type Doubt, readCost } from './cost.ts';
+import type { Alarm } from './deps.ts';
 import type { Effect, Source } from './effects.ts';
 import type { StripeCalls } from './gateway.ts';
+import { type GivenBack, giveBack } from './giving-back.ts';
 import { idOf } from './purchase.ts';
+import { endedBefore, type Surplus } from './surplus.ts';
 
-/** Written onto what we cancel, so that a crash before our commit leaves a trace to go on from. */
-const MARK = 'Cancelled by Driftstack Billing: the account already had a subscription.';
+type Context = {
+  tx: Tx;
+  stripe: StripeCalls;
+  alarms: Alarm[];
+};
 
-/** Whether we have cancelled this subscription because it was a second one. */
-export function isMarked(subscription: Stripe.Subscription): boolean {
-  return subscription.cancellation_details?.comment === MARK;
-}
+type Known = {
+  source: Source;
+  /** Looks as well for what a bank paid since without our hearing of it. */
+  anew: boolean;
+  /** What a subscription is for, where we know its price. */
+  planOf: (subscription: Stripe.Subscription) => Plan | null;
+  /** What the account goes on with. */
+  kept: Plan | null;
+};
+
+/** What is to become of each, in words for a person: `ended; to give back: $99.00`. */
+export type Outlooks = ReadonlyMap<string, string>;
 
 /**
- * Ends a second live subscription at once, for good: a marked one counts for nothing any more. False when somebody
- * else has ended it meanwhile: then it is not marked, and its money is for them to give back.
- */
-export async function endDuplicate(stripe: StripeCalls, { id }: Stripe.Subscription): Promise<boolean> {
-  return (await stripe.cancelSubscription(id, MARK, `safety_cancel:${id}`)) !== null;
-}
-
-/**
- * Gives back everything that the second subscriptions we ended have cost since they began, and returns what is
- * to be written down about it, as far as that has not been yet. Until it is written, each pass does it again, to
- * no further effect. With `anew` it looks as well for what a bank paid since without our hearing of it.
+ * Gives back what the second subscriptions we ended have cost for the time in which another one was there, where
+ * that is certain and no more than one period of it, and returns what is to be written down about it, as far as
+ * that has not been yet. Until it is written, each pass does it again, to no further effect.
  */
 export async function effectsOfDuplicates(
-  tx: Tx,
-  stripe: StripeCalls,
-  ended: readonly Stripe.Subscription[],
-  { source, anew }: { source: Source; anew: boolean },
-): Promise<Effect[]> {
-  if (ended.length === 0) return [];
-  const keys = ended.map(({ id }) => keyOf(id));
+  { tx, stripe, alarms }: Context,
+  ended: readonly Surplus[],
+  { source, anew, planOf, kept }: Known,
+): Promise<{ effects: Effect[]; outlooks: Outlooks }> {
+  const effects: Effect[] = [];
+  const outlooks = new Map<string, string>();
+  if (ended.length === 0) return { effects, outlooks };
+  const keys = ended.map(({ subscription }) => keyOf(subscription.id));
   const written = await tx.find(AuditEntry, { dedupeKey: { $in: keys } }, { fields: ['dedupeKey'] });
   const known = new Set(written.map(({ dedupeKey }) => dedupeKey));
-  const effects: Effect[] = [];
-  for (const { id, currency } of ended) {
+  for (const surplus of ended) {
+    const { subscription, beside } = surplus;
+    const { id, currency } = subscription;
     const key = keyOf(id);
-    if (known.has(key) && !anew) continue;
-    const invoices = await stripe.listPaidInvoices(id);
     if (known.has(key)) {
-      for (const invoice of invoices) effects.push(...(await returnLatePayment(tx, stripe, invoice, source)));
+      for (const invoice of anew ? await stripe.listPaidInvoices(id) : [])
+        effects.push(...(await lateEffects({ tx, stripe, alarms }, surplus, invoice, source)));
       continue;
     }
-    let refundedCents = 0;
-    for (const invoice of invoices) refundedCents += await giveBack(stripe, invoice);
+    const cost = await costOf(stripe, surplus);
+    outlooks.set(id, outlookOf(cost, currency));
+    const given = cost.doubt === null ? await giveAllBack(stripe, cost) : { cents: 0, doubt: cost.doubt };
+    if (given.doubt !== null) alarms.push(unrefunded(id, given.doubt, cost.cents - given.cents));
+    const payload = {
+      beside: beside?.id ?? null,
+      both_since: beside && toWireTime(new Date(bothSince(subscription, beside) * 1_000)),
+      refunded_cents: given.cents,
+      ...leftOf(cost.cents, given),
+      currency,
+      invoices: cost.parts.map(({ invoice }) => invoice.id),
+      ...source,
+    };
+    const plan = planOf(subscription);
     effects.push(
-      {
-        kind: 'audit',
-        key,
-        action: 'subscription.duplicate_canceled',
-        target: id,
-        payload: {
-          refunded_cents: refundedCents,
-          currency,
-          invoices: invoices.map((invoice) => invoice.id),
-          ...source,
-        },
-      },
+      { kind: 'audit', key, action: 'subscription.duplicate_canceled', target: id, payload },
       {
         kind: 'mail',
         key,
         template: 'duplicate_purchase_refunded',
-        data: { purchase: 'subscription', amountCents: refundedCents || null, currency },
+        data: {
+          purchase: 'subscription',
+          amountCents: given.cents || null,
+          currency,
+          ...(plan && { ended: plan }),
+          ...(kept && { kept }),
+          rest: restOf(given.doubt),
+        },
       },
     );
   }
-  return effects;
+  return { effects, outlooks };
 }
 
 /**
@@ -77,56 +96,99 @@ export async function effectsOfDuplicates(
  * does not stop for that. Nothing where the money had been given back, with the end or by an earlier call.
  */
 export async function returnLatePayment(
-  tx: Tx,
-  stripe: StripeCalls,
+  context: Context & { subscriptions: readonly Stripe.Subscription[] },
   invoice: Stripe.Invoice,
   source: Source,
 ): Promise<Effect[]> {
-  const subscription = idOf(invoice.parent?.subscription_details?.subscription);
-  if (subscription === null || invoice.status !== 'paid' || invoice.amount_paid === 0) return [];
+  const id = idOf(invoice.parent?.subscription_details?.subscription);
+  const surplus = endedBefore(context.subscriptions).find(({ subscription }) => subscription.id === id);
+  return surplus ? await lateEffects(context, surplus, invoice, source) : [];
+}
+
+async function lateEffects(
+  { tx, stripe, alarms }: Context,
+  surplus: Surplus,
+  invoice: Stripe.Invoice,
+  source: Source,
+): Promise<Effect[]> {
+  const { id, currency } = surplus.subscription;
+  if (invoice.status !== 'paid' || invoice.amount_paid === 0) return [];
   const key = `duplicate_late:${invoice.id}`;
-  const entries = await tx.find(AuditEntry, { dedupeKey: { $in: [keyOf(subscription), key] } });
+  const entries = await tx.find(AuditEntry, { dedupeKey: { $in: [keyOf(id), key] } });
   const written = new Map(entries.map((entry) => [entry.dedupeKey, entry]));
-  const ended = written.get(keyOf(subscription));
+  const ended = written.get(keyOf(id));
   if (!ended || written.has(key)) return [];
   if (withTheEnd.parse(ended.payload).invoices.includes(invoice.id ?? '')) return [];
-  const refundedCents = await giveBack(stripe, invoice);
-  // The bank has taken it back itself, which is no news of ours.
-  if (refundedCents === 0) return [];
-  const { currency } = invoice;
+  // Together with what was given back before, it is still one subscription that was one too many.
+  const cost = await costOf(stripe, surplus);
+  const cents = cost.parts.find((part) => part.invoice.id === invoice.id)?.cents ?? 0;
+  const given =
+    cost.doubt === null ? await giveBack(stripe, invoice, cents) : { cents: 0, doubt: cost.doubt };
+  const payload = {
+    refunded_cents: given.cents,
+    ...leftOf(cents, given),
+    currency,
+    invoice: invoice.id,
+    ...source,
+  };
+  const audit = { kind: 'audit', key, target: id, payload } as const;
+  if (given.doubt !== null) alarms.push(unrefunded(id, given.doubt, cents - given.cents));
+  // The bank has taken it back itself, or it was for a time without another one: no news for the customer.
+  if (given.cents === 0)
+    return given.doubt === null ? [] : [{ ...audit, action: 'subscription.duplicate_unrefunded' }];
   return [
-    {
-      kind: 'audit',
-      key,
-      action: 'subscription.duplicate_refunded',
-      target: subscription,
-      payload: { refunded_cents: refundedCents, currency, invoice: invoice.id, ...source },
-    },
+    { ...audit, action: 'subscription.duplicate_refunded' },
     {
       kind: 'mail',
       key,
       template: 'duplicate_purchase_refunded',
-      data: { purchase: 'subscription', amountCents: refundedCents || null, currency },
+      data: {
+        purchase: 'subscription',
+        amountCents: given.cents,
+        currency,
+        rest: restOf(given.doubt),
+      },
     },
   ];
 }
 
 const withTheEnd = z.object({ invoices: z.array(z.string()) });
 
-/**
- * Refunds every payment of an invoice, once, and returns what has been given back of it in cents: read from the
- * payments themselves, because the bank may have been quicker than our refund.
- */
-async function giveBack(stripe: StripeCalls, { id }: Stripe.Invoice): Promise<number> {
-  let cents = 0;
-  for (const { payment } of id === undefined ? [] : await stripe.listInvoicePayments(id)) {
-    const paymentIntent = idOf(payment.payment_intent);
-    if (paymentIntent === null) continue;
-    await stripe.refund(paymentIntent, `safety_refund:${paymentIntent}`);
-    const charge = (await stripe.readPaymentIntent(paymentIntent))?.latest_charge;
-    cents += typeof charge === 'object' ? (charge?.amount_refunded ?? 0) : 0;
-  }
-  return cents;
+function outlookOf({ cents, doubt }: Cost, currency: string): string {
+  const amount = money(cents, currency);
+  return doubt === null
+    ? `ended; to give back: ${amount}`
+    : `ended; left to a person, ${doubt.replaceAll('_', ' ')}: ${amount}`;
 }
+
+async function costOf(stripe: StripeCalls, { subscription, beside }: Surplus): Promise<Cost> {
+  // With none beside it that we know of, all of it may be due, or nothing.
+  const since = beside === null ? 0 : bothSince(subscription, beside);
+  const cost = await readCost(stripe, subscription, since);
+  return beside === null && cost.cents > 0 ? { ...cost, doubt: 'beside_unknown' } : cost;
+}
+
+async function giveAllBack(stripe: StripeCalls, { parts }: Cost): Promise<GivenBack> {
+  let cents = 0;
+  let doubt: Doubt | null = null;
+  for (const part of parts) {
+    const given = await giveBack(stripe, part.invoice, part.cents);
+    cents += given.cents;
+    doubt ??= given.doubt;
+  }
+  return { cents, doubt };
+}
+
+const unrefunded = (id: string, because: Doubt, cents: number): Alarm => ({
+  kind: 'duplicate_unrefunded',
+  details: { stripe_subscription_id: id, because, cents },
+});
+
+const leftOf = (due: number, { cents, doubt }: GivenBack) =>
+  doubt === null ? {} : { left_cents: due - cents, left_because: doubt };
+
+/** What the customer is told of money that has not been given back. */
+const restOf = (doubt: Doubt | null) =>
+  doubt === null ? 'none' : doubt === 'disputed' ? 'with_bank' : 'with_person';
 
 const keyOf = (subscriptionId: string) => `duplicate:${subscriptionId}`;

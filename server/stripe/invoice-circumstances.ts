@@ -7,12 +7,13 @@ import type { Source } from './effects.ts';
 import type { Circumstances, InvoiceFacts } from './invoice.ts';
 import type { PriceMap } from './project.ts';
 import { idOf } from './purchase.ts';
+import type { Surplus } from './surplus.ts';
 
 type Known = {
   tx: Tx;
   subscriptions: readonly Stripe.Subscription[];
   /** Those of them that we ended because they were second ones. */
-  surplus: readonly Stripe.Subscription[];
+  surplus: readonly Surplus[];
   prices: PriceMap;
 };
 
@@ -29,7 +30,7 @@ export async function circumstancesOf(
   const subscription = subscriptions.find((one) => one.id === id);
   if (!subscription) return { plan: null, begins: false, unasked: null, source };
   const begins = subscription.status === 'incomplete';
-  const isSurplus = surplus.some((one) => one.id === id);
+  const isSurplus = surplus.some(({ subscription }) => subscription.id === id);
   const inCheckout = begins && (await isInCheckout(tx, subscription));
   return {
     plan: lines && billedPlan(lines, subscription.id, prices),

@@ -7,18 +7,26 @@ import { lockAccount } from '../database/locks.ts';
 import { alarmOf, raise } from './alarm.ts';
 import type { Cause } from './cause.ts';
 import type { Alarm, SyncDeps } from './deps.ts';
-import { type Difference, differencesBetween, readHoldings } from './drift.ts';
+import {
+  type Difference,
+  differencesBetween,
+  leftAlone,
+  readHoldings,
+  repaired,
+  secondLive,
+} from './drift.ts';
 import { undone, withoutEffect } from './dry-run.ts';
-import { effectsOfDuplicates, endDuplicate, isMarked } from './duplicates.ts';
+import { effectsOfDuplicates, type Outlooks } from './duplicates.ts';
 import { type Effect, type Source, writeEffects } from './effects.ts';
 import type { Fact } from './facts.ts';
 import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { readPrices } from './prices.ts';
-import { type PriceMap, type Projection, project } from './project.ts';
+import { isLive, type PriceMap, type Projection, planOf, project } from './project.ts';
 import { ended, readAll, readAsked, readSubscriptions } from './readings.ts';
 import { Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
+import { endedBefore, endSurplus, isMarked, type Surplus } from './surplus.ts';
 
 /** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */
 export type Outcome = { failures: Failures; differences: readonly Difference[] };
@@ -91,15 +99,21 @@ async function carryOut(pass: Pass): Promise<Outcome> {
   const before = cause.kind === 'reconcile' ? await readHoldings(tx, account.id) : null;
   const held = await tx.findOne(Subscription, { accountId: account.id });
   const seen = await look(pass, held);
-  const surplus = await endSurplus(pass, seen);
-  const { effects, failed } = await record(pass, held, seen, surplus);
+  const surplus = await endSecond(pass, seen);
+  const { effects, outlooks, failed } = await record(pass, held, seen, surplus);
   await writeEffects(tx, account, effects, now);
 
-  const { duplicates } = seen.projection;
-  const differences =
-    before === null ? [] : differencesBetween(before, await readHoldings(tx, account.id), duplicates);
-  if (cause.kind === 'reconcile')
+  const differences: Difference[] = [];
+  if (before !== null && cause.kind === 'reconcile') {
+    differences.push(...differencesBetween(before, await readHoldings(tx, account.id)));
+    const { duplicates, alerts } = seen.projection;
+    for (const id of duplicates) differences.push(...secondLive(id, outlooks.get(id)));
     await writeEffects(tx, account, repaired(account, cause.by, differences), now);
+    // Not a repair: these stay as they are, night after night, until a person has decided.
+    for (const alert of alerts)
+      if (alert.kind === 'duplicate_left')
+        differences.push(...secondLive(alert.stripeSubscriptionId, leftAlone(alert)));
+  }
   return { failures: await settle(pass, failed), differences };
 }
 
@@ -130,9 +144,9 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   return {
     subscriptions,
     customerGone,
+    prices,
     projection,
     chosen,
-    prices,
     facts: [...told.facts, ...asked.map((fact) => ({ fact, eventId: null }))],
     failed: told.failed,
   };
@@ -142,34 +156,43 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
  * Ends second subscriptions, and returns them with those we ended before. It comes before anything is written:
  * they are marked at Stripe, so a crash loses no trace of them.
  */
-async function endSurplus(
+async function endSecond(
   { stripe, alarms }: Pass,
-  { subscriptions, projection }: Seen,
-): Promise<Stripe.Subscription[]> {
-  const ended = subscriptions.filter(isMarked);
-  for (const subscription of subscriptions) {
-    if (!projection.duplicates.includes(subscription.id)) continue;
-    if (!(await endDuplicate(stripe, subscription))) continue;
-    ended.push(subscription);
+  { subscriptions, projection: { row, duplicates } }: Seen,
+): Promise<Surplus[]> {
+  const before = endedBefore(subscriptions);
+  if (row === null || duplicates.length === 0) return before;
+  const bestFirst = [row.stripeSubscriptionId, ...duplicates];
+  const ended = await endSurplus(
+    stripe,
+    bestFirst.flatMap((wanted) => subscriptions.find(({ id }) => id === wanted) ?? []),
+  );
+  for (const { subscription } of ended) {
     const details = { stripe_subscription_id: subscription.id };
     alarms.push({ kind: 'duplicate_subscription', details });
   }
-  return ended;
+  return [...before, ...ended];
 }
 
 /** Writes the row, and returns what else there is to write, and the events that failed. */
 async function record(
   pass: Pass,
   held: Subscription | null,
-  { subscriptions, customerGone, projection, chosen, prices, facts, failed: unread }: Seen,
-  surplus: readonly Stripe.Subscription[],
-): Promise<{ effects: Effect[]; failed: ReadonlyMap<string, unknown> }> {
+  { subscriptions, customerGone, prices, projection, chosen, facts, failed: unread }: Seen,
+  surplus: readonly Surplus[],
+): Promise<{ effects: Effect[]; outlooks: Outlooks; failed: ReadonlyMap<string, unknown> }> {
   const { tx, stripe, account, cause, source, now, alarms } = pass;
   const { row, alerts } = projection;
+  const duplicates = await effectsOfDuplicates({ tx, stripe, alarms }, surplus, {
+    source,
+    anew: cause.kind === 'reconcile',
+    planOf: (subscription) => planOf(subscription, prices),
+    kept: row && isLive(row.status) ? { tier: row.tier, billingPeriod: row.billingPeriod } : null,
+  });
   const effects: Effect[] = [
     ...(await writeRow(tx, { accountId: account.id, held, after: row, chosen, source, now })),
     ...recordAlerts(alerts, source, alarms),
-    ...(await effectsOfDuplicates(tx, stripe, surplus, { source, anew: cause.kind === 'reconcile' })),
+    ...duplicates.effects,
   ];
   const failed = new Map(unread);
   const context = { tx, stripe, account, row, chosen, subscriptions, surplus, prices, now, alarms };
@@ -184,7 +207,7 @@ async function record(
     }
   }
   if (customerGone) effects.push(...(await forgetCustomer(tx, account, { source, now })));
-  return { effects, failed };
+  return { effects, outlooks: duplicates.outlooks, failed };
 }
 
 /** Marks the events as done or tried once more; returns those that another try may help. */
@@ -204,18 +227,6 @@ async function settle(
   }
   const again = [...failed].filter(([, error]) => !isForGood(error));
   return new Map(again.map(([id, error]) => [id, reasonOf(error)]));
-}
-
-/** One entry for the whole repair. It is named by where the audit log stood before, under the account's lock. */
-function repaired(
-  { id, auditPosition }: Account,
-  by: string,
-  differences: readonly Difference[],
-): readonly Effect[] {
-  if (differences.length === 0) return [];
-  const key = `reconciled:${id}:${auditPosition}`;
-  const payload = { by, differences };
-  return [{ kind: 'audit', key, action: 'operator.reconciled', target: null, payload }];
 }
 
 function sourceOf(cause: Cause, eventId: string | undefined): Source {

@@ -3,6 +3,7 @@ import type { SubscriptionStatus } from '../../shared/billing.ts';
 import { SUBSCRIPTION_STATUSES } from '../../shared/billing.ts';
 import type { BillingPeriod, Tier } from '../../shared/catalog.ts';
 import { TIERS } from '../../shared/catalog.ts';
+import { type Restraint, type Rival, restraintOf } from './several.ts';
 
 /** What our subscription row says about an account: a projection of what Stripe holds. */
 export type SubscriptionRow = {
@@ -25,14 +26,23 @@ export type PriceMap = ReadonlyMap<string, PriceMeaning>;
 export type Projection = {
   /** Null when Stripe holds nothing for this account that we could understand. */
   row: SubscriptionRow | null;
-  /** Live subscriptions of our catalogue beside the chosen one: each of them bills a second time. */
+  /** Live subscriptions of our catalogue beside the chosen one, best first: each bills a second time, and is to be ended. */
   duplicates: readonly string[];
-  /** Something Stripe said that we do not know: what we knew before was kept, and a person has to look. */
+  /** What a person has to look at: what we do not know (what we knew before was kept), or must not decide. */
   alerts: readonly Alert[];
 };
 export type Alert =
   | { kind: 'unknown_price'; stripeSubscriptionId: string; priceIds: readonly string[] }
-  | { kind: 'unknown_status'; stripeSubscriptionId: string; status: string };
+  | { kind: 'unknown_status'; stripeSubscriptionId: string; status: string }
+  | {
+      kind: 'duplicate_left';
+      stripeSubscriptionId: string;
+      /** The better one of the two. */
+      beside: string;
+      because: Restraint;
+      /** The one of which `because` is true. */
+      of: string;
+    };
 
 const ENTITLED = {
   incomplete: false,
@@ -76,18 +86,19 @@ export function project(
   const candidates = subscriptions
     .flatMap((subscription) => readSubscription(subscription, prices, previous, alerts) ?? [])
     .sort(compare);
-  const chosen = candidates[0];
-  return {
-    row: chosen ? chosen.row : null,
-    duplicates: candidates
-      .slice(1)
-      .filter(({ row, inCatalogue }) => inCatalogue && isLive(row.status))
-      .map(({ row }) => row.stripeSubscriptionId),
-    alerts,
-  };
+  const [chosen, ...others] = candidates;
+  if (!chosen) return { row: null, duplicates: [], alerts };
+  const second = others.filter(({ row, inCatalogue }) => inCatalogue && isLive(row.status));
+  const restraint = second.length === 0 ? null : restraintOf([chosen, ...second]);
+  const ids = second.map(({ subscription }) => subscription.id);
+  if (restraint === null) return { row: chosen.row, duplicates: ids, alerts };
+  const { because, stripeSubscriptionId: of } = restraint;
+  const pair = { kind: 'duplicate_left', beside: chosen.subscription.id, because, of } as const;
+  alerts.push(...ids.map((stripeSubscriptionId) => ({ ...pair, stripeSubscriptionId })));
+  return { row: chosen.row, duplicates: [], alerts };
 }
 
-type Candidate = { row: SubscriptionRow; created: number; inCatalogue: boolean };
+type Candidate = Rival & { row: SubscriptionRow };
 
 function readSubscription(
   subscription: Stripe.Subscription,
@@ -118,8 +129,9 @@ function readSubscription(
   const period = item?.item ?? latestPeriod(subscription) ?? periodOf(before);
   if (!meaning || !held || !period) return null;
   return {
-    created: subscription.created,
+    subscription,
     inCatalogue: item !== null,
+    isUnderstood: status !== null,
     row: {
       stripeSubscriptionId: subscription.id,
       tier: meaning.tier,
@@ -134,6 +146,11 @@ function readSubscription(
       entitled: status === null && before ? before.entitled : ENTITLED[held],
     },
   };
+}
+
+/** What a subscription is for, by the one of its prices that is in our catalogue. */
+export function planOf(subscription: Stripe.Subscription, prices: PriceMap): PriceMeaning | null {
+  return itemInCatalogue(subscription, prices)?.meaning ?? null;
 }
 
 function itemInCatalogue(subscription: Stripe.Subscription, prices: PriceMap) {
@@ -176,16 +193,13 @@ function tierBooked(subscription: Stripe.Subscription, prices: PriceMap, tier: T
   return booked === undefined || booked === tier ? null : booked;
 }
 
-/** Of those still running the higher tier wins, then the newer; of those that ended simply the newer. */
+/** Of those still running the higher tier wins, then the one that has lived longest; of those that ended the newest. */
 function compare(a: Candidate, b: Candidate): number {
   const byRank = RANK[a.row.status] - RANK[b.row.status];
-  const byTier = RANK[a.row.status] <= LAST_LIVE_RANK ? tierRank(b.row.tier) - tierRank(a.row.tier) : 0;
-  return (
-    byRank ||
-    byTier ||
-    b.created - a.created ||
-    (a.row.stripeSubscriptionId < b.row.stripeSubscriptionId ? -1 : 1)
-  );
+  const areLive = RANK[a.row.status] <= LAST_LIVE_RANK;
+  const byTier = areLive ? tierRank(b.row.tier) - tierRank(a.row.tier) : 0;
+  const byAge = a.subscription.created - b.subscription.created;
+  return byRank || byTier || (areLive ? byAge : -byAge) || (a.subscription.id < b.subscription.id ? -1 : 1);
 }
 
 const tierRank = (tier: Tier): number => TIERS.indexOf(tier);

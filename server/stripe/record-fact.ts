@@ -17,6 +17,7 @@ import { hasCustomer } from './owner.ts';
 import type { PriceMap, SubscriptionRow } from './project.ts';
 import { idOf, type SessionFacts } from './purchase.ts';
 import { renewalNotice } from './renewal.ts';
+import type { Surplus } from './surplus.ts';
 
 /** Two things Stripe holds name two different accounts. The event is set aside: no number of tries helps. */
 export class Contradiction extends Error {
@@ -32,7 +33,7 @@ export type Recording = {
   chosen: Stripe.Subscription | null;
   subscriptions: readonly Stripe.Subscription[];
   /** Those of them that we ended, now or before, because they were second ones. */
-  surplus: readonly Stripe.Subscription[];
+  surplus: readonly Surplus[];
   /** What the prices of these subscriptions mean. */
   prices: PriceMap;
   now: Date;
@@ -50,7 +51,7 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
     case 'invoice':
       return [
         ...effectsOfInvoice(fact.facts, await circumstancesOf(context, fact.facts, source)),
-        ...(await returnLatePayment(context.tx, context.stripe, fact.facts.invoice, source)),
+        ...(await returnLatePayment(context, fact.facts.invoice, source)),
       ];
     case 'renewal':
       return renewalNotice(context, fact.facts);

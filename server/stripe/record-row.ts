@@ -44,12 +44,18 @@ export function projected(held: Subscription): SubscriptionRow {
   return { stripeSubscriptionId, tier, pendingTier, status, ...period, cancelAtPeriodEnd, entitled };
 }
 
-/** Raises an alarm for each thing we did not understand, and writes an unknown price down once. */
+/** Raises an alarm for each thing a person has to look at, and writes an unknown price, or two that live on, down once. */
 export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: Alarm[]): Effect[] {
   return alerts.flatMap((alert): Effect[] => {
     const { kind, ...details } = alert;
     alarms.push({ kind, details });
     if (alert.kind === 'unknown_status') return [];
+    if (alert.kind === 'duplicate_left') {
+      const { stripeSubscriptionId: target, beside, because, of } = alert;
+      const key = `duplicate_left:${[target, beside].sort().join(':')}`;
+      const payload = { beside, because, because_of: of, ...source };
+      return [{ kind: 'audit', key, action: 'subscription.duplicate_left', target, payload }];
+    }
     const priceIds = [...alert.priceIds].sort();
     return [
       {

@@ -37,7 +37,10 @@ export type Command =
   | { do: 'refund'; charge: number; part: number }
   | { do: 'fail_refund'; refund: number }
   | { do: 'end_subscription' }
+  /** Beside what there is, without a word of ours on it. */
   | ({ do: 'subscribe_in_dashboard' } & Plan)
+  /** One of those that live is to end by itself, or goes on without being collected; or all that is taken back. */
+  | { do: 'set_aside'; which: number; how: 'end_later' | 'pause' | 'go_on' }
   | { do: 'wait'; hours: number }
   // How Stripe's events arrive.
   | { do: 'deliver'; picks: number[]; to: number; twice: boolean; work: boolean; background: boolean }
@@ -97,6 +100,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: of('fail_refund', { refund: which }) },
   { weight: 1, arbitrary: of('end_subscription', {}) },
   { weight: 2, arbitrary: of('subscribe_in_dashboard', plan) },
+  {
+    weight: 2,
+    arbitrary: of('set_aside', { which, how: fc.constantFrom('end_later', 'pause', 'go_on') }),
+  },
   { weight: 5, arbitrary: of('wait', { hours: fc.constantFrom(1, 24, 24 * 8, 24 * 15, 24 * 32) }) },
   {
     weight: 16,
@@ -139,6 +146,25 @@ const arc: fc.Arbitrary<Command[]> = fc.oneof(
     .map(([kind, chosen]): Command[] => [
       { do: 'open_page', kind, process: 1, ...chosen },
       { do: 'pay_page', page: 0, card: 'visa' },
+      deliverAll,
+    ]),
+  // Two live side by side for minutes or for months, of which we hear only then.
+  fc
+    .tuple(
+      fc.record(plan),
+      fc.array(fc.constantFrom(1, 24 * 8, 24 * 32), { minLength: 1, maxLength: 4 }),
+      fc.constantFrom<Command[]>(
+        [],
+        [{ do: 'set_aside', which: 0, how: 'end_later' }],
+        [{ do: 'set_aside', which: 1, how: 'pause' }],
+      ),
+    )
+    .map(([chosen, hours, before]): Command[] => [
+      deliverAll,
+      { do: 'wait', hours: 24 * 15 },
+      ...before,
+      { do: 'subscribe_in_dashboard', ...chosen },
+      ...hours.map((one): Command => ({ do: 'wait', hours: one })),
       deliverAll,
     ]),
   // A renewal cannot be charged; sometimes the customer repairs it, in time or not.

@@ -1,6 +1,7 @@
 import type Stripe from 'stripe';
 import { cancelSubscription } from '../../server/sandbox/billing/cancel.ts';
 import { startSubscription } from '../../server/sandbox/billing/start.ts';
+import { arm } from '../../server/sandbox/billing/timers.ts';
 import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
 import { closeDispute, openDispute } from '../../server/sandbox/disputes.ts';
 import { StripeError } from '../../server/sandbox/errors.ts';
@@ -21,6 +22,7 @@ import type { World } from '../../server/sandbox/world.ts';
 import { lookupKey } from '../../shared/catalog.ts';
 import type { Command } from './commands.ts';
 import type { Lane } from './lane.ts';
+import { isLive } from './oracle.ts';
 
 /** Does at Stripe what a customer, a bank or an operator does there. What Stripe refuses does not happen. */
 export function happen(lane: Lane, customer: string, pages: readonly string[], command: Command): void {
@@ -127,9 +129,25 @@ function act(
       });
       return;
     }
+    case 'set_aside': {
+      const living = world.ofCustomer('subscription', customer).filter(({ status }) => isLive(status));
+      const one = pick(living, command.which);
+      if (one) setAside(world, one, command.how);
+      return;
+    }
     default:
       throw new Error(`${command.do} does not happen at Stripe`);
   }
+}
+
+/** What staff can order for a subscription in the Dashboard. */
+function setAside(world: World, one: Stripe.Subscription, how: 'end_later' | 'pause' | 'go_on'): void {
+  const members = {
+    end_later: { cancel_at: world.now() + 10 * 86_400, canceled_at: world.now() },
+    pause: { pause_collection: { behavior: 'void', resumes_at: null } },
+    go_on: { cancel_at: null, cancel_at_period_end: false, canceled_at: null, pause_collection: null },
+  } satisfies Record<typeof how, Partial<Stripe.Subscription>>;
+  arm(world, world.change('subscription', one.id, members[how], 'customer.subscription.updated'));
 }
 
 /** One of several, counting round. */

@@ -19,7 +19,10 @@ export type Expected = {
 
 const LIVE: readonly string[] = ['active', 'trialing', 'past_due', 'unpaid', 'paused'];
 const ENTITLED: readonly string[] = ['active', 'trialing', 'past_due'];
-/** From the best to the worst; those of one group are told apart by tier while they live, then by age. */
+/**
+ * From the best to the worst. Those of one group are told apart by tier while they live, then by age: of the living
+ * the one that was there first, of the ended the one that came last.
+ */
 const GROUPS = [
   ['active', 'trialing'],
   ['past_due'],
@@ -56,7 +59,8 @@ function beats(world: World, one: Stripe.Subscription, other: Stripe.Subscriptio
   const [tierOne, tierOther] = [planOf(world, one).tier, planOf(world, other).tier];
   if (isLive(one.status) && tierOne !== tierOther)
     return DEAREST_LAST.indexOf(tierOne) > DEAREST_LAST.indexOf(tierOther);
-  return one.created === other.created ? one.id < other.id : one.created > other.created;
+  if (one.created === other.created) return one.id < other.id;
+  return isLive(one.status) ? one.created < other.created : one.created > other.created;
 }
 
 const groupOf = ({ status }: Stripe.Subscription): number =>

@@ -20,6 +20,7 @@ import { happen, pick } from './customer.ts';
 import { type Lane, QUIET } from './lane.ts';
 import { type Expected, expectedRow } from './oracle.ts';
 import { gates, Killed, type Life, startLife } from './process.ts';
+import { type SurplusEnd, seeEnd } from './surplus.ts';
 
 type Told = { id: string; type: string; body: string };
 
@@ -35,6 +36,10 @@ export type Ending = {
   readonly dropped: readonly Told[];
   /** Sessions that we did not open ourselves. */
   readonly oldPages: ReadonlySet<string>;
+  /** The subscriptions that we ended, as each stood in that moment. */
+  readonly surplusEnds: readonly SurplusEnd[];
+  /** A subscription was ended or set aside while we were at work, who had read it before. */
+  readonly raced: boolean;
 };
 
 export const REDIRECTS = {
@@ -47,6 +52,14 @@ export const REDIRECTS = {
 };
 /** Our own cancellations and refunds are told as well, and theirs in turn: it ends after two or three rounds. */
 const MOST_ROUNDS = 12;
+/** What decides about ending a subscription, and may happen between our reading and our doing. */
+const RACING: ReadonlySet<string> = new Set([
+  'cancel',
+  'end_subscription',
+  'set_aside',
+  'change_plan',
+  'wait',
+]);
 
 /** How we hear of what was dropped: by a comparison with Stripe, or by the list of its events. */
 export type Recovery = 'reconcile' | 'catch_up';
@@ -64,6 +77,8 @@ export async function play(
   const stored = new Set<string>();
   const pages: string[] = [];
   const oldPages = new Set<string>();
+  const surplusEnds: SurplusEnd[] = [];
+  let raced = false;
   const running = new Set<Promise<void>>();
   const faults: unknown[] = [];
   const held = gates();
@@ -71,6 +86,8 @@ export async function play(
 
   const accountId = await lane.begin((event) => {
     waiting.push(event);
+    const end = seeEnd(world, event);
+    if (end) surplusEnds.push(end);
     const now = customer === null ? null : expectedRow(world, customer);
     if (now !== null && JSON.stringify(now) !== JSON.stringify(history.at(-1))) history.push(now);
   });
@@ -219,6 +236,7 @@ export async function play(
       case 'wait':
         return letTimePass(command.hours);
       default:
+        if (RACING.has(command.do)) raced ||= running.size > 0;
         if (customer !== null) happen(lane, customer, pages, command);
     }
   };
@@ -264,7 +282,8 @@ export async function play(
   }
   for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
-  return { lane, accountId, customer, history, dropped: recovery === 'reconcile' ? lost : [], oldPages };
+  const missed = recovery === 'reconcile' ? lost : [];
+  return { lane, accountId, customer, history, dropped: missed, oldPages, surplusEnds, raced };
 }
 
 const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);

@@ -12,6 +12,7 @@ import {
   addCustomer,
   type Bench,
   deliver,
+  linesFor,
   NOW,
   openBench,
   subscription,
@@ -284,6 +285,7 @@ describe('a second live subscription', () => {
     const second = subscription({ customer });
     const invoice = bench.stripe.put({
       ...paidInvoice(customer),
+      lines: linesFor(second.id, { amount: 9_900 }),
       parent: { type: 'subscription_details', subscription_details: { subscription: second.id } },
     });
     const intent = bench.stripe.newId('pi');
@@ -293,7 +295,7 @@ describe('a second live subscription', () => {
       invoice: invoice.id,
       payment: { type: 'payment_intent', payment_intent: intent },
     });
-    const charge = { id: bench.stripe.newId('ch'), object: 'charge', amount_refunded: 9900 };
+    const charge = { id: bench.stripe.newId('ch'), object: 'charge', amount: 9900, amount_refunded: 0 };
     bench.stripe.put({ id: intent, object: 'payment_intent', latest_charge: charge });
     bench.stripe.put(second);
     const id = await deliver(bench, 'customer.subscription.created', second);

@@ -63,6 +63,21 @@ export async function startScriptedStripe() {
     body: put({ id: newId(prefix), object, created: created++, livemode: false, ...members }),
   });
 
+  /** A refund counts on the charge that a test has put into the payment, if it has. */
+  const refund = (body: Params): Answer => {
+    const intent = things.get(String(body['payment_intent']));
+    const charge = intent?.['latest_charge'];
+    if (intent && isCharge(charge)) {
+      const left = charge.amount - charge.amount_refunded;
+      const amount = Number(body['amount'] ?? left);
+      if (left === 0) return refusal('It has already been refunded.', 'charge_already_refunded');
+      if (charge.disputed === true) return refusal('It has been charged back.', 'charge_disputed');
+      if (amount > left) return refusal('Refund amount is greater than unrefunded amount on charge.');
+      put({ ...intent, latest_charge: { ...charge, amount_refunded: charge.amount_refunded + amount } });
+    }
+    return create('refund', 're', body);
+  };
+
   const route = (method: string, path: string, query: Params, body: Params): Answer => {
     const [, , first = '', second = '', third = '', fourth = ''] = path.split('/');
     const sessions = first === 'checkout' && second === 'sessions';
@@ -102,7 +117,7 @@ export async function startScriptedStripe() {
           url: `https://billing.stripe.test/${newId('p')}`,
         });
       case 'refunds':
-        return create('refund', 're', body);
+        return refund(body);
       case 'invoices':
         return found('upcoming');
       default:
@@ -187,6 +202,11 @@ export async function startScriptedStripe() {
 
 type Params = Record<string, unknown>;
 
+type Charge = { amount: number; amount_refunded: number; disputed?: boolean };
+
+const isCharge = (value: unknown): value is Charge =>
+  typeof value === 'object' && value !== null && 'amount' in value && 'amount_refunded' in value;
+
 const OBJECTS: Record<string, string> = {
   'checkout/sessions': 'checkout.session',
   'billing_portal/configurations': 'billing_portal.configuration',
@@ -248,7 +268,7 @@ const missing = (id: string): Answer => ({
   },
 });
 
-const refusal = (message: string): Answer => ({
+const refusal = (message: string, code?: string): Answer => ({
   status: 400,
-  body: { error: { type: 'invalid_request_error', message } },
+  body: { error: { type: 'invalid_request_error', code, message } },
 });

@@ -8,6 +8,7 @@ import type { SyncDeps } from '../../server/stripe/deps.ts';
 import type { EventType } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
+import { CATALOGUE } from '../../shared/catalog.ts';
 import { formatId } from '../../shared/ids.ts';
 import { createTestDatabase } from './database.ts';
 import { type ScriptedStripe, startScriptedStripe, type Thing } from './scripted-stripe.ts';
@@ -105,12 +106,43 @@ export function subscription(members: Partial<Thing> & { customer?: string; look
         {
           id: 'si_1',
           ...PERIOD,
-          price: { id: `price_${key}`, object: 'price', lookup_key: key, metadata: {} },
+          quantity: 1,
+          price: {
+            id: `price_${key}`,
+            object: 'price',
+            lookup_key: key,
+            metadata: {},
+            currency: 'usd',
+            unit_amount: CATALOGUE.find(({ lookupKey }) => lookupKey === key)?.amountCents ?? null,
+          },
         },
       ],
     },
     ...rest,
   };
+}
+
+/** The lines of an invoice for a subscription, each for a period of its own (unix seconds); by default May 2026. */
+export function linesFor(
+  subscriptionId: string,
+  ...lines: readonly { amount: number; start?: number; end?: number; [member: string]: unknown }[]
+): { object: 'list'; has_more: boolean; data: Thing[] } {
+  const data = lines.map(
+    ({ start = PERIOD.current_period_start, end = PERIOD.current_period_end, ...line }): Thing => ({
+      id: `il_${randomBytes(6).toString('hex')}`,
+      object: 'line_item',
+      description: 'A period',
+      period: { start, end },
+      discount_amounts: [],
+      taxes: [],
+      parent: {
+        type: 'subscription_item_details',
+        subscription_item_details: { subscription: subscriptionId, proration: false },
+      },
+      ...line,
+    }),
+  );
+  return { object: 'list', has_more: false, data };
 }
 
 /** The body of an event, as Stripe would send it. */

@@ -20,10 +20,21 @@ type Members = {
   cancel_at_period_end?: boolean;
   schedule?: unknown;
   metadata?: Record<string, string>;
+  pause_collection?: unknown;
+  trial_settings?: unknown;
+  default_payment_method?: string | null;
 };
 
 const builder = 'price_driftstack_api_builder_monthly';
 const scale = 'price_driftstack_api_scale_annual';
+const scaleMonthly = 'price_driftstack_api_scale_monthly';
+
+/** A schedule whose last phase is the present one. */
+const schedule = (end_behavior: string) => ({
+  end_behavior,
+  current_phase: { start_date: START, end_date: END },
+  phases: [],
+});
 
 /** Only the members that `project` reads, hence the cast: a whole subscription has some fifty more. */
 function sub({ items = [{ price: builder }], ...members }: Members = {}): Stripe.Subscription {
@@ -161,18 +172,87 @@ describe('project', () => {
     expect(projection.duplicates).toEqual([]);
   });
 
-  it('prefers the higher tier among the living and the newer among the ended', () => {
-    const pick = (status: string) =>
-      project(
-        [
-          sub({ id: 'sub_high', items: [{ price: scale }], status, created: 1 }),
-          sub({ id: 'sub_new', status, created: 2 }),
-        ],
-        prices,
-        null,
-      ).row?.stripeSubscriptionId;
-    expect(pick('active')).toBe('sub_high');
-    expect(pick('canceled')).toBe('sub_new');
+  it.each([
+    ['the higher tier among the living', 'active', [scale, 1], [builder, 2], 'sub_a'],
+    ['the higher tier among the living, also the newer one', 'active', [builder, 1], [scale, 2], 'sub_b'],
+    ['the older of one tier', 'active', [builder, 1], [builder, 2], 'sub_a'],
+    ['the older of one tier, however it is listed', 'active', [builder, 2], [builder, 1], 'sub_b'],
+    ['the older of one tier, whatever their periods', 'active', [scale, 1], [scaleMonthly, 2], 'sub_a'],
+    ['the older of one tier, the monthly one', 'active', [scale, 2], [scaleMonthly, 1], 'sub_b'],
+    ['the first by id of one second', 'active', [builder, 1], [builder, 1], 'sub_a'],
+    ['the older of those past due', 'past_due', [builder, 1], [builder, 2], 'sub_a'],
+    ['the newer of those that ended', 'canceled', [scale, 1], [builder, 2], 'sub_b'],
+    ['the newer of those never paid', 'incomplete', [scale, 1], [builder, 2], 'sub_b'],
+  ] satisfies [string, string, [string, number], [string, number], string][])(
+    'chooses %s',
+    (_, status, [priceA, createdA], [priceB, createdB], chosen) => {
+      const a = sub({ id: 'sub_a', status, items: [{ price: priceA }], created: createdA });
+      const b = sub({ id: 'sub_b', status, items: [{ price: priceB }], created: createdB });
+      for (const listed of [
+        [a, b],
+        [b, a],
+      ])
+        expect(project(listed, prices, null).row?.stripeSubscriptionId).toBe(chosen);
+    },
+  );
+
+  const later = { id: 'sub_2', created: START + 1 };
+  const trial = (missing: string, card: string | null) => ({
+    status: 'trialing',
+    trial_settings: { end_behavior: { missing_payment_method: missing } },
+    default_payment_method: card,
+  });
+  it.each([
+    ['the first ends on a day', { cancel_at: END + 9 }, {}, 'ends_by_itself', 'sub_1'],
+    ['the second ends on a day', {}, { cancel_at: END + 9 }, 'ends_by_itself', 'sub_2'],
+    ['the first ends with its period', { cancel_at_period_end: true }, {}, 'ends_by_itself', 'sub_1'],
+    ['the second ends with its schedule', {}, { schedule: schedule('cancel') }, 'ends_by_itself', 'sub_2'],
+    ['the first is a trial that may end so', trial('cancel', null), {}, 'ends_by_itself', 'sub_1'],
+    ['the first is a trial that may pause', trial('pause', null), {}, 'ends_by_itself', 'sub_1'],
+    ['the second is paused', {}, { status: 'paused' }, 'paused', 'sub_2'],
+    ['the first is not collected', { pause_collection: { behavior: 'void' } }, {}, 'paused', 'sub_1'],
+    [
+      'the higher tier is not collected',
+      {},
+      { items: [{ price: scale }], pause_collection: { behavior: 'keep_as_draft' } },
+      'paused',
+      'sub_2',
+    ],
+  ])('ends nobody where %s, and tells a person', (_, first, second, because, of) => {
+    const third = sub({ id: 'sub_3', status: 'past_due' });
+    const two = [sub(first), sub({ ...later, ...second })];
+    const { row: chosen, duplicates, alerts } = project([...two, third], prices, null);
+    expect(duplicates).toEqual([]);
+    expect(alerts).toHaveLength(2);
+    for (const alert of alerts)
+      expect(alert).toMatchObject({
+        kind: 'duplicate_left',
+        beside: chosen?.stripeSubscriptionId,
+        because,
+        of,
+      });
+  });
+
+  it.each([
+    ['whose schedule lets it go on', { schedule: schedule('release') }],
+    ['that is a trial with a card', trial('cancel', 'pm_1')],
+    ['that is a trial which sends an invoice', trial('create_invoice', null)],
+  ])('ends the second one beside one %s', (_, first) => {
+    const projection = project([sub(first), sub(later)], prices, null);
+    expect(projection).toMatchObject({ duplicates: ['sub_2'], alerts: [] });
+  });
+
+  it('weighs nothing against what it does not understand', () => {
+    const unknownPrice = sub({ items: [{ price: 'price_new' }] });
+    expect(project([unknownPrice, sub(later)], prices, row({ tier: 'api_scale' }))).toMatchObject({
+      duplicates: [],
+      alerts: [{ kind: 'unknown_price' }, { kind: 'duplicate_left', because: 'unknown_price' }],
+    });
+    const unknownStatus = sub({ status: 'hibernating' });
+    expect(project([unknownStatus, sub(later)], prices, row())).toMatchObject({
+      duplicates: [],
+      alerts: [{ kind: 'unknown_status' }, { kind: 'duplicate_left', because: 'unknown_status' }],
+    });
   });
 });
 
@@ -220,14 +300,20 @@ describe('project, of anything', () => {
   it('never names the chosen one a duplicate, and leaves no second living one unnamed', () => {
     fc.assert(
       fc.property(anySubs, anyRow, (subs, before) => {
-        const { row: chosen, duplicates } = project(subs, prices, before);
+        const { row: chosen, duplicates, alerts } = project(subs, prices, before);
         expect(duplicates).not.toContain(chosen?.stripeSubscriptionId);
         const living = subs.filter(
           ({ status, items }) =>
             SUBSCRIPTION_STATUSES.some((known) => known === status && isLive(known)) &&
             items.data.some(({ price }) => prices.has(price.id)),
         );
-        const named = new Set([...duplicates, chosen?.stripeSubscriptionId]);
+        const left = alerts.filter(({ kind }) => kind === 'duplicate_left');
+        const named = new Set([
+          ...duplicates,
+          chosen?.stripeSubscriptionId,
+          ...left.map(({ stripeSubscriptionId }) => stripeSubscriptionId),
+        ]);
+        expect(duplicates.length === 0 || left.length === 0, 'all of them, or none').toBe(true);
         for (const { id } of living) expect(named).toContain(id);
       }),
     );

@@ -140,33 +140,3 @@ export function trialPackExpired(
     ],
   };
 }
-
-export function duplicatePurchaseRefunded(
-  { purchase, amountCents, currency }: EmailTemplates['duplicate_purchase_refunded'],
-  context: EmailContext,
-): EmailContent {
-  const amount = amountCents === null ? null : money(amountCents, currency);
-  return {
-    subject:
-      amount === null ? 'We cancelled a second purchase' : `We refunded a second purchase of ${amount}`,
-    preview: 'Your account had it already, so you are not charged twice.',
-    heading: 'You bought the same thing twice',
-    blocks: [
-      paragraph(
-        WHAT_HAPPENED[purchase],
-        amount === null
-          ? 'No money for the second one is left with us.'
-          : `We sent ${amount} back to your payment method; banks take some days to show it.`,
-        'There is nothing you need to do.',
-      ),
-      ...manageLink(context),
-    ],
-  };
-}
-
-const WHAT_HAPPENED = {
-  trial_pack:
-    'Your account has already had its trial pack, and there is one per account, so the second purchase does not count.',
-  subscription:
-    'Your account already has a subscription, so we cancelled the second one at once. The first goes on as before.',
-} satisfies Record<EmailTemplates['duplicate_purchase_refunded']['purchase'], string>;

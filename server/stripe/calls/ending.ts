@@ -7,9 +7,9 @@ export type Refunded = 'refunded' | 'nothing_left' | 'charged_back';
 /** The two calls that end something for a customer: each takes effect once under its key. */
 export function endingCalls({ stripe, call, found }: Caller) {
   return {
-    /** Ends a subscription at once and notes why; null when it had ended or never existed. */
-    cancelSubscription: (id: string, comment: string, idempotencyKey: string) =>
-      found(
+    /** Ends a subscription at once and notes why; false when it had ended or never existed. */
+    cancelSubscription: async (id: string, comment: string, idempotencyKey: string): Promise<boolean> => {
+      const canceled = await found(
         call<Stripe.Subscription>('subscription', (options) =>
           stripe.subscriptions.cancel(
             id,
@@ -17,17 +17,27 @@ export function endingCalls({ stripe, call, found }: Caller) {
             { ...options, idempotencyKey },
           ),
         ),
-      ),
+      );
+      return canceled !== null;
+    },
 
     /**
-     * Refunds all that is left of a payment; the same key never refunds twice. What the customer's bank has taken
-     * back is no longer ours to give, and stays `charged_back`.
+     * Refunds so many cents of a payment, or all that is left of it; the same key never refunds twice. What the
+     * customer's bank has taken back is no longer ours to give, and stays `charged_back`.
      */
-    refund: async (paymentIntent: string, idempotencyKey: string): Promise<Refunded> => {
+    refund: async (
+      paymentIntent: string,
+      idempotencyKey: string,
+      amountCents?: number,
+    ): Promise<Refunded> => {
       try {
         await call<Stripe.Refund>('refund', (options) =>
           stripe.refunds.create(
-            { payment_intent: paymentIntent, reason: 'duplicate' },
+            {
+              payment_intent: paymentIntent,
+              reason: 'duplicate',
+              ...(amountCents !== undefined && { amount: amountCents }),
+            },
             { ...options, idempotencyKey },
           ),
         );

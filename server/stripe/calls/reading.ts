@@ -15,6 +15,19 @@ export function readingCalls({ stripe, call, found }: Caller) {
         stripe.paymentIntents.retrieve(id, { expand: ['latest_charge.balance_transaction'] }, options),
       ),
     );
+  /** All that a list holds, page by page. */
+  const all = async <T extends { id: string }>(
+    ask: (options: { timeout: number }, after: { starting_after?: string }) => Promise<Stripe.ApiList<T>>,
+  ): Promise<T[]> => {
+    const seen: T[] = [];
+    for (;;) {
+      const last = seen.at(-1);
+      const after = last ? { starting_after: last.id } : {};
+      const page = await call<Stripe.ApiList<T>>('list', (options) => ask(options, after));
+      seen.push(...page.data);
+      if (!page.has_more || page.data.length === 0) return seen;
+    }
+  };
   return {
     /** Null when Stripe does not know the customer; a deleted one says so itself. */
     readCustomer: (id: string) =>
@@ -31,26 +44,13 @@ export function readingCalls({ stripe, call, found }: Caller) {
       found(call<Stripe.Product>('product', (options) => stripe.products.retrieve(id, {}, options))),
 
     /** Every subscription the customer ever had, newest first, with the schedules that are booked on them. */
-    listSubscriptions: async (customer: string): Promise<Stripe.Subscription[]> => {
-      const all: Stripe.Subscription[] = [];
-      for (;;) {
-        const after = all.at(-1);
-        const page = await call<Stripe.ApiList<Stripe.Subscription>>('list', (options) =>
-          stripe.subscriptions.list(
-            {
-              customer,
-              status: 'all',
-              limit: PAGE,
-              expand: ['data.schedule'],
-              ...(after && { starting_after: after.id }),
-            },
-            options,
-          ),
-        );
-        all.push(...page.data);
-        if (!page.has_more || page.data.length === 0) return all;
-      }
-    },
+    listSubscriptions: (customer: string): Promise<Stripe.Subscription[]> =>
+      all((options, after) =>
+        stripe.subscriptions.list(
+          { customer, status: 'all', limit: PAGE, expand: ['data.schedule'], ...after },
+          options,
+        ),
+      ),
 
     /**
      * What the next renewal will be; null when there is none to come. Where changes are booked on a subscription,
@@ -96,13 +96,11 @@ export function readingCalls({ stripe, call, found }: Caller) {
       return all;
     },
 
-    /** The invoices of a subscription that took money; the newest hundred. */
-    listPaidInvoices: async (subscription: string): Promise<Stripe.Invoice[]> => {
-      const list = await call<Stripe.ApiList<Stripe.Invoice>>('list', (options) =>
-        stripe.invoices.list({ subscription, status: 'paid', limit: PAGE }, options),
-      );
-      return list.data.filter((invoice) => invoice.amount_paid > 0);
-    },
+    /** Every paid invoice of a subscription, newest first. */
+    listPaidInvoices: (subscription: string): Promise<Stripe.Invoice[]> =>
+      all((options, after) =>
+        stripe.invoices.list({ subscription, status: 'paid', limit: PAGE, ...after }, options),
+      ),
 
     /** The discounts of an invoice with their coupons and promotion codes; none where Stripe will not show them. */
     readDiscounts: async (invoice: string): Promise<(Stripe.Discount | Stripe.DeletedDiscount)[]> => {
@@ -134,12 +132,10 @@ export function readingCalls({ stripe, call, found }: Caller) {
     },
 
     /** The payments that settled an invoice. */
-    listInvoicePayments: async (invoice: string): Promise<Stripe.InvoicePayment[]> => {
-      const list = await call<Stripe.ApiList<Stripe.InvoicePayment>>('list', (options) =>
-        stripe.invoicePayments.list({ invoice, status: 'paid', limit: PAGE }, options),
-      );
-      return list.data;
-    },
+    listInvoicePayments: (invoice: string): Promise<Stripe.InvoicePayment[]> =>
+      all((options, after) =>
+        stripe.invoicePayments.list({ invoice, status: 'paid', limit: PAGE, ...after }, options),
+      ),
 
     readPaymentIntent,
 

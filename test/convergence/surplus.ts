@@ -1,0 +1,127 @@
+import type Stripe from 'stripe';
+import { expect } from 'vitest';
+import type { World } from '../../server/sandbox/world.ts';
+import { CATALOGUE } from '../../shared/catalog.ts';
+import { refundsOf } from './customer.ts';
+import { endedByUs, isLive } from './oracle.ts';
+
+/** What was seen of a subscription at the moment in which we ended it. */
+export type SurplusEnd = {
+  readonly id: string;
+  /** Since when another one had lived beside it, in unix seconds; null where none lived any more. */
+  readonly since: number | null;
+  /** It, or one beside it, was to end by itself or was paused. */
+  readonly aside: boolean;
+};
+
+/** Told of each event as it happens: what there is to see when it is that we have ended a subscription. */
+export function seeEnd(world: World, { type, body }: { type: string; body: string }): SurplusEnd | null {
+  if (type !== 'customer.subscription.deleted') return null;
+  const { id, customer } = JSON.parse(body).data.object;
+  const ended = world.get('subscription', id);
+  if (!endedByUs(ended)) return null;
+  const beside = world.ofCustomer('subscription', customer).filter(({ status }) => isLive(status));
+  const first = Math.min(...beside.map(({ created }) => created));
+  return {
+    id,
+    since: beside.length === 0 ? null : Math.max(ended.created, first),
+    aside: [ended, ...beside].some(isAside),
+  };
+}
+
+export const isAside = (one: Stripe.Subscription): boolean =>
+  one.cancel_at !== null ||
+  one.cancel_at_period_end ||
+  one.pause_collection !== null ||
+  one.status === 'paused';
+
+/** Throws unless what was given back of a subscription we ended is what it cost while another one lived, at most. */
+export function shareIsGivenBack(world: World, { id, since }: SurplusEnd): void {
+  if (since === null) return;
+  const subscription = world.get('subscription', id);
+  const endedAt = subscription.ended_at ?? 0;
+  const paid = invoicesOf(world, subscription).map((invoice) => ({
+    ...refundsFor(world, invoice),
+    cents: costSince(invoice, id, since),
+    early: (invoice.status_transitions.paid_at ?? 0) <= endedAt,
+    lines: invoice.lines.data.length,
+  }));
+  const sum = (all: readonly { cents: number }[]) => all.reduce((total, { cents }) => total + cents, 0);
+  // Each line may be rounded by itself.
+  const slack = paid.reduce((total, { lines }) => total + lines, 0);
+  const period = priceOfPeriod(world, subscription);
+  const due = Math.max(0, sum(paid));
+  const ours = paid.reduce((total, { byUs }) => total + byUs, 0);
+
+  expect(ours, 'never more than a period of it is given back by itself').toBeLessThanOrEqual(period + slack);
+  for (const { byUs, cents, lines } of paid)
+    expect(byUs, 'never more of an invoice than was for that time').toBeLessThanOrEqual(
+      Math.max(0, cents) + lines,
+    );
+  const early = Math.max(0, sum(paid.filter((one) => one.early)));
+  if (early > period + slack) expect(ours, 'above a period of it a person decides').toBe(0);
+  if (due > period - slack) return;
+  // What the bank took back cannot be given back as well, and a refund that it sent back is for a person.
+  const wanted = due - sum(paid.filter(({ cents, withTheBank }) => withTheBank && cents > 0));
+  const given = paid
+    .filter(({ withTheBank }) => !withTheBank)
+    .reduce((total, { refunded, cents }) => total + Math.min(refunded, Math.max(0, cents)), 0);
+  expect(given, 'what was paid for the time in which another one lived is given back').toBeGreaterThanOrEqual(
+    wanted - slack,
+  );
+}
+
+/** What was paid on an invoice for the time since a moment: each line by the part of its period that lies after it. */
+function costSince(invoice: Stripe.Invoice, subscription: string, since: number): number {
+  const parts = invoice.lines.data
+    .filter(({ parent }) => parent?.subscription_item_details?.subscription === subscription)
+    .map(({ amount, period: { start, end } }) =>
+      since >= end ? 0 : amount * ((end - Math.max(start, since)) / (end - start)),
+    );
+  const cost = parts.reduce((total, part) => total + part, 0);
+  // What was credited instead of charged has not been paid; a balance may have paid a part, or all of it.
+  if (invoice.total <= 0) return Math.min(0, cost);
+  return cost * Math.min(1, invoice.amount_paid / invoice.total);
+}
+
+function priceOfPeriod(world: World, { items }: Stripe.Subscription): number {
+  return items.data.reduce((total, { price, quantity }) => {
+    const key = world.get('price', price.id).lookup_key;
+    const entry = CATALOGUE.find(({ lookupKey }) => lookupKey === key);
+    return total + (entry?.amountCents ?? 0) * (quantity ?? 1);
+  }, 0);
+}
+
+function refundsFor(world: World, invoice: Stripe.Invoice) {
+  const charges = chargesOf(world, invoice);
+  const ids = new Set<unknown>(charges.map(({ id }) => id));
+  const refunds = refundsOf(world, String(invoice.customer)).filter(({ charge }) => ids.has(charge));
+  return {
+    refunded: charges.reduce((total, charge) => total + charge.amount_refunded, 0),
+    byUs: refunds.reduce((total, { reason, amount }) => total + (reason === 'duplicate' ? amount : 0), 0),
+    withTheBank:
+      charges.some(({ disputed }) => disputed) || refunds.some(({ status }) => status === 'failed'),
+  };
+}
+
+function invoicesOf(world: World, { id, customer }: Stripe.Subscription): readonly Stripe.Invoice[] {
+  return world
+    .ofCustomer('invoice', String(customer))
+    .filter(({ status, parent }) => status === 'paid' && parent?.subscription_details?.subscription === id);
+}
+
+/** What was charged for an invoice. */
+export function chargesOf(world: World, { id }: Stripe.Invoice): Stripe.Charge[] {
+  return [...world.newestFirst('invoice_payment')]
+    .filter(({ invoice, status }) => invoice === id && status === 'paid')
+    .flatMap(({ payment: { payment_intent: intent } }) =>
+      typeof intent === 'string'
+        ? world.get('charge', String(world.get('payment_intent', intent).latest_charge))
+        : [],
+    );
+}
+
+/** Every charge of a subscription. */
+export function chargesFor(world: World, subscription: Stripe.Subscription): Stripe.Charge[] {
+  return invoicesOf(world, subscription).flatMap((invoice) => chargesOf(world, invoice));
+}
