@@ -5,7 +5,9 @@ import type { Clock } from '../shared/time.ts';
 import { listAudit } from './audit/list.ts';
 import { startCheckout } from './billing/checkout.ts';
 import type { BillingDeps } from './billing/deps.ts';
+import { forgetOldKeys } from './billing/idempotency.ts';
 import { internalUseCases } from './billing/internal.ts';
+import { once } from './billing/once.ts';
 import { startPortal } from './billing/portal.ts';
 import { readState } from './billing/read-state.ts';
 import type { RedirectPolicy } from './billing/redirects.ts';
@@ -93,6 +95,8 @@ const RESEND_TIMEOUT_MS = 10_000;
 const EMAILS_PER_SECOND = 2;
 /** How often a process looks whether a check is due. */
 const CHECK_PAUSE_MS = 60_000;
+/** How often idempotency keys whose day is over are deleted. */
+const FORGET_PAUSE_MS = 600_000;
 /** How long load balancers get to see that we are leaving before connections are refused. */
 const DRAIN_MS = 1_000;
 
@@ -127,6 +131,7 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
   const { db, clock, log, gateway, redirects, defaults, livemode } = parts;
   const onAlarm: BillingDeps['onAlarm'] = ({ kind }) => metrics.countAlarm(kind);
   const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log, onAlarm };
+  const webhookDeps = webhookParts(parts);
   const http = buildHttp({
     db,
     clock,
@@ -143,7 +148,15 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
           startPortal: (call, input) => startPortal(billing, call, input),
           listTrialPackUsage: (accountId, input) => listUsage(db, accountId, input),
           listAudit: (accountId, input) => listAudit(db, accountId, input),
-          webhooks: webhookUseCases(webhookParts(parts)),
+          webhooks: webhookUseCases(webhookDeps),
+          once: (call, asked, work, read) =>
+            once(
+              webhookDeps,
+              call,
+              asked,
+              (keeping) => work(webhookUseCases({ ...webhookDeps, db: keeping })),
+              read,
+            ),
         },
         ...(parts.limits && { limits: parts.limits }),
       },
@@ -206,6 +219,10 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
     pauseMs: CHECK_PAUSE_MS,
     onError: (error) => log.error({ err: error }, 'the credit ledger could not be checked'),
   });
+  const forgetting = repeat(() => forgetOldKeys({ db, clock }), {
+    pauseMs: FORGET_PAUSE_MS,
+    onError: (error) => log.error({ err: error }, 'old idempotency keys could not be deleted'),
+  });
   const lookout = lookAfterStripe({
     ...sync,
     livemode: parts.livemode,
@@ -217,7 +234,13 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   });
   return {
     async close() {
-      await Promise.all([lookout.close(), checks.close(), stopBoss(boss), dispatcher?.close()]);
+      await Promise.all([
+        lookout.close(),
+        checks.close(),
+        forgetting.close(),
+        stopBoss(boss),
+        dispatcher?.close(),
+      ]);
       poster.close();
     },
   };

@@ -29,7 +29,7 @@ export type CallOptions = {
   signal?: AbortSignal;
 };
 
-export type MintingOptions = CallOptions & {
+export type PostOptions = CallOptions & {
   /** Makes repeating the call safe; the same key with the same input gives the same answer. */
   idempotencyKey?: string;
 };
@@ -50,15 +50,15 @@ export class Driftstack {
         translated(trpc.billing.getState.query(input, terms(call))),
 
       /** Opens a Checkout session for a subscription. */
-      startCheckoutSession: (input: Inputs['billing']['startCheckoutSession'], call?: MintingOptions) =>
+      startCheckoutSession: (input: Inputs['billing']['startCheckoutSession'], call?: PostOptions) =>
         translated(trpc.billing.startCheckoutSession.mutate(input, terms(call))),
 
       /** Opens a Checkout session for the trial pack. */
-      startTrialPack: (input?: Inputs['billing']['startTrialPack'], call?: MintingOptions) =>
+      startTrialPack: (input?: Inputs['billing']['startTrialPack'], call?: PostOptions) =>
         translated(trpc.billing.startTrialPack.mutate(input, terms(call))),
 
       /** Mints a single-use, short-lived URL into Stripe's Customer Portal. */
-      startPortalSession: (input?: Inputs['billing']['startPortalSession'], call?: MintingOptions) =>
+      startPortalSession: (input?: Inputs['billing']['startPortalSession'], call?: PostOptions) =>
         translated(trpc.billing.startPortalSession.mutate(input, terms(call))),
 
       /** One page of what came to and went from the trial-pack credit, newest first. */
@@ -135,7 +135,7 @@ function webhookCalls({ webhooks }: Trpc) {
     translated(webhooks.listDeliveries.query({ ...input, id }, terms(call)));
   return {
     /** Registers an endpoint. The answer holds its secret, this once. */
-    create: (input: WebhookInputs['create'], call?: CallOptions) =>
+    create: (input: WebhookInputs['create'], call?: PostOptions) =>
       translated(webhooks.create.mutate(input, terms(call))),
     /** One page of the endpoints, newest first. */
     list: (input?: WebhookInputs['list'], call?: CallOptions) =>
@@ -149,12 +149,12 @@ function webhookCalls({ webhooks }: Trpc) {
       await translated(webhooks.delete.mutate({ id }, terms(call)));
     },
     /** Sends `test.ping`. */
-    test: (id: string, call?: CallOptions) => translated(webhooks.test.mutate({ id }, terms(call))),
+    test: (id: string, call?: PostOptions) => translated(webhooks.test.mutate({ id }, terms(call))),
     /** Makes a new secret, answered this once; the one before signs as well for 24 hours. */
-    rotateSecret: (id: string, call?: CallOptions) =>
+    rotateSecret: (id: string, call?: PostOptions) =>
       translated(webhooks.rotateSecret.mutate({ id }, terms(call))),
     /** Sends every event after a sequence number once more. */
-    replay: (id: string, { after }: { after: number }, call?: CallOptions) =>
+    replay: (id: string, { after }: { after: number }, call?: PostOptions) =>
       translated(webhooks.replay.mutate({ id, after }, terms(call))),
     /** One page of the deliveries to an endpoint, newest first. */
     listDeliveries,
@@ -166,12 +166,12 @@ function webhookCalls({ webhooks }: Trpc) {
     ): AsyncGenerator<WebhookDelivery, void, undefined> =>
       pages((page: DeliveryListInput, terms?: CallOptions) => listDeliveries(id, page, terms), input, call),
     /** Sends what a delivery carried once more. */
-    replayDelivery: (id: string, call?: CallOptions) =>
+    replayDelivery: (id: string, call?: PostOptions) =>
       translated(webhooks.replayDelivery.mutate({ id }, terms(call))),
   };
 }
 
-function terms({ signal, idempotencyKey }: MintingOptions = {}) {
+function terms({ signal, idempotencyKey }: PostOptions = {}) {
   return { ...(signal && { signal }), context: { idempotencyKey } };
 }
 

@@ -37,6 +37,7 @@ export const CONFLICT_CODES = [
   'no_billing_customer',
   'idempotency_key_reused',
   'idempotency_key_in_use',
+  'idempotency_answer_lost',
   'concurrent_change',
   'email_taken',
   'no_trial_pack',

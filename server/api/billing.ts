@@ -8,7 +8,7 @@ import {
   trialPackInput,
 } from '../../shared/billing.ts';
 import { usageListInput, usageListResult } from '../../shared/usage.ts';
-import { answer, mintingProcedure, procedure, router } from './init.ts';
+import { answer, postProcedure, procedure, router } from './init.ts';
 
 const tags = ['Billing'];
 
@@ -35,7 +35,7 @@ export const billingRouter = router({
     .output(billingStateSchema)
     .query(({ ctx, input }) => ctx.useCases.readState(ctx.caller, input)),
 
-  startCheckoutSession: mintingProcedure
+  startCheckoutSession: postProcedure
     .meta({
       scope: 'admin:billing',
       bucket: 'minting',
@@ -57,7 +57,7 @@ export const billingRouter = router({
     .output(checkoutSessionResult)
     .mutation(async ({ ctx, input }) => answer(ctx, await ctx.useCases.startCheckout(ctx.call, input))),
 
-  startTrialPack: mintingProcedure
+  startTrialPack: postProcedure
     .meta({
       scope: 'admin:billing',
       bucket: 'minting',
@@ -97,7 +97,7 @@ export const billingRouter = router({
     .output(usageListResult)
     .query(({ ctx, input }) => ctx.useCases.listTrialPackUsage(ctx.caller.accountId, input)),
 
-  startPortalSession: mintingProcedure
+  startPortalSession: postProcedure
     .meta({
       scope: 'admin:billing',
       bucket: 'minting',

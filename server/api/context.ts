@@ -11,6 +11,7 @@ import type {
 import type { UsageListInput, UsageListResult } from '../../shared/usage.ts';
 import type { Caller } from '../billing/caller.ts';
 import type { Minted, MintingCall } from '../billing/deps.ts';
+import type { Asked } from '../billing/once.ts';
 import type { WebhookUseCases } from '../webhooks/use-cases.ts';
 
 /** The kinds of calls, each with a token bucket of its own for every account. */
@@ -25,6 +26,13 @@ export type UseCases = {
   listTrialPackUsage(accountId: string, input: UsageListInput): Promise<UsageListResult>;
   listAudit(accountId: string, input: AuditListInput): Promise<AuditListResult>;
   webhooks: WebhookUseCases;
+  /** Does the work of a POST once under its Idempotency-Key; `read` turns the answer that was kept into one again. */
+  once<T extends object>(
+    call: MintingCall,
+    asked: Asked,
+    work: (webhooks: WebhookUseCases) => Promise<T>,
+    read: (answer: unknown) => T,
+  ): Promise<Minted<T>>;
 };
 
 /** One request, however it came in. */

@@ -1,8 +1,10 @@
 import { initTRPC } from '@trpc/server';
 import type { OpenApiMeta } from 'trpc-to-openapi';
+import type { ZodType } from 'zod';
 import { ProblemError } from '../../shared/errors.ts';
 import { type Scope, scopeAllows } from '../../shared/scopes.ts';
 import type { Minted, MintingCall } from '../billing/deps.ts';
+import type { WebhookUseCases } from '../webhooks/use-cases.ts';
 import type { Context, RateBucket } from './context.ts';
 import { idempotencyKey } from './idempotency-key.ts';
 import { problemOf, trpcErrorShape } from './problem.ts';
@@ -38,8 +40,8 @@ export const procedure = t.procedure.use(async ({ ctx, meta, next }) => {
   return next({ ctx: { caller } });
 });
 
-/** A call that may create something at Stripe, and so may carry an Idempotency-Key. */
-export const mintingProcedure = procedure.use(({ ctx, next }) => {
+/** A POST, which may carry an Idempotency-Key. Its answer comes by `answer` or by `once`. */
+export const postProcedure = procedure.use(({ ctx, next }) => {
   const call: MintingCall = {
     accountId: ctx.caller.accountId,
     keyId: ctx.caller.keyId,
@@ -48,6 +50,28 @@ export const mintingProcedure = procedure.use(({ ctx, next }) => {
   };
   return next({ ctx: { call } });
 });
+
+type Post<I> = {
+  ctx: Context & { call: MintingCall };
+  input: I;
+  path: string;
+};
+
+/**
+ * The resolver of a POST that calls nobody else: what it does, and the answer that `schema` describes, happen once
+ * under the key.
+ */
+export function once<I, T extends object>(
+  schema: ZodType<T>,
+  work: (webhooks: WebhookUseCases, call: MintingCall, input: I) => Promise<T>,
+): (post: Post<I>) => Promise<T> {
+  return async ({ ctx, input, path }) => {
+    const { call, useCases } = ctx;
+    const asked = { route: path, input };
+    const read = (kept: unknown) => schema.parse(kept);
+    return answer(ctx, await useCases.once(call, asked, (webhooks) => work(webhooks, call, input), read));
+  };
+}
 
 /** Unwraps what a minting call answered and marks the answer if it was given before. */
 export function answer<T>(ctx: Context, minted: Minted<T>): T {

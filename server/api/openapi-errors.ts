@@ -30,7 +30,7 @@ export function errorResponses(
     ],
     ...(operationId === 'getBillingState' ? [[404, NOT_FOUND] as const] : []),
     ...(openapi.path.includes('{id}') ? [[404, notFound(openapi.path)] as const] : []),
-    ...(operationId in CONFLICTS ? [[409, conflicts(operationId)] as const] : []),
+    ...(openapi.method === 'POST' ? [[409, conflicts(operationId)] as const] : []),
     ...(openapi.method === 'POST' || openapi.method === 'PATCH'
       ? ([
           [413, TOO_LARGE],
@@ -162,9 +162,6 @@ function conflicts(operationId: string): ErrorResponse {
   const own = (CONFLICTS[operationId] ?? []).map(([code, detail]) =>
     example(code.replaceAll('_', ' '), new ProblemError('conflict', detail, { code })),
   );
-  if (operationId.includes('Webhook')) {
-    return { description: 'The state of the account does not allow it; `code` says why.', examples: own };
-  }
   return {
     description: 'The state of the account or the Idempotency-Key does not allow it; `code` says which.',
     examples: [

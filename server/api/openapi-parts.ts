@@ -34,7 +34,9 @@ export const IDEMPOTENCY_KEY = {
   in: 'header' as const,
   required: false,
   description:
-    'Makes repeating the call safe: the same key with the same body gives the same answer again. 1 to 255 ' +
+    'Makes repeating the call safe: for 24 hours the same key with the same body gives the same answer again, ' +
+    'with `Idempotent-Replayed: 1`. What was refused before any work can be sent again under the same key. Every ' +
+    'POST takes one; PATCH and DELETE are the same however often they are sent, and look at none. 1 to 255 ' +
     'printable ASCII characters without white space; an empty one counts as absent.',
   schema: { type: 'string' as const, maxLength: 255, pattern: '^[\\x21-\\x7e]*$' },
   example: '5f0c1c9e-8a54-4c9c-9d52-1c8d6f2f7f11',

@@ -90,12 +90,15 @@ function complete(
   meta: Meta,
   components: Components,
 ): void {
-  const minting = meta.bucket === 'minting';
   const { operationId = '' } = operation;
   operation.description = `${meta.openapi.description}\n\nNeeds the scope \`${meta.scope}\`.`;
   nameInput(operation, procedure, components);
   showExamples(operation, components);
-  if (minting) operation.parameters = [{ $ref: '#/components/parameters/IdempotencyKey' }];
+  const isPost = meta.openapi.method === 'POST';
+  if (isPost) {
+    const key = { $ref: '#/components/parameters/IdempotencyKey' };
+    operation.parameters = [...(operation.parameters ?? []), key];
+  }
 
   // The generator says 200 for every success.
   const { status = 200 } = meta;
@@ -103,7 +106,7 @@ function complete(
   operation.responses = {
     [status]: {
       ...(status === 204 ? { description: meta.openapi.successDescription } : success),
-      headers: headers(['X-Request-Id', ...RATE_LIMIT_HEADERS, ...(minting ? ['Idempotent-Replayed'] : [])]),
+      headers: headers(['X-Request-Id', ...RATE_LIMIT_HEADERS, ...(isPost ? ['Idempotent-Replayed'] : [])]),
     },
   };
   for (const [refused, response] of errorResponses(meta, operationId)) {

@@ -17,7 +17,7 @@ import {
   webhookEndpointSchema,
 } from '../../shared/webhooks.ts';
 import type { WebhookCaller } from '../webhooks/deps.ts';
-import { type Meta, procedure, router } from './init.ts';
+import { type Meta, once, postProcedure, procedure, router } from './init.ts';
 
 const tags = ['Webhooks'];
 const READ = { scope: 'read:webhooks', bucket: 'global' } as const satisfies Partial<Meta>;
@@ -33,7 +33,7 @@ const callerOf = ({ caller, requestId }: CallerContext): WebhookCaller => ({
 
 /** Where an account's events are sent, and what became of them. */
 export const webhooksRouter = router({
-  create: procedure
+  create: postProcedure
     .meta({
       ...WRITE,
       status: 201,
@@ -51,7 +51,11 @@ export const webhooksRouter = router({
     })
     .input(createEndpointInput)
     .output(createdEndpointSchema)
-    .mutation(({ ctx, input }) => ctx.useCases.webhooks.create(callerOf(ctx), input)),
+    .mutation(
+      once(createdEndpointSchema, (webhooks, call, input: z.output<typeof createEndpointInput>) =>
+        webhooks.create(call, input),
+      ),
+    ),
 
   list: procedure
     .meta({
@@ -126,7 +130,7 @@ export const webhooksRouter = router({
       return null;
     }),
 
-  test: procedure
+  test: postProcedure
     .meta({
       ...WRITE,
       status: 202,
@@ -143,9 +147,13 @@ export const webhooksRouter = router({
     })
     .input(endpointInput)
     .output(webhookDeliverySchema)
-    .mutation(({ ctx, input }) => ctx.useCases.webhooks.test(callerOf(ctx), input)),
+    .mutation(
+      once(webhookDeliverySchema, (webhooks, call, input: z.output<typeof endpointInput>) =>
+        webhooks.test(call, input),
+      ),
+    ),
 
-  rotateSecret: procedure
+  rotateSecret: postProcedure
     .meta({
       ...WRITE,
       openapi: {
@@ -162,9 +170,13 @@ export const webhooksRouter = router({
     })
     .input(endpointInput)
     .output(createdEndpointSchema)
-    .mutation(({ ctx, input }) => ctx.useCases.webhooks.rotateSecret(callerOf(ctx), input)),
+    .mutation(
+      once(createdEndpointSchema, (webhooks, call, input: z.output<typeof endpointInput>) =>
+        webhooks.rotateSecret(call, input),
+      ),
+    ),
 
-  replay: procedure
+  replay: postProcedure
     .meta({
       ...WRITE,
       status: 202,
@@ -183,7 +195,11 @@ export const webhooksRouter = router({
     })
     .input(replayInput)
     .output(replayResult)
-    .mutation(({ ctx, input }) => ctx.useCases.webhooks.replay(callerOf(ctx), input)),
+    .mutation(
+      once(replayResult, (webhooks, call, input: z.output<typeof replayInput>) =>
+        webhooks.replay(call, input),
+      ),
+    ),
 
   listDeliveries: procedure
     .meta({
@@ -202,7 +218,7 @@ export const webhooksRouter = router({
     .output(deliveryListResult)
     .query(({ ctx, input }) => ctx.useCases.webhooks.listDeliveries(ctx.caller.accountId, input)),
 
-  replayDelivery: procedure
+  replayDelivery: postProcedure
     .meta({
       ...WRITE,
       status: 202,
@@ -221,5 +237,9 @@ export const webhooksRouter = router({
     })
     .input(deliveryInput)
     .output(webhookDeliverySchema)
-    .mutation(({ ctx, input }) => ctx.useCases.webhooks.replayDelivery(callerOf(ctx), input)),
+    .mutation(
+      once(webhookDeliverySchema, (webhooks, call, input: z.output<typeof deliveryInput>) =>
+        webhooks.replayDelivery(call, input),
+      ),
+    ),
 });

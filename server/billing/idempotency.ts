@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { ProblemError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/time.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { IdempotencyKey } from '../database/entities/account.ts';
 import type { MintingCall } from './deps.ts';
@@ -61,6 +62,30 @@ export async function claim(tx: Tx, wanted: Claim, now: Date): Promise<Earlier |
   }
   await tx.nativeUpdate(IdempotencyKey, { accountId, key }, fresh);
   return null;
+}
+
+/** The answer that was given under this key, without claiming it. Throws 409 when the key stands for another request. */
+export async function earlierAnswer(db: Database, wanted: Claim, now: Date): Promise<Earlier | null> {
+  if (wanted === null) return null;
+  const { accountId, key, requestHash } = wanted;
+  const held = await db.orm.em.fork().findOne(IdempotencyKey, { accountId, key });
+  if (!held || now.getTime() - held.createdAt.getTime() >= KEPT_MS) return null;
+  if (!Buffer.from(held.requestHash).equals(requestHash)) throw reused();
+  return held.response ?? null;
+}
+
+const FORGET_AT_ONCE = 1_000;
+
+/** Deletes the keys whose day is over, a thousand in each statement. */
+export async function forgetOldKeys({ db, clock }: { db: Database; clock: Clock }): Promise<void> {
+  const before = new Date(clock.now().getTime() - KEPT_MS);
+  for (let deleted: number | null = FORGET_AT_ONCE; deleted === FORGET_AT_ONCE; ) {
+    ({ rowCount: deleted } = await db.pool.query(
+      `delete from idempotency_key where (account_id, key) in (
+        select account_id, key from idempotency_key where created_at < $1 limit $2 for update skip locked)`,
+      [before, FORGET_AT_ONCE],
+    ));
+  }
 }
 
 /** Keeps the answer under the key. */

@@ -6,6 +6,7 @@ import type {
   DeliveryListResult,
   WebhookDelivery as WireDelivery,
 } from '../../shared/webhook-deliveries.ts';
+import type { Tx } from '../database/connection.ts';
 import { decodeCursor, encodeCursor } from '../database/cursor.ts';
 import { WebhookDelivery } from '../database/entities/webhooks.ts';
 import { readId, type WebhookDeps } from './deps.ts';
@@ -18,7 +19,7 @@ export async function listDeliveries(
   { id: wireId, limit, cursor, status }: DeliveryListInput,
 ): Promise<DeliveryListResult> {
   const endpointId = readId('whk', wireId);
-  await readEndpoint(deps, accountId, endpointId);
+  await readEndpoint(deps.db.orm.em.fork(), accountId, endpointId, deps.clock.now());
   // A cursor is good for the deliveries of one endpoint.
   const list = `deliveries:${endpointId}`;
   const rows = await deps.db.orm.em.fork().find(
@@ -39,12 +40,8 @@ export async function listDeliveries(
 }
 
 /** One delivery of the account, by its uuid. Throws `not-found` for any other. */
-export async function readDelivery(
-  { db }: Pick<WebhookDeps, 'db'>,
-  accountId: string,
-  id: string,
-): Promise<WireDelivery> {
-  const delivery = await db.orm.em.fork().findOne(WebhookDelivery, { id, accountId });
+export async function readDelivery(em: Tx, accountId: string, id: string): Promise<WireDelivery> {
+  const delivery = await em.findOne(WebhookDelivery, { id, accountId }, { refresh: true });
   if (!delivery) throw noDelivery();
   return deliveryToWire(delivery);
 }

@@ -31,7 +31,7 @@ export async function createEndpoint(
   const secret = newSecret();
   const sealed = seal(deps.secretKey, id, secret);
   await requireDestination(deps, url);
-  await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const head = await lockFeed(tx, accountId);
     if ((await tx.count(WebhookEndpoint, { accountId, deletedAt: null })) >= MAX_ENDPOINTS) {
       throw new ProblemError(
@@ -64,8 +64,8 @@ export async function createEndpoint(
       dedupeKey: `webhook_endpoint.created:${id}`,
       now,
     });
+    return { ...(await readEndpoint(tx, accountId, id, now)), secret };
   });
-  return { ...(await readEndpoint(deps, accountId, id)), secret };
 }
 
 /**
@@ -84,10 +84,10 @@ export async function updateEndpoint(
     throw new ProblemError('validation-failed', `The body ${message}.`, { errors: [{ field: '', message }] });
   }
   // Whose it is comes first: an address that is looked up for a stranger's endpoint would tell that it exists.
-  await readEndpoint(deps, accountId, id);
+  await readEndpoint(deps.db.orm.em.fork(), accountId, id, deps.clock.now());
   if (patch.url !== undefined) await requireDestination(deps, patch.url);
   const now = deps.clock.now();
-  await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const { endpoint } = await lockEndpoint(tx, accountId, id);
     const { url, events, description, active } = patch;
     const resumes = active === true && !endpoint.active;
@@ -123,8 +123,8 @@ export async function updateEndpoint(
       dedupeKey: `webhook_endpoint.updated:${id}:${uuidv7(now)}`,
       now,
     });
+    return await readEndpoint(tx, accountId, id, now);
   });
-  return await readEndpoint(deps, accountId, id);
 }
 
 /** Deletes an endpoint for good; what was on its way to it is not sent. Deleting it again changes nothing. */
@@ -168,7 +168,7 @@ export async function rotateSecret(
   const now = deps.clock.now();
   const secret = newSecret();
   const sealed = seal(deps.secretKey, id, secret);
-  await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const { endpoint } = await lockEndpoint(tx, accountId, id);
     const signsOn = tryUnseal(deps, id, endpoint.secret) !== null;
     await tx.nativeUpdate(
@@ -191,8 +191,8 @@ export async function rotateSecret(
       dedupeKey: `webhook_endpoint.secret_rotated:${id}:${uuidv7(now)}`,
       now,
     });
+    return { ...(await readEndpoint(tx, accountId, id, now)), secret };
   });
-  return { ...(await readEndpoint(deps, accountId, id)), secret };
 }
 
 async function requireDestination({ destinations }: WebhookDeps, url: string): Promise<void> {

@@ -5,6 +5,7 @@ import type {
   EndpointListResult,
   WebhookEndpoint as WireEndpoint,
 } from '../../shared/webhooks.ts';
+import type { Tx } from '../database/connection.ts';
 import { decodeCursor, encodeCursor } from '../database/cursor.ts';
 import { WebhookEndpoint } from '../database/entities/webhooks.ts';
 import { noEndpoint, type WebhookDeps } from './deps.ts';
@@ -37,14 +38,10 @@ export async function listEndpoints(
 }
 
 /** One endpoint of the account, by its uuid. Throws `not-found` for any other. */
-export async function readEndpoint(
-  { db, clock }: Pick<WebhookDeps, 'db' | 'clock'>,
-  accountId: string,
-  id: string,
-): Promise<WireEndpoint> {
-  const endpoint = await db.orm.em.fork().findOne(WebhookEndpoint, { id, accountId, deletedAt: null });
+export async function readEndpoint(em: Tx, accountId: string, id: string, now: Date): Promise<WireEndpoint> {
+  const endpoint = await em.findOne(WebhookEndpoint, { id, accountId, deletedAt: null }, { refresh: true });
   if (!endpoint) throw noEndpoint();
-  return toWire(endpoint, clock.now());
+  return toWire(endpoint, now);
 }
 
 function toWire(endpoint: WebhookEndpoint, now: Date): WireEndpoint {

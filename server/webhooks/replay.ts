@@ -26,14 +26,14 @@ export async function testEndpoint(
   const endpointId = readId('whk', wireId);
   const now = deps.clock.now();
   const id = uuidv7(now);
-  await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const { position } = await lockEndpoint(tx, accountId, endpointId);
     await requireRoom(tx, endpointId);
     const ping = { eventId: uuidv7(now), eventType: TEST_EVENT_TYPE };
     await moveTo(tx, accountId, position + 1);
     await queueDeliveries(tx, [{ id, accountId, endpointId, position: position + 1, ...ping }], now);
+    return await readDelivery(tx, accountId, id);
   });
-  return await readDelivery(deps, accountId, id);
 }
 
 /**
@@ -50,13 +50,15 @@ export async function replayDelivery(
   const { accountId } = caller;
   const replayOf = readId('wdl', wireId);
   const now = deps.clock.now();
-  const id = await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.db.transactionOn(accountId, async (tx) => {
     const asked = await tx.findOne(WebhookDelivery, { id: replayOf, accountId });
     if (!asked) throw noDelivery();
     const { endpointId, eventId, eventType } = asked;
     const { position } = await lockEndpoint(tx, accountId, endpointId);
     const [undone] = await findUndone(tx, endpointId, [eventId]);
-    if (undone?.state === 'pending' || undone?.state === 'in_flight') return undone.id;
+    if (undone?.state === 'pending' || undone?.state === 'in_flight') {
+      return await readDelivery(tx, accountId, undone.id);
+    }
     const sent = undone?.id ?? uuidv7(now);
     if (undone) await sendAgain(tx, endpointId, [{ ...undone, position: null }], now);
     else {
@@ -74,9 +76,8 @@ export async function replayDelivery(
       dedupeKey: `webhook_delivery.replayed:${uuidv7(now)}`,
       now,
     });
-    return sent;
+    return await readDelivery(tx, accountId, sent);
   });
-  return await readDelivery(deps, accountId, id);
 }
 
 /**

@@ -43,7 +43,8 @@ export function webhookUseCases(deps: WebhookDeps): WebhookUseCases {
   return {
     listEvents: (accountId, input) => listEvents(deps.db, accountId, input),
     list: (accountId, input) => listEndpoints(deps, accountId, input),
-    get: async (accountId, { id }) => readEndpoint(deps, accountId, readId('whk', id)),
+    get: async (accountId, { id }) =>
+      readEndpoint(deps.db.orm.em.fork(), accountId, readId('whk', id), deps.clock.now()),
     listDeliveries: (accountId, input) => listDeliveries(deps, accountId, input),
     create: (caller, input) => createEndpoint(deps, caller, input),
     update: (caller, input) => updateEndpoint(deps, caller, input),

@@ -3,6 +3,7 @@ import type { UseCases } from '../../server/api/context.ts';
 import { listAudit } from '../../server/audit/list.ts';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { issueKey } from '../../server/billing/keys.ts';
+import { once } from '../../server/billing/once.ts';
 import { billingState } from '../../server/billing/state.ts';
 import { listUsage } from '../../server/credit/list.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
@@ -108,6 +109,12 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
 
 /** Real reading; what would call Stripe answers with what it was given. */
 function fakeUseCases(db: Database, clock: Clock): UseCases {
+  const webhooks = {
+    db,
+    clock,
+    secretKey: WEBHOOK_KEY,
+    destinations: { resolve: async () => ['93.184.215.14'], ports: [], loopback: false },
+  };
   const session = {
     value: { checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1', checkout_session_id: 'cs_test_1' },
     replayed: false,
@@ -122,11 +129,8 @@ function fakeUseCases(db: Database, clock: Clock): UseCases {
     }),
     listTrialPackUsage: (accountId, input) => listUsage(db, accountId, input),
     listAudit: (accountId, input) => listAudit(db, accountId, input),
-    webhooks: webhookUseCases({
-      db,
-      clock,
-      secretKey: WEBHOOK_KEY,
-      destinations: { resolve: async () => ['93.184.215.14'], ports: [], loopback: false },
-    }),
+    webhooks: webhookUseCases(webhooks),
+    once: (call, asked, work, read) =>
+      once(webhooks, call, asked, (keeping) => work(webhookUseCases({ ...webhooks, db: keeping })), read),
   };
 }

@@ -13,7 +13,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'server/webhooks': ['server/audit', 'server/notify', 'server/database'],
   'server/credit': ['server/webhooks', 'server/audit', 'server/notify', 'server/database'],
   'server/stripe': ['server/webhooks', 'server/credit', 'server/audit', 'server/notify', 'server/database'],
-  'server/billing': ['server/stripe', 'server/credit', 'server/audit', 'server/notify', 'server/database'],
+  'server/billing': [
+    'server/stripe',
+    'server/webhooks',
+    'server/credit',
+    'server/audit',
+    'server/notify',
+    'server/database',
+  ],
   'server/api': ['server/webhooks', 'server/billing', 'server/audit', 'server/database'],
   'server/http': ['server/api', 'server/billing', 'server/stripe', 'server/database'],
   'server/operator': [
