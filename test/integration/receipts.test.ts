@@ -231,6 +231,22 @@ describe('a receipt', () => {
     ]);
   });
 
+  it.each([
+    [
+      'used of the credit is not what was not due',
+      { ending_balance: -3_000, amount_due: 4_900, amount_paid: 4_900 },
+    ],
+    ['paid is not what was due', { ending_balance: 0, amount_due: 4_900, amount_paid: 5_100 }],
+    ['there is no balance yet', { ending_balance: null, amount_due: 4_900, amount_paid: 4_900 }],
+  ])('says nothing of a balance where what %s', async (_what, members) => {
+    const { rows } = await paid({ starting_balance: -5_000, ...members });
+    expect(rows.slice(1)).toEqual([
+      'API Builder: $99.00',
+      'Total: $99.00',
+      `Paid: $${members.amount_paid / 100}.00`,
+    ]);
+  });
+
   it('is not written for what took no money', async () => {
     const { mails, payload } = await paid({ starting_balance: -9_900, amount_due: 0, amount_paid: 0 });
     expect(mails).toEqual([]);

@@ -212,6 +212,19 @@ describe('the notice of a renewal', () => {
     ]);
   });
 
+  it('is not confused by what is pending of another subscription', async () => {
+    const { accountId, customer, sub } = await subscribed();
+    bench.stripe.put(subscription({ customer, status: 'canceled', lookup_key: STARTER }));
+    const other = periodLine('sub_other', STARTER, { amount: 2_900, startsAt: MAY });
+    const change = periodLine(sub.id, STARTER, { amount: -500, startsAt: MAY, proration: true });
+    const own = periodLine(sub.id, BUILDER, { amount: 9_900, startsAt: JUNE });
+    preview(sub.id, { lines: lines([other, change, own]), amount_due: 12_300 });
+    await announced(customer, sub);
+    expect(await noticesOf(accountId)).toMatchObject([
+      { plan: { tier: 'api_builder' }, amountCents: 12_300, renewsAt: '2026-06-01T00:00:00.000Z' },
+    ]);
+  });
+
   it('is not sent where the preview is about more than one plan', async () => {
     const { accountId, customer, sub } = await subscribed();
     bench.stripe.put(subscription({ customer, status: 'canceled', lookup_key: STARTER }));

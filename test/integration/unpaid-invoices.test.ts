@@ -42,7 +42,11 @@ async function told(type: Parameters<typeof deliver>[1], object: Thing, at = NOW
 }
 
 async function mailsOf(accountId: string) {
-  const mails = await em().find(Email, { accountId, template: { $in: MAILS } }, { orderBy: { id: 'asc' } });
+  const mails = await em().find(
+    Email,
+    { accountId, template: { $in: MAILS } },
+    { orderBy: { naturalKey: 'asc' } },
+  );
   return await Promise.all(
     mails.map(async ({ template, data }) => ({
       template,
@@ -304,11 +308,11 @@ describe('news that time has overtaken', () => {
   it('looks at the payment that is open, not at one that was canceled', async () => {
     const { accountId, customer, sub } = await subscribed();
     const one = renewalOf(customer, sub);
-    const old = openPayment(bench, one.id, { status: 'requires_action' });
-    const [record] = bench.stripe.all('invoice_payment');
-    expect(record).toMatchObject({ payment: { payment_intent: old } });
-    bench.stripe.change(record?.id ?? '', { status: 'canceled' });
     openPayment(bench, one.id, { status: 'requires_payment_method' });
+    const other = openPayment(bench, one.id, { status: 'requires_action' });
+    const [record] = bench.stripe.all('invoice_payment');
+    expect(record).toMatchObject({ payment: { payment_intent: other } });
+    bench.stripe.change(record?.id ?? '', { status: 'canceled' });
     await told('invoice.payment_failed', one);
     expect(await templatesOf(accountId)).toEqual(['payment_failed']);
   });
