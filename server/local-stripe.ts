@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, LocalStripe } from './config.ts';
 import { localStripeAddress } from './operator/stripe.ts';
@@ -16,7 +16,7 @@ export async function openLocalStripe(
   { port }: LocalStripe,
   product: { baseUrl: string; token: string },
 ): Promise<Sandbox> {
-  await mkdir(dataDir, { recursive: true });
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const dataPath = join(dataDir, 'stripe.sqlite');
   const sandbox = await firstFree(port, 'SANDBOX_PORT', (number) =>
     startSandbox({
@@ -27,7 +27,9 @@ export async function openLocalStripe(
       awaitsFollower: true,
     }),
   );
-  await writeFile(localStripeAddress({ dataDir }), sandbox.url);
+  const address = localStripeAddress({ dataDir });
+  await writeFile(address, sandbox.url, { mode: 0o600 });
+  await chmod(address, 0o600);
   return sandbox;
 }
 

@@ -151,7 +151,7 @@ async function openDatabase(
 /** A database of our own comes with a key of its own, in a file beside it that only this user can read. */
 async function webhookSecretKey({ webhookSecretKey, database, dataDir }: Config): Promise<Buffer | null> {
   if (webhookSecretKey !== null || database.kind !== 'embedded') return webhookSecretKey;
-  await mkdir(dataDir, { recursive: true });
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const path = join(dataDir, 'webhook-secret-key');
   try {
     await writeFile(path, randomBytes(32).toString('base64'), { mode: 0o600, flag: 'wx' });

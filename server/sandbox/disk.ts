@@ -1,3 +1,4 @@
+import { chmodSync, closeSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 
 export interface Stored {
@@ -16,6 +17,7 @@ export interface Disk {
 
 /** Opens the file, or ':memory:'. Throws where another process has it open. */
 export function openDisk(path: string): Disk {
+  if (path !== ':memory:') keepPrivate(path);
   const db = new DatabaseSync(path);
   try {
     // EXCLUSIVE because the memory of one process is the truth: a second one would not see its changes.
@@ -62,4 +64,10 @@ export function openDisk(path: string): Disk {
     clear: () => db.exec('delete from object'),
     close: () => db.close(),
   };
+}
+
+/** It holds customers and secrets. What SQLite puts beside it gets the mode of this file. */
+function keepPrivate(path: string): void {
+  closeSync(openSync(path, 'a', 0o600));
+  chmodSync(path, 0o600);
 }

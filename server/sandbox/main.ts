@@ -21,7 +21,7 @@ async function main(): Promise<void> {
     throw new Error(`--port ${values.port} is not a port`);
   if (process.env['STRIPE_SECRET_KEY']?.includes('_live_'))
     throw new Error('STRIPE_SECRET_KEY is a live key: the local Stripe does not start next to one.');
-  if (values.data !== ':memory:') mkdirSync(dirname(values.data), { recursive: true });
+  if (values.data !== ':memory:') mkdirSync(dirname(values.data), { recursive: true, mode: 0o700 });
 
   const sandbox = await startSandbox({ port, dataPath: values.data });
   process.stdout.write(

@@ -62,6 +62,31 @@ export const currency = z.string().transform((value, context) => {
   return refuse(context, `Invalid currency: ${value}`);
 });
 
+/**
+ * An address that a browser is led to. Also those of apps (`myapp://…`) are taken, but nothing that a browser would
+ * carry out or open by itself. `{CHECKOUT_SESSION_ID}` is filled in when the customer returns.
+ */
+export const redirectAddress = z.string().transform((value, context) => {
+  if (value.length > 5_000)
+    return refuse(context, 'Invalid URL: URL must be 5000 characters or less.', 'url_invalid');
+  const filled = value.replaceAll('{CHECKOUT_SESSION_ID}', 'cs_test_1');
+  const url = URL.canParse(filled) ? new URL(filled) : null;
+  const leadsOut =
+    url !== null && !NO_PLACE.has(url.protocol) && /^[a-z][a-z\d+.-]*:\/\/[^/?#]/i.test(filled);
+  return leadsOut ? value : refuse(context, 'Not a valid URL', 'url_invalid');
+});
+
+const NO_PLACE: ReadonlySet<string> = new Set([
+  'javascript:',
+  'vbscript:',
+  'data:',
+  'blob:',
+  'file:',
+  'filesystem:',
+  'about:',
+  'view-source:',
+]);
+
 /** An http or https address. */
 export const webAddress = z.string().transform((value, context) => {
   const url = URL.canParse(value) ? new URL(value) : null;

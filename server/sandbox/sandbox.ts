@@ -3,6 +3,7 @@ import { answerEverything, badRequestOnSocket, refuse } from './answers.ts';
 import { registerBilling } from './billing/lifecycle.ts';
 import { control } from './control.ts';
 import { deliverWebhooks } from './deliveries.ts';
+import { guardAllDoors } from './guard.ts';
 import { api } from './http.ts';
 import { forgetOldIdempotencyKeys } from './idempotency.ts';
 import { type ClockMover, moveClock, noteReached, standBack } from './move-clock.ts';
@@ -46,6 +47,8 @@ export interface Sandbox {
   readonly url: string;
   readonly port: number;
   readonly world: World;
+  /** Every route there is. */
+  readonly doors: readonly { readonly method: string; readonly url: string }[];
   /** Its own clock: how it is moved, and who lives in its time. */
   readonly clock: ClockMover;
   close(): Promise<void>;
@@ -81,6 +84,11 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     onFailure,
     behindSeconds: options.awaitsFollower ? standBack(world) : null,
   });
+  const doors: { method: string; url: string }[] = [];
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const one of [method].flat()) doors.push({ method: one, url });
+  });
+  guardAllDoors(app);
   answerEverything(app);
   await app.register(api, { world, routes: routes(deliveries, listeners), includes: INCLUDES });
   await app.register(control, { world, deliveries, listeners, mover });
@@ -133,6 +141,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     url,
     port: actual,
     world,
+    doors,
     clock: mover,
     async close() {
       clearInterval(second);

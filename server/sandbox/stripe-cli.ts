@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import type { IncomingMessage, Server } from 'node:http';
+import { type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type Stripe from 'stripe';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { StripeError } from './errors.ts';
+import { foreign, foreignRefusal } from './guard.ts';
 import { arrayOf, params, text } from './params.ts';
 import { type Route, route } from './route.ts';
 import { errorAnswer } from './send.ts';
@@ -60,8 +61,10 @@ export function listenForCli(server: Server, world: World, clock: () => number):
   const sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 * 1024 });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
+    const why = foreign(request.headers);
+    if (why !== null) return refuseUpgrade(socket, foreignRefusal(why));
     const known = world.hidden.get('cli_session', String(request.headers['websocket-id'])) !== undefined;
-    if (!request.url?.startsWith(SUBSCRIBE) || !known) return refuseUpgrade(socket);
+    if (!request.url?.startsWith(SUBSCRIBE) || !known) return refuseUpgrade(socket, UNKNOWN_SESSION);
     sockets.handleUpgrade(request, socket, head, (ws) => {
       // A broken connection closes by itself; the CLI connects again. Its acknowledgements need no answer.
       ws.on('error', () => ws.terminate());
@@ -117,12 +120,16 @@ export function listenSecret(world: World): string {
   return secret;
 }
 
-function refuseUpgrade(socket: Duplex): void {
-  // The CLI knows these words: it asks for a new session and connects again.
-  const { body } = errorAnswer(
-    new StripeError({ status: 404, type: 'invalid_request_error', message: 'Unknown WebSocket ID.' }),
-  );
+/** The CLI knows these words: it asks for a new session and connects again. */
+const UNKNOWN_SESSION = new StripeError({
+  status: 404,
+  type: 'invalid_request_error',
+  message: 'Unknown WebSocket ID.',
+});
+
+function refuseUpgrade(socket: Duplex, refusal: StripeError): void {
+  const { status, body } = errorAnswer(refusal);
   socket.end(
-    `HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
 }

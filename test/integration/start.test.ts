@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { statSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -99,6 +100,26 @@ describe('npm start', () => {
       await rm(otherDir, { recursive: true });
     }
     expect((await readdir(dataDir)).sort()).toEqual(expect.arrayContaining(['postgres', 'stripe.sqlite']));
+  });
+
+  it('keeps everything it makes for its owner alone, whatever the umask', async () => {
+    const folder = join(dataDir, 'made', 'here');
+    const umask = process.umask(0);
+    try {
+      const service = await startService(folder);
+      // Not what nobody but PostgreSQL can reach: its directory is closed.
+      const open = (await readdir(dataDir, { recursive: true }))
+        .filter((name) => !name.includes('postgres/cluster/'))
+        .filter((name) => (statSync(join(dataDir, name)).mode & 0o077) !== 0);
+      const made = await readdir(folder);
+      await service.stop();
+      expect(open).toEqual([]);
+      expect(made).toEqual(
+        expect.arrayContaining(['postgres', 'stripe.sqlite', 'stripe.url', 'webhook-secret-key']),
+      );
+    } finally {
+      process.umask(umask);
+    }
   });
 });
 

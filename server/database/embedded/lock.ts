@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
@@ -13,7 +13,7 @@ export type DirectoryLock = { release(): void };
 export const lockDirectory = (dataDir: string): DirectoryLock => {
   const ownerPath = join(dataDir, 'owner.pid');
   // Who only asks whether it is locked holds it for an instant, which is worth waiting out.
-  const lock = new DatabaseSync(join(dataDir, 'owner.lock'), { timeout: 200 });
+  const lock = openLock(dataDir, { timeout: 200 });
   try {
     lock.exec('begin exclusive');
   } catch (error) {
@@ -30,7 +30,7 @@ export const lockDirectory = (dataDir: string): DirectoryLock => {
 
 /** Whether a living process owns `dataDir` right now. */
 export const isLocked = (dataDir: string): boolean => {
-  const lock = new DatabaseSync(join(dataDir, 'owner.lock'));
+  const lock = openLock(dataDir);
   try {
     lock.exec('begin exclusive');
     return false;
@@ -40,6 +40,13 @@ export const isLocked = (dataDir: string): boolean => {
   } finally {
     lock.close();
   }
+};
+
+/** SQLite would make the file readable for everybody. */
+const openLock = (dataDir: string, options: { timeout?: number } = {}): DatabaseSync => {
+  const path = join(dataDir, 'owner.lock');
+  closeSync(openSync(path, 'a', 0o600));
+  return new DatabaseSync(path, options);
 };
 
 const SQLITE_BUSY = 5;

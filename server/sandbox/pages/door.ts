@@ -26,9 +26,8 @@ export async function assets(app: FastifyInstance): Promise<void> {
 }
 
 /**
- * What every page plugin starts with: plain forms as bodies, strict response headers, refusals as readable
- * pages, and no form accepted from another web site (any site can post to a loopback address).
- * A name that someone pointed at this machine is refused too: its pages could read ours. `ownPage` may give a refusal a page of its own.
+ * What every page plugin starts with: plain forms as bodies, strict response headers, and refusals as readable
+ * pages. `ownPage` may give a refusal a page of its own.
  */
 export function pageDoor(
   app: FastifyInstance,
@@ -41,23 +40,11 @@ export function pageDoor(
     (_request, body, done) => done(null, Object.fromEntries(new URLSearchParams(String(body)))),
   );
 
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, page: true };
+  });
+  app.addHook('onRequest', async (_request, reply) => {
     reply.headers(PAGE_HEADERS);
-    if (!LOOPBACK.test(request.hostname))
-      return reply
-        .code(403)
-        .send(problemPage('Wrong address', 'Open the local Stripe by its own address, such as 127.0.0.1.'));
-    if (request.method === 'GET' || request.method === 'HEAD') return;
-    const site = request.headers['sec-fetch-site'];
-    const origin = request.headers.origin;
-    const foreign =
-      site === 'cross-site' ||
-      site === 'same-site' ||
-      (site === undefined && origin !== undefined && origin !== `http://${request.headers.host}`);
-    if (foreign)
-      return reply
-        .code(403)
-        .send(problemPage('Sent from another site', 'This form only works from its own page.'));
   });
 
   app.setErrorHandler((error, _request, reply) => {
@@ -79,8 +66,6 @@ export function pageDoor(
   });
 }
 
-const LOOPBACK = /^(?:127\.0\.0\.1|\[::1\]|(?:[\w-]+\.)?localhost)$/i;
-
 const consoleLink = html`<p><a href="/console">Open the console</a></p>`;
 
 const POLICY = [
@@ -95,7 +80,7 @@ const POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-const PAGE_HEADERS = {
+export const PAGE_HEADERS = {
   'content-security-policy': POLICY,
   'content-type': 'text/html; charset=utf-8',
   'cache-control': 'no-store',

@@ -13,9 +13,9 @@ import {
   metadata,
   oneOf,
   params,
+  redirectAddress,
   shipping,
   text,
-  webAddress,
 } from '../params.ts';
 import { createPaymentIntent } from '../payment-intent-object.ts';
 import { resolvePaymentMethod } from '../payment-methods.ts';
@@ -33,7 +33,7 @@ const confirmation = {
   payment_method: text.optional(),
   payment_method_data: paymentMethodData.optional(),
   receipt_email: emptyable(text).optional(),
-  return_url: webAddress.optional(),
+  return_url: redirectAddress.optional(),
   use_stripe_sdk: bool.optional(),
 };
 

@@ -7,8 +7,8 @@ import {
   metadata,
   oneOf,
   params,
+  redirectAddress,
   text,
-  webAddress,
 } from '../params.ts';
 import { resolvePaymentMethod } from '../payment-methods.ts';
 import { type Route, route } from '../route.ts';
@@ -18,7 +18,7 @@ import { liveCustomer } from './customers.ts';
 
 const confirmation = {
   payment_method: text.optional(),
-  return_url: webAddress.optional(),
+  return_url: redirectAddress.optional(),
   use_stripe_sdk: bool.optional(),
 };
 
