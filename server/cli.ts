@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers';
 import { ProblemError } from '../shared/errors.ts';
 import { serializeOpenApi } from './api/openapi.ts';
 import { ConfigError, readConfig } from './config.ts';
+import { explainDefect } from './database/describe-error.ts';
 import { migrate, pendingMigrations } from './database/migrate.ts';
 import { isDatabaseUnavailable } from './database/unavailable.ts';
 import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
@@ -104,7 +105,7 @@ function explain(command: Command, error: unknown): number {
   if (error instanceof ProblemError || error instanceof DatabaseBehindError) console.error(error.message);
   else if (isDatabaseUnavailable(error))
     console.error('The database cannot be reached. Check DATABASE_URL and that it accepts connections.');
-  else console.error(error);
+  else console.error(explainDefect(error));
   return 1;
 }
 

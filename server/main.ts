@@ -1,4 +1,5 @@
 import { ConfigError, readConfig } from './config.ts';
+import { explainDefect } from './database/describe-error.ts';
 import { isDatabaseUnavailable } from './database/unavailable.ts';
 import { createLog } from './http/log.ts';
 import { DatabaseBehindError } from './operator/database.ts';
@@ -46,5 +47,5 @@ function explain(error: unknown): void {
   if (error instanceof ConfigError) for (const mistake of error.mistakes) console.error(mistake);
   else if (error instanceof DatabaseBehindError) console.error(error.message);
   else if (isDatabaseUnavailable(error)) console.error('DATABASE_URL: the database cannot be reached');
-  else console.error(error);
+  else console.error(explainDefect(error));
 }

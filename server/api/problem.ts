@@ -3,7 +3,7 @@ import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import { ZodError } from 'zod';
 import { type FieldError, PROBLEMS, type Problem, ProblemError } from '../../shared/errors.ts';
 import { redactSecrets } from '../../shared/redact.ts';
-import { isDatabaseUnavailable } from '../database/unavailable.ts';
+import { isDatabaseUnavailable, isLockTimeout } from '../database/unavailable.ts';
 
 /**
  * Turns whatever was thrown into something a caller may see. Messages that were not written for callers,
@@ -12,6 +12,13 @@ import { isDatabaseUnavailable } from '../database/unavailable.ts';
 export function problemOf(thrown: unknown): ProblemError {
   const error = thrown instanceof TRPCError && thrown.cause instanceof ProblemError ? thrown.cause : thrown;
   if (error instanceof ProblemError) return error;
+  if (isLockTimeout(error)) {
+    return new ProblemError('internal', 'This account is busy with other calls. Please try again shortly.', {
+      status: 503,
+      retryAfterSeconds: 3,
+      cause: error,
+    });
+  }
   if (isDatabaseUnavailable(error)) {
     return new ProblemError('internal', 'The database does not answer just now. Please try again shortly.', {
       status: 503,

@@ -5,6 +5,7 @@ import type { Pool, PoolConfig } from 'pg';
 import { MIGRATIONS } from '../../migrations/list.ts';
 import { createAccountTurns } from './account-turns.ts';
 import { ENTITIES } from './entities.ts';
+import { fromDatabase, noteErrorsOf } from './origin.ts';
 
 export type Tx = EntityManager;
 
@@ -164,10 +165,11 @@ function watch(pool: Pool, onIdleError: (error: Error) => void = () => undefined
 async function reach(orm: MikroORM): Promise<Pool> {
   try {
     const pool = await orm.driver.getConnection().getNativeClient();
+    noteErrorsOf(pool);
     await pool.query('select 1');
     return pool;
   } catch (error) {
     await orm.close(true);
-    throw error;
+    throw fromDatabase(error);
   }
 }

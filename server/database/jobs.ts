@@ -1,5 +1,7 @@
 import { type Db, fromKysely, type JobResult, PgBoss, systemClock } from 'pg-boss';
 import type { Tx } from './connection.ts';
+import { describeError, inOneLine } from './describe-error.ts';
+import { fromDatabase } from './origin.ts';
 import { JOBS_SCHEMA, type Jobs, type QueueName } from './queues.ts';
 import type { Series } from './recurring.ts';
 import { type Orphan, REFRESH_SECONDS, takeOver } from './take-over.ts';
@@ -64,15 +66,16 @@ export async function work<Q extends QueueName>(
     heartbeatRefreshSeconds: REFRESH_SECONDS,
   } as const;
   await boss.work<Jobs[Q], unknown, typeof options>(queue, options, async (jobs) => {
-    const outcomes = await handler(
-      jobs.map((job) => ({
-        id: job.id,
-        data: job.data,
-        attempt: job.retryCount + 1,
-        isLastAttempt: job.retryCount >= job.retryLimit,
-        signal: job.signal,
-      })),
-    );
+    const handed = jobs.map((job) => ({
+      id: job.id,
+      data: job.data,
+      attempt: job.retryCount + 1,
+      isLastAttempt: job.retryCount >= job.retryLimit,
+      signal: job.signal,
+    }));
+    const outcomes = await handler(handed).catch((error: unknown) => {
+      throw tellable(error);
+    });
     return outcomes.map(toResult);
   });
   crewOf(boss).finish.set(queue, async (orphans, signal) => {
@@ -91,6 +94,14 @@ export async function work<Q extends QueueName>(
       );
     }
   });
+}
+
+/** The queue keeps all of an error's members in the job's row, and values of other rows may be among them. */
+function tellable(error: unknown): Error {
+  const told = new Error(inOneLine(error));
+  const { stack } = describeError(error);
+  told.stack = stack ? `${told.message}\n${stack}` : told.message;
+  return told;
 }
 
 /** What finishes the jobs of a worker that was killed, by queue. */
@@ -176,7 +187,7 @@ export async function startBoss({ url, poolMax, applicationName, log }: BossOpti
     await boss.start();
   } catch (error) {
     await boss.stop({ graceful: false });
-    throw error;
+    throw fromDatabase(error);
   }
   gatherCrew(boss, log);
   return boss;

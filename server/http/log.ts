@@ -1,5 +1,5 @@
 import pino, { type DestinationStream, type Logger } from 'pino';
-import { redactSecrets } from '../../shared/redact.ts';
+import { describeError } from '../database/describe-error.ts';
 
 /**
  * The logger of the process: JSON lines, written to standard output unless told otherwise. Headers and bodies
@@ -28,23 +28,3 @@ const SECRET_NAMES = [
   'rawBody',
 ];
 const REDACTED = SECRET_NAMES.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
-
-type DescribedError = {
-  type: string;
-  message: string;
-  code?: unknown;
-  stack?: string;
-  cause?: DescribedError;
-};
-
-/** Only these: errors of drivers and SDKs carry statements, parameters and raw answers as further members. */
-function describeError(error: unknown): DescribedError {
-  if (!(error instanceof Error)) return { type: typeof error, message: redactSecrets(String(error)) };
-  return {
-    type: error.name,
-    message: redactSecrets(error.message),
-    ...('code' in error && { code: error.code }),
-    ...(error.stack !== undefined && { stack: redactSecrets(error.stack) }),
-    ...(error.cause !== undefined && { cause: describeError(error.cause) }),
-  };
-}

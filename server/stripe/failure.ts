@@ -1,14 +1,13 @@
 import { raw } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
-import { redactSecrets } from '../../shared/redact.ts';
 import type { Tx } from '../database/connection.ts';
+import { inOneLine } from '../database/describe-error.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { isDatabaseUnavailable } from '../database/unavailable.ts';
 import { isRefused } from './calls/refusal.ts';
 import { Contradiction } from './record-fact.ts';
 
 const LONGEST_REASON = 500;
-const SQL_STATE = /^[0-9A-Z]{5}$/;
 
 /**
  * Whether Stripe or the database is away as a whole, or does nothing for us until somebody has mended our key, which
@@ -26,15 +25,8 @@ export function isForGood(error: unknown): boolean {
 
 /** Why an event could not be carried out, in one line and without values. */
 export function reasonOf(error: unknown): string {
-  // PostgreSQL's message can quote values, and MikroORM's the whole statement; the SQLSTATE says enough.
-  if (error instanceof Error && 'code' in error && SQL_STATE.test(String(error.code))) {
-    return `The database refused it: ${error.code}`;
-  }
   // What a caller is told is kept general; for the operator Stripe's own words are added.
-  const own =
-    error instanceof ProblemError && error.cause instanceof Error ? ` (${error.cause.message})` : '';
-  const message = error instanceof Error ? error.message + own : String(error);
-  return redactSecrets(message.split('\n')[0] ?? '').slice(0, LONGEST_REASON);
+  return inOneLine(error).slice(0, LONGEST_REASON);
 }
 
 /** Counts a failed attempt of an event; what fails for good is set aside at once. */

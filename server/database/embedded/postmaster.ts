@@ -71,6 +71,9 @@ const spawnPostgres = (options: Options, port: number): ChildProcess => {
     'log_timezone=UTC',
     // Statements of ours that fail are reported by us; here their values would stay readable for long.
     'log_min_error_statement=panic',
+    // What PostgreSQL says of a refusal quotes the row; what it says of itself is LOG or graver, and stays.
+    'log_min_messages=log',
+    'log_error_verbosity=terse',
     // Commits stay synchronous, so that even then only a crash of the machine loses any, not one of PostgreSQL.
     ...(options.durable ? [] : ['fsync=off', 'full_page_writes=off']),
   ];
