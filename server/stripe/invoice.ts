@@ -66,6 +66,8 @@ function paid({ invoice, lines, discountNames }: InvoiceFacts, source: Source): 
       tax_cents: taxCents(invoice),
       discount_cents: discountCents(invoice),
       balance_cents: balanceCents(invoice),
+      // What the operator was paid in another way and noted at Stripe.
+      ...(invoice.amount_paid_off_stripe && { paid_off_stripe_cents: invoice.amount_paid_off_stripe }),
       ...source,
     },
   };

@@ -165,7 +165,7 @@ describe('a receipt', () => {
     expect(rows.slice(1)).toEqual([
       'API Builder: $99.00',
       'Total: $99.00',
-      'Of which tax: $15.81',
+      'Tax included in the items: $15.81',
       'Paid: $99.00',
     ]);
     expect(payload).toMatchObject({ tax_cents: 1_581, total_cents: 9_900 });
@@ -251,6 +251,13 @@ describe('a receipt', () => {
     const { mails, payload } = await paid({ starting_balance: -9_900, amount_due: 0, amount_paid: 0 });
     expect(mails).toEqual([]);
     expect(payload).toMatchObject({ amount_cents: 0, total_cents: 9_900, balance_cents: -9_900 });
+  });
+
+  it('of what was paid outside of Stripe says in the audit log that it was', async () => {
+    const { mails, payload } = await paid({ amount_paid_off_stripe: 9_900 });
+    expect(mails).toHaveLength(1);
+    expect(payload).toMatchObject({ amount_cents: 9_900, paid_off_stripe_cents: 9_900 });
+    expect((await paid({ amount_paid_off_stripe: 0 })).payload).not.toHaveProperty('paid_off_stripe_cents');
   });
 
   it('heard after a refund is the same, once, of the day it was paid', async () => {

@@ -181,7 +181,7 @@ describe('what the mails say', () => {
 
   test('a receipt counts tax that is part of the lines only once', async () => {
     expect(await rows({ ...receipt, includedTaxCents: 1_581 })).toBe(
-      'API Builder: $99.00\nTotal: $99.00\nOf which tax: $15.81\nPaid: $99.00',
+      'API Builder: $99.00\nTotal: $99.00\nTax included in the items: $15.81\nPaid: $99.00',
     );
   });
 
@@ -228,7 +228,7 @@ describe('what the mails say', () => {
     const charged = await write('renewal_upcoming', { ...renewal, charged: true });
     expect(charged.html).toContain('$99.00 will be charged. There is nothing you need to do.');
     const invoiced = await write('renewal_upcoming', { ...renewal, charged: false });
-    expect(invoiced.text).toContain('We will send you the invoice.');
+    expect(invoiced.text).toContain('You will get an invoice for it.');
     expect(`${invoiced.html}${invoiced.text}`).not.toMatch(/charged|nothing you need/);
     const free = await write('renewal_upcoming', { ...renewal, amountCents: 0, charged: true });
     expect(free.html).toContain('There is nothing to pay');

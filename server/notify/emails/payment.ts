@@ -103,7 +103,7 @@ function totalRows(data: Receipt): readonly Row[] {
   const { charges, totalCents, includedTaxCents, settlement, amountCents } = data;
   if (totalCents === null) return [];
   const settled = settlement ? settlementRows(settlement) : [];
-  const taxed: readonly Row[] = present(['Of which tax', includedTaxCents]);
+  const taxed: readonly Row[] = present(['Tax included in the items', includedTaxCents]);
   const oneRow = charges !== null && chargeRows(data).length === 1;
   const plain = totalCents === amountCents && taxed.length === 0 && (charges === null || oneRow);
   return plain ? [] : [['Total', totalCents], ...taxed, ...settled];

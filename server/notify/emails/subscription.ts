@@ -151,7 +151,7 @@ export function renewalUpcoming(
     blocks: [
       paragraph(
         charged || amountCents === 0 ? 'There is nothing you need to do.' : null,
-        charged ? null : 'We will send you the invoice.',
+        charged || amountCents === 0 ? null : 'You will get an invoice for it.',
         'To change or cancel your plan before it renews, use the customer portal.',
       ),
       facts(['Plan', planName(plan)], ['Renews on', day(renewsAt)], ['Amount', amount]),
