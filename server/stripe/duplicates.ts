@@ -101,8 +101,33 @@ export async function returnLatePayment(
   source: Source,
 ): Promise<Effect[]> {
   const id = idOf(invoice.parent?.subscription_details?.subscription);
+  if (id === null) return [];
   const surplus = endedBefore(context.subscriptions).find(({ subscription }) => subscription.id === id);
-  return surplus ? await lateEffects(context, surplus, invoice, source) : [];
+  if (surplus) return await lateEffects(context, surplus, invoice, source);
+  // Stripe lists nothing of a customer who was deleted: what they had is not known any more.
+  const isListed = context.subscriptions.some((subscription) => subscription.id === id);
+  return isListed ? [] : await unlistedEffects(context, id, invoice, source);
+}
+
+async function unlistedEffects(
+  { tx, alarms }: Context,
+  id: string,
+  invoice: Stripe.Invoice,
+  source: Source,
+): Promise<Effect[]> {
+  if (!(await isLate(tx, id, invoice))) return [];
+  const doubt = 'beside_unknown';
+  alarms.push(unrefunded(id, doubt, invoice.amount_paid));
+  const payload = {
+    refunded_cents: 0,
+    left_cents: invoice.amount_paid,
+    left_because: doubt,
+    currency: invoice.currency,
+    invoice: invoice.id,
+    ...source,
+  };
+  const action = 'subscription.duplicate_unrefunded';
+  return [{ kind: 'audit', key: lateKeyOf(invoice), action, target: id, payload }];
 }
 
 async function lateEffects(
@@ -112,13 +137,8 @@ async function lateEffects(
   source: Source,
 ): Promise<Effect[]> {
   const { id, currency } = surplus.subscription;
-  if (invoice.status !== 'paid' || invoice.amount_paid === 0) return [];
-  const key = `duplicate_late:${invoice.id}`;
-  const entries = await tx.find(AuditEntry, { dedupeKey: { $in: [keyOf(id), key] } });
-  const written = new Map(entries.map((entry) => [entry.dedupeKey, entry]));
-  const ended = written.get(keyOf(id));
-  if (!ended || written.has(key)) return [];
-  if (withTheEnd.parse(ended.payload).invoices.includes(invoice.id ?? '')) return [];
+  if (!(await isLate(tx, id, invoice))) return [];
+  const key = lateKeyOf(invoice);
   // Together with what was given back before, it is still one subscription that was one too many.
   const cost = await costOf(stripe, surplus);
   const cents = cost.parts.find((part) => part.invoice.id === invoice.id)?.cents ?? 0;
@@ -150,6 +170,17 @@ async function lateEffects(
       },
     },
   ];
+}
+
+/** Whether an invoice was paid after its subscription had been ended and written down, and is not written down itself. */
+async function isLate(tx: Tx, subscriptionId: string, invoice: Stripe.Invoice): Promise<boolean> {
+  if (invoice.status !== 'paid' || invoice.amount_paid === 0) return false;
+  const keys = [keyOf(subscriptionId), lateKeyOf(invoice)];
+  const entries = await tx.find(AuditEntry, { dedupeKey: { $in: keys } });
+  const written = new Map(entries.map((entry) => [entry.dedupeKey, entry]));
+  const ended = written.get(keyOf(subscriptionId));
+  if (!ended || written.has(lateKeyOf(invoice))) return false;
+  return !withTheEnd.parse(ended.payload).invoices.includes(invoice.id ?? '');
 }
 
 const withTheEnd = z.object({ invoices: z.array(z.string()) });
@@ -190,5 +221,7 @@ const leftOf = (due: number, { cents, doubt }: GivenBack) =>
 /** What the customer is told of money that has not been given back. */
 const restOf = (doubt: Doubt | null) =>
   doubt === null ? 'none' : doubt === 'disputed' ? 'with_bank' : 'with_person';
+
+const lateKeyOf = ({ id }: Stripe.Invoice) => `duplicate_late:${id}`;
 
 const keyOf = (subscriptionId: string) => `duplicate:${subscriptionId}`;

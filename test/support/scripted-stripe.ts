@@ -218,7 +218,9 @@ const OBJECTS: Record<string, string> = {
   disputes: 'dispute',
 };
 
+/** Newest first, 1 to 100 at a time, ten unless told, after the one named. */
 function list(collection: string, query: Params, all: (object: string) => Thing[]) {
+  const { limit = 10, starting_after: after } = query;
   const { lookup_keys: keys, customer, invoice, payment_intent: intent, subscription, status, email } = query;
   const data = all(OBJECTS[collection] ?? collection).filter(
     (thing) =>
@@ -231,7 +233,10 @@ function list(collection: string, query: Params, all: (object: string) => Thing[
       (subscription === undefined || subscriptionOf(thing) === subscription) &&
       (collection !== 'invoices' || status === undefined || thing['status'] === status),
   );
-  return { object: 'list', data, has_more: false, url: `/v1/${collection}` };
+  const from = after === undefined ? 0 : data.findIndex(({ id }) => id === after) + 1;
+  const page = data.slice(from, from + Number(limit)).map(withFirstLines);
+  const has_more = data.length > from + page.length;
+  return { object: 'list', data: page, has_more, url: `/v1/${collection}` };
 }
 
 /** Stripe puts the first ten lines into an invoice and says whether there are more. */

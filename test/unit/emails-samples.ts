@@ -141,11 +141,19 @@ export const SAMPLES: readonly Sample[] = [
     'duplicate_purchase_refunded',
     { purchase: 'trial_pack', amountCents: 299, currency: 'usd' },
   ],
+  // As an earlier version queued it.
   [
-    'twice-subscription',
+    'twice-subscription-before',
     'duplicate_purchase_refunded',
     { purchase: 'subscription', amountCents: null, currency: 'usd' },
   ],
+  ...(['none', 'with_person', 'with_bank'] as const).flatMap((rest): Sample[] =>
+    [null, 9_900].map((amountCents) => [
+      `twice-subscription-${rest}-${amountCents === null ? 'nothing' : 'some'}`,
+      'duplicate_purchase_refunded',
+      { purchase: 'subscription', amountCents, currency: 'usd', ended: starter, kept: builder, rest },
+    ]),
+  ),
   [
     'webhook-gone',
     'webhook_endpoint_paused',

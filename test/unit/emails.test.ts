@@ -385,3 +385,34 @@ describe('the pace', () => {
     expect(sleeps).toEqual([3_000, 3_500]);
   });
 });
+
+describe('the mail of a second subscription', () => {
+  const data = { purchase: 'subscription', currency: 'usd' } as const;
+  const plans = { ended: { ...plan, tier: 'api_starter' }, kept: plan } as const;
+  const textOf = async (more: Partial<EmailTemplates['duplicate_purchase_refunded']>) => {
+    const { subject, text } = await write('duplicate_purchase_refunded', {
+      ...data,
+      amountCents: null,
+      ...more,
+    });
+    return `${subject}\n${text}`;
+  };
+
+  test('names what was ended, what goes on, and what was sent back', async () => {
+    const text = await textOf({ ...plans, amountCents: 1_450, rest: 'none' });
+    expect(text).toContain('We refunded a second subscription: $14.50');
+    expect(text).toContain(`Ended: ${planName(plans.ended)}`);
+    expect(text).toContain(`Goes on: ${planName(plans.kept)}`);
+    expect(text).not.toMatch(/nothing to send back|our team|disputed/);
+  });
+
+  test('says that nothing was charged only where nothing was', async () => {
+    expect(await textOf({ ...plans, rest: 'none' })).toContain('had not been charged');
+    for (const rest of ['with_person', 'with_bank', undefined] as const) {
+      const text = await textOf({ ...plans, ...(rest && { rest }) });
+      expect(text).not.toMatch(/charged|sent \$|refunded|No money/);
+    }
+    expect(await textOf({ rest: 'with_person' })).toContain('our team has been told');
+    expect(await textOf({ rest: 'with_bank' })).toContain('disputed at your bank');
+  });
+});
