@@ -78,15 +78,16 @@ ${sums(invoice).map(([name, amount], at) => html`<dt${at === 0 ? html` class="to
 
 /** The sums under the lines; balance and remainder only where they say something. */
 function sums(invoice: Stripe.Invoice): readonly [string, number][] {
-  const balance = (invoice.ending_balance ?? 0) - invoice.starting_balance;
-  return [
-    ['Total', invoice.total],
-    ...(balance === 0
-      ? []
-      : [[balance > 0 ? 'From credit' : 'To credit', -balance] satisfies [string, number]]),
-    ...(invoice.amount_paid > 0 ? [['Paid', invoice.amount_paid] satisfies [string, number]] : []),
-    ...(invoice.amount_remaining > 0 ? [['Due', invoice.amount_remaining] satisfies [string, number]] : []),
+  const { total, starting_balance, ending_balance, amount_paid, amount_remaining } = invoice;
+  // Not before it is final: until then it is only the balance of the customer.
+  const applied = ending_balance === null ? 0 : starting_balance - ending_balance;
+  const name = applied < 0 ? 'From credit' : total < 0 ? 'To credit' : 'Owed from before';
+  const rows: readonly [string, number][] = [
+    [name, applied],
+    ['Paid', amount_paid],
+    ['Due', amount_remaining],
   ];
+  return [['Total', total], ...rows.filter(([, amount]) => amount !== 0)];
 }
 
 /** The invoice as lines of plain text, for the PDF. */

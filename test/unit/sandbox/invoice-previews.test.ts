@@ -1,5 +1,6 @@
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
+import { invoiceLinesAsText } from '../../../server/sandbox/pages/invoice-view.ts';
 import { sandboxWithClient } from './api-support.ts';
 
 const MAY = Date.UTC(2026, 4, 1);
@@ -218,6 +219,29 @@ describe('the lines of an invoice', () => {
     expect(preview.lines).toMatchObject({ has_more: false });
     expect(preview.lines.data).toHaveLength(10);
   });
+});
+
+it.each([
+  ['credit', -5_000, 9_900, ['Total $99.00', 'From credit -$50.00', 'Paid $49.00']],
+  ['more credit than is due', -12_000, 9_900, ['Total $99.00', 'From credit -$99.00']],
+  ['something owed', 1_000, 9_900, ['Total $99.00', 'Owed from before $10.00', 'Paid $109.00']],
+  ['nothing, and gives credit', 0, -3_000, ['Total -$30.00', 'To credit $30.00']],
+])('shows on its page what a balance of %s did', async (_what, balance, amount, wanted) => {
+  const { stripe, customer } = await desk();
+  await stripe.customers.update(customer, { balance });
+  await stripe.invoiceItems.create({ customer, amount, currency: 'usd' });
+  const { id } = await stripe.invoices.create({ customer, pending_invoice_items_behavior: 'include' });
+  const shown = async () => {
+    const text = invoiceLinesAsText(await stripe.invoices.retrieve(id));
+    return text
+      .filter((line) => /^(Total|From|To|Owed|Paid|Due)\b/.test(line))
+      .map((line) => line.replace(/ {2,}/, ' '));
+  };
+  expect(await shown(), 'while it is a draft').toContain(wanted[0]);
+  expect((await shown()).join()).not.toMatch(/credit|Owed/);
+  const final = await stripe.invoices.finalizeInvoice(id);
+  if (final.status === 'open') await stripe.invoices.pay(id);
+  expect(await shown()).toEqual(wanted);
 });
 
 it('applies a balance of credit to an invoice and says what was there before and after', async () => {
