@@ -8,6 +8,7 @@ import { explainDefect } from './database/describe-error.ts';
 import { migrate, pendingMigrations } from './database/migrate.ts';
 import { isDatabaseUnavailable } from './database/unavailable.ts';
 import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
+import { ACCOUNT, ACCOUNT_HELP } from './operator/account-word.ts';
 import { AUDIT_COMMANDS } from './operator/audit-commands.ts';
 import { type Command, readArguments, UsageError } from './operator/command.ts';
 import { DatabaseBehindError, withDatabase } from './operator/database.ts';
@@ -68,10 +69,13 @@ const COMMANDS: readonly Command[] = [
 /** Runs one command. Exit codes: 0 done, 1 failed, 2 wrong call or environment. */
 async function main(argv: readonly string[]): Promise<number> {
   const command = COMMANDS.find(({ name }) => name === argv.slice(0, name.split(' ').length).join(' '));
-  if (command === undefined || argv.includes('--help')) {
-    const asked = argv.length === 0 || argv.includes('--help');
-    (asked ? console.log : console.error)(asked ? help() : `Unknown command: ${argv.join(' ')}\n\n${help()}`);
-    return asked ? 0 : 2;
+  if (argv.length === 0 || argv.includes('--help')) {
+    console.log(command ? helpOf(command) : help(argv[0]));
+    return 0;
+  }
+  if (command === undefined) {
+    console.error(`Unknown command: ${argv.join(' ')}\n\n${help(argv[0])}`);
+    return 2;
   }
   try {
     const given = readArguments(command, argv.slice(command.name.split(' ').length));
@@ -99,7 +103,7 @@ function explain(command: Command, error: unknown): number {
     return 2;
   }
   if (error instanceof UsageError) {
-    console.error(`${error.message}\nUsage: npm run --silent cli -- ${command.name} ${command.usage}`);
+    console.error(`${error.message}\nUsage: ${CALL} ${command.name} ${command.usage}`);
     return 2;
   }
   if (error instanceof ProblemError || error instanceof DatabaseBehindError) console.error(error.message);
@@ -109,9 +113,38 @@ function explain(command: Command, error: unknown): number {
   return 1;
 }
 
-function help(): string {
-  const lines = COMMANDS.map(({ name, usage, summary }) => `  ${`${name} ${usage}`.padEnd(70)} ${summary}`);
-  return ['Usage: npm run --silent cli -- COMMAND', '', ...lines].join('\n');
+const CALL = 'npm run --silent cli --';
+
+/** All commands, or those of one group such as `keys`. */
+function help(group: string | undefined): string {
+  const some = COMMANDS.filter(({ name }) => name.split(' ')[0] === group);
+  const lines = (some.length > 0 ? some : COMMANDS).map(
+    ({ name, summary }) => `  ${name.padEnd(20)} ${summary}`,
+  );
+  return [
+    `Usage: ${CALL} COMMAND [--help]`,
+    '',
+    ...lines,
+    '',
+    'COMMAND --help shows how one is called.',
+  ].join('\n');
+}
+
+/** One command: how it is called, what it does, and what its words mean. */
+function helpOf({ name, usage, summary, words = [] }: Command): string {
+  const about = [
+    ...(usage.includes(ACCOUNT) ? [ACCOUNT_HELP] : []),
+    ...(usage.includes('--json') ? ['--json prints one JSON object and nothing else.'] : []),
+    ...(words.includes('EVENT_ID') ? ["EVENT_ID is Stripe's, evt_…: see events list."] : []),
+    ...(words.includes('KEY_ID') ? ['KEY_ID is key_…: see keys list.'] : []),
+  ];
+  return [
+    `Usage: ${CALL} ${name} ${usage}`,
+    '',
+    `${summary}.`,
+    ...(about.length > 0 ? [''] : []),
+    ...about,
+  ].join('\n');
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -111,7 +111,10 @@ async function startParts(
   webhookSecrets = [await wireLocalStripe(gateway, sandbox, `${url}/webhooks/stripe`)];
   // What fell due while nothing ran here happens now, one moment after the other.
   sandbox.clock.follow(localTime({ db, clock }));
-  const demo = config.database.kind === 'embedded' ? await openDemoAccount(db, clock.now()) : null;
+  const demo =
+    config.database.kind === 'embedded'
+      ? await openDemoAccount(db, { dataDir: config.dataDir, now: clock.now() })
+      : null;
   return { url, opsUrl, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
 }
 

@@ -4,6 +4,7 @@ import { SCOPES, type Scope } from '../../shared/scopes.ts';
 import { toWireTime } from '../../shared/time.ts';
 import { createAccount, listAccounts } from '../billing/accounts.ts';
 import { issueKey, listKeys, revokeKey } from '../billing/keys.ts';
+import { ACCOUNT, accountNamed } from './account-word.ts';
 import { type Command, type Given, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';
 
@@ -65,27 +66,23 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
   },
   {
     name: 'keys issue',
-    usage: 'ACCOUNT_ID [--scopes LIST] [--name NAME] [--expires-at TIME] [--json]',
+    usage: `${ACCOUNT} [--scopes LIST] [--name NAME] [--expires-at TIME] [--json]`,
     summary: `Issue an API key; scopes are ${SCOPES.join(', ')} (default account_owner)`,
     options: ['scopes', 'name', 'expires-at'],
-    words: ['ACCOUNT_ID'],
+    words: [ACCOUNT],
     async run({ config, now, say, answer }, given) {
-      const accountId = idOf('acc', 'ACCOUNT_ID', given);
+      const account = accountNamed(given.word(ACCOUNT));
       const scopes = scopesOf(given);
       const at = now();
       const expiresAt = expiryOf(given, at);
-      const key = await withDatabase(config, (db) =>
-        db.transaction((tx) =>
-          issueKey(tx, {
-            accountId,
-            scopes,
-            name: given.option('name') ?? 'issued by cli',
-            now: at,
-            expiresAt,
-            actor: STAFF,
-          }),
-        ),
-      );
+      const { accountId, key } = await withDatabase(config, async (db) => {
+        const accountId = await account(db);
+        const name = given.option('name') ?? 'issued by cli';
+        const key = await db.transaction((tx) =>
+          issueKey(tx, { accountId, scopes, name, now: at, expiresAt, actor: STAFF }),
+        );
+        return { accountId, key };
+      });
       say(`API key ${formatId('key', key.id)}, shown this once: ${key.key}`);
       answer({
         account_id: formatId('acc', accountId),
@@ -97,13 +94,14 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
   },
   {
     name: 'keys list',
-    usage: 'ACCOUNT_ID [--json]',
+    usage: `${ACCOUNT} [--json]`,
     summary: 'List the API keys of an account, newest first',
     options: [],
-    words: ['ACCOUNT_ID'],
+    words: [ACCOUNT],
     async run({ config, say, answer }, given) {
-      const accountId = idOf('acc', 'ACCOUNT_ID', given);
-      const rows = (await withDatabase(config, (db) => listKeys(db, accountId))).map((key) => ({
+      const account = accountNamed(given.word(ACCOUNT));
+      const keys = await withDatabase(config, async (db) => listKeys(db, await account(db)));
+      const rows = keys.map((key) => ({
         api_key_id: formatId('key', key.id),
         prefix: key.prefix,
         name: key.name,
@@ -131,7 +129,8 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
     options: [],
     words: ['KEY_ID'],
     async run({ config, now, say, answer }, given) {
-      const keyId = idOf('key', 'KEY_ID', given);
+      const keyId = parseId('key', given.word('KEY_ID'));
+      if (keyId === null) throw new UsageError('KEY_ID must be key_ and a uuid');
       const revoked = await withDatabase(config, (db) =>
         db.transaction((tx) => revokeKey(tx, { keyId, now: now(), actor: STAFF })),
       );
@@ -140,12 +139,6 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
     },
   },
 ];
-
-function idOf(prefix: 'acc' | 'key', word: string, given: Given): string {
-  const id = parseId(prefix, given.word(word));
-  if (id === null) throw new UsageError(`${word} must be ${prefix}_ and a uuid`);
-  return id;
-}
 
 function scopesOf(given: Given): Scope[] {
   const names = (given.option('scopes') ?? 'account_owner').split(',').map((name) => name.trim());

@@ -1,11 +1,12 @@
 import { ProblemError } from '../../shared/errors.ts';
-import { formatId, parseId } from '../../shared/ids.ts';
+import { formatId } from '../../shared/ids.ts';
 import { verifyChain } from '../audit/verify.ts';
 import { verifyLedger } from '../credit/ledger.ts';
 import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
+import { ACCOUNT, accountNamed } from './account-word.ts';
 import { AUDIT_EXPORT } from './audit-export.ts';
-import { type Command, UsageError } from './command.ts';
+import type { Command } from './command.ts';
 import { withDatabase } from './database.ts';
 
 const PAGE = 500;
@@ -14,15 +15,16 @@ const PAGE = 500;
 export const AUDIT_COMMANDS: readonly Command[] = [
   {
     name: 'audit verify',
-    usage: '[ACCOUNT_ID] [--json]',
+    usage: `[${ACCOUNT}] [--json]`,
     summary: 'Check the audit log and the credit ledger of one account, or of all',
     options: [],
-    words: ['ACCOUNT_ID'],
+    words: [ACCOUNT],
     async run({ config, say, answer }, given) {
-      const word = given.optionalWord('ACCOUNT_ID');
-      const only = word === undefined ? null : parseId('acc', word);
-      if (word !== undefined && only === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
-      const { checked, broken } = await withDatabase(config, (db) => verify(db, only));
+      const word = given.optionalWord(ACCOUNT);
+      const account = word === undefined ? null : accountNamed(word);
+      const { checked, broken } = await withDatabase(config, async (db) =>
+        verify(db, account === null ? null : await account(db)),
+      );
       for (const { words } of broken) say(words);
       say(`Checked ${checked} ${checked === 1 ? 'account' : 'accounts'}: ${broken.length} faults.`);
       answer({ checked, broken: broken.map(({ words: _words, ...rest }) => rest) });

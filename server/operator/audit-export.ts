@@ -2,28 +2,28 @@ import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { auditListInput } from '../../shared/audit.ts';
 import { ProblemError } from '../../shared/errors.ts';
-import { parseId } from '../../shared/ids.ts';
 import { EXPORT_FORMATS, exportAudit, type Progress } from '../audit/export.ts';
 import type { AuditFilter } from '../audit/list.ts';
 import { Account } from '../database/entities/account.ts';
+import { ACCOUNT, accountNamed } from './account-word.ts';
 import { type Command, type Given, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';
 
 /** Writes the audit log of an account into a file. */
 export const AUDIT_EXPORT: Command = {
   name: 'audit export',
-  usage: 'ACCOUNT_ID --output FILE [--format csv|json] [--action A] [--since T] [--until T] [--json]',
+  usage: `${ACCOUNT} --output FILE [--format csv|json] [--action A] [--since T] [--until T] [--json]`,
   summary: 'Write the audit log of an account into a new file',
   options: ['output', 'format', 'action', 'since', 'until'],
-  words: ['ACCOUNT_ID'],
+  words: [ACCOUNT],
   async run({ config, say, answer }, given) {
-    const accountId = parseId('acc', given.word('ACCOUNT_ID'));
-    if (accountId === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
+    const account = accountNamed(given.word(ACCOUNT));
     const output = given.required('output');
     const format = EXPORT_FORMATS.find((one) => one === (given.option('format') ?? 'csv'));
     if (format === undefined) throw new UsageError(`--format must be one of ${EXPORT_FORMATS.join(', ')}`);
     const filter = readFilter(given);
     const written = await withDatabase(config, async (db) => {
+      const accountId = await account(db);
       if ((await db.orm.em.fork().count(Account, { id: accountId })) === 0)
         throw new ProblemError('not-found', 'There is no such account.');
       let last: Progress = { written: 0, total: 0 };

@@ -1,8 +1,9 @@
 import { ProblemError } from '../../shared/errors.ts';
-import { formatId, parseId } from '../../shared/ids.ts';
+import { formatId } from '../../shared/ids.ts';
 import { toWireTime } from '../../shared/time.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { deadEvents, replayEvent } from '../stripe/replay.ts';
+import { ACCOUNT, accountNamed } from './account-word.ts';
 import { type Command, type Given, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';
 import type { EventRow } from './timeline.ts';
@@ -14,20 +15,22 @@ const SHOWN = 100;
 export const EVENT_COMMANDS: readonly Command[] = [
   {
     name: 'events list',
-    usage: '[--state STATE] [--account ACCOUNT_ID] [--json]',
+    usage: `[--state STATE] [--account ${ACCOUNT}] [--json]`,
     summary: `List the newest ${SHOWN} events of Stripe; states are ${STATES.join(', ')}`,
     options: ['state', 'account'],
     async run({ config, say, answer }, given) {
-      const [state, accountId] = [stateOf(given), accountOf(given)];
-      const events = await withDatabase(config, (db) =>
-        db.orm.em
+      const [state, named] = [stateOf(given), given.option('account')];
+      const account = named === undefined ? null : accountNamed(named);
+      const events = await withDatabase(config, async (db) => {
+        const accountId = account === null ? null : await account(db);
+        return await db.orm.em
           .fork()
           .find(
             StripeEvent,
             { ...(state !== null && { state }), ...(accountId !== null && { accountId }) },
             { orderBy: { receivedAt: 'desc', id: 'desc' }, limit: SHOWN, exclude: ['raw'] },
-          ),
-      );
+          );
+      });
       const rows = events.map(toRow);
       for (const row of rows) {
         const reason = row.error === null ? '' : `  ${row.error}`;
@@ -100,12 +103,4 @@ function stateOf(given: Given): (typeof STATES)[number] | null {
   const state = STATES.find((known) => known === text);
   if (state === undefined) throw new UsageError(`--state must be one of ${STATES.join(', ')}`);
   return state;
-}
-
-function accountOf(given: Given): string | null {
-  const text = given.option('account');
-  if (text === undefined) return null;
-  const id = parseId('acc', text);
-  if (id === null) throw new UsageError('--account must be acc_ and a uuid');
-  return id;
 }

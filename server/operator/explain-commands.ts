@@ -1,6 +1,7 @@
-import { formatId, parseId } from '../../shared/ids.ts';
+import { formatId } from '../../shared/ids.ts';
 import { toWireTime } from '../../shared/time.ts';
-import { type Command, UsageError } from './command.ts';
+import { ACCOUNT, accountNamed } from './account-word.ts';
+import type { Command } from './command.ts';
 import { withDatabase } from './database.ts';
 import { readTimeline, type Timeline } from './timeline.ts';
 
@@ -8,24 +9,23 @@ import { readTimeline, type Timeline } from './timeline.ts';
 export const EXPLAIN_COMMANDS: readonly Command[] = [
   {
     name: 'explain',
-    usage: 'ACCOUNT_ID [--json]',
+    usage: `${ACCOUNT} [--json]`,
     summary: 'Show where an account stands and everything that led there',
     options: [],
-    words: ['ACCOUNT_ID'],
+    words: [ACCOUNT],
     async run({ config, now, say, answer }, given) {
-      const accountId = parseId('acc', given.word('ACCOUNT_ID'));
-      if (accountId === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
-      const timeline = await withDatabase(config, (db) => readTimeline(db, accountId, now()));
+      const account = accountNamed(given.word(ACCOUNT));
+      const timeline = await withDatabase(config, async (db) => readTimeline(db, await account(db), now()));
       for (const line of summary(timeline)) say(line);
       say('');
       for (const { at, source, name, text } of timeline.happenings) {
         say(`${toWireTime(at)}  ${source.padEnd(6)}  ${name}  ${text}`);
       }
-      const { account, waiting, happenings } = timeline;
+      const { waiting, happenings } = timeline;
       answer({
-        account_id: formatId('acc', account.id),
-        email: account.email,
-        stripe_customer_id: account.stripeCustomerId,
+        account_id: formatId('acc', timeline.account.id),
+        email: timeline.account.email,
+        stripe_customer_id: timeline.account.stripeCustomerId,
         former_stripe_customers: timeline.formerCustomers.map(({ id, since }) => ({
           stripe_customer_id: id,
           since: toWireTime(since),

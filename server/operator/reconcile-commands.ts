@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProblemError } from '../../shared/errors.ts';
-import { formatId, parseId } from '../../shared/ids.ts';
+import { formatId } from '../../shared/ids.ts';
 import { readBilling } from '../billing/caller.ts';
 import type { Database } from '../database/connection.ts';
 import { createPace } from '../notify/pace.ts';
@@ -9,7 +9,8 @@ import { type Difference, inWords } from '../stripe/drift.ts';
 import { isOutage, reasonOf } from '../stripe/failure.ts';
 import { reconcile } from '../stripe/reconcile.ts';
 import { accountsAfter } from '../stripe/sweep.ts';
-import { type Command, type CommandContext, UsageError } from './command.ts';
+import { ACCOUNT, accountNamed } from './account-word.ts';
+import type { Command, CommandContext } from './command.ts';
 import { withDatabase } from './database.ts';
 import { reachStripe } from './stripe.ts';
 
@@ -26,18 +27,17 @@ type Failed = { account_id: string; reason: string };
 export const RECONCILE_COMMANDS: readonly Command[] = [
   {
     name: 'reconcile',
-    usage: '[ACCOUNT_ID] [--dry-run] [--json]',
+    usage: `[${ACCOUNT}] [--dry-run] [--json]`,
     summary: 'Compare one account, or all, with Stripe and repair what differs',
     options: [],
     flags: ['dry-run'],
-    words: ['ACCOUNT_ID'],
+    words: [ACCOUNT],
     async run(context, given) {
       const dryRun = given.flag('dry-run');
-      const word = given.optionalWord('ACCOUNT_ID');
-      const only = word === undefined ? null : parseId('acc', word);
-      if (word !== undefined && only === null) throw new UsageError('ACCOUNT_ID must be acc_ and a uuid');
-      const { found, failed, checked } = await withDatabase(context.config, (db) =>
-        compareAll(context, db, { only, dryRun }),
+      const word = given.optionalWord(ACCOUNT);
+      const account = word === undefined ? null : accountNamed(word);
+      const { found, failed, checked } = await withDatabase(context.config, async (db) =>
+        compareAll(context, db, { only: account === null ? null : await account(db), dryRun }),
       );
       const what = dryRun ? 'differ' : 'differed and were repaired';
       context.say(`Compared ${checked} with Stripe: ${found.length} ${what}, ${failed.length} failed.`);

@@ -24,6 +24,8 @@ async function main(): Promise<void> {
   if (values.data !== ':memory:') mkdirSync(dirname(values.data), { recursive: true, mode: 0o700 });
 
   const sandbox = await startSandbox({ port, dataPath: values.data });
+  const kept =
+    values.data === ':memory:' ? 'Its state goes with it.' : `Its state is kept in ${values.data}.`;
   process.stdout.write(
     [
       `The local Stripe answers on ${sandbox.url}`,
@@ -32,11 +34,14 @@ async function main(): Promise<void> {
       `  console:     ${sandbox.url}/console`,
       `  mailbox:     ${sandbox.url}/mailbox, and for npm resend RESEND_BASE_URL=${sandbox.url}`,
       `  hooks:       ${sandbox.url}/_sandbox`,
-      '  Ctrl-C ends it.',
+      `  Ctrl-C ends it. ${kept}`,
       '',
     ].join('\n'),
   );
-  const stop = (): void => void sandbox.close().then(() => process.exit(0));
+  const stop = (): void => {
+    process.stdout.write(`Stopping. ${kept}\n`);
+    void sandbox.close().then(() => process.exit(0));
+  };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
 }

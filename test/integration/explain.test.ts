@@ -106,3 +106,19 @@ it('explains an account where nothing has happened, and names one that does not 
   expect(timeline).toMatchObject({ tier: 'free', happenings: [], state: { subscription: null } });
   await expect(readTimeline(bench.db, uuidv7(NOW), NOW)).rejects.toThrow('no such account');
 });
+
+it('knows an account by its address, in whatever case, as every command does', async () => {
+  const accountId = await addAccount(bench);
+  const address = `${accountId}@DRIFTSTACK.test`;
+  const { code, json } = await cli('explain', address, '--json');
+  expect(code).toBe(0);
+  expect(json()).toMatchObject({ account_id: formatId('acc', accountId), email: address.toLowerCase() });
+  for (const command of [
+    ['keys', 'list'],
+    ['audit', 'verify'],
+    ['events', 'list', '--account'],
+  ])
+    expect(await cli(...command, address, '--json')).toMatchObject({ code: 0 });
+  expect(await cli('explain', 'nobody@driftstack.test')).toMatchObject({ code: 1 });
+  expect(await cli('explain', 'nobody')).toMatchObject({ code: 2 });
+}, 90_000);

@@ -102,6 +102,27 @@ describe('npm start', () => {
     expect((await readdir(dataDir)).sort()).toEqual(expect.arrayContaining(['postgres', 'stripe.sqlite']));
   });
 
+  it('shows the same key at each start, says what Ctrl-C does, and issues a new key where that one is gone', async () => {
+    const keys = async (): Promise<string[]> => {
+      const { stdout } = await cli({ DATA_DIR: dataDir }, 'keys', 'list', 'Demo@driftstack.test');
+      return stdout.split('\n').filter((line) => line.includes('demo'));
+    };
+    const first = await startService(dataDir);
+    expect(await first.stop()).toBe(0);
+    expect(first.output()).toMatch(/stopping: .*\n.*stopped; .* kept for the next start/);
+    const second = await startService(dataDir);
+    expect(second.apiKey).toBe(first.apiKey);
+    expect(await keys()).toEqual([expect.stringContaining('active')]);
+    await second.stop();
+    await rm(join(dataDir, 'demo-key'));
+    const third = await startService(dataDir);
+    expect(third.apiKey).not.toBe(first.apiKey);
+    expect(await keys()).toEqual([expect.stringContaining('active'), expect.stringContaining('revoked')]);
+    const me = new Driftstack({ apiKey: third.apiKey, baseUrl: third.apiUrl });
+    expect((await me.billing.getState()).subscription).toBeNull();
+    await third.stop();
+  }, 90_000);
+
   it('keeps everything it makes for its owner alone, whatever the umask', async () => {
     const folder = join(dataDir, 'made', 'here');
     const umask = process.umask(0);
@@ -150,11 +171,32 @@ describe('the cli', () => {
     expect(listed).not.toContain(account.api_key);
   });
 
+  it('tells about one command, one group of them, or all, and never runs what it tells about', async () => {
+    const { stdout: one } = await cli({}, 'keys', 'issue', '--help');
+    expect(one.split('\n')).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^Usage: npm run --silent cli -- keys issue ACCOUNT \[--scopes LIST\]/),
+        "ACCOUNT is an account's id (acc_…) or its e-mail address.",
+      ]),
+    );
+    expect(one).not.toContain('accounts create');
+    const { stdout: group } = await cli({}, 'keys', '--help');
+    expect(group).toContain('keys revoke');
+    expect(group).not.toContain('accounts create');
+    const { stdout: all } = await cli({}, '--help');
+    const names = [...all.matchAll(/^ {2}(\w+(?: \w+)?) {2,}/gm)].map(([, name = '']) => name);
+    expect(names.length).toBeGreaterThan(12);
+    for (const name of names) {
+      const { stdout } = await cli({}, ...name.split(' '), '--help');
+      expect(stdout).toMatch(new RegExp(`^Usage: npm run --silent cli -- ${name}\\b`));
+    }
+  }, 90_000);
+
   it('says what was wrong with the call, and how to call it', async () => {
     await expect(cli({}, 'keys', 'issue', 'acc_1')).rejects.toMatchObject({
       code: 2,
       stderr: expect.stringMatching(
-        /ACCOUNT_ID must be acc_ and a uuid\nUsage: npm run --silent cli -- keys issue/,
+        /ACCOUNT must be acc_ and a uuid, or an e-mail address\nUsage: npm run --silent cli -- keys issue/,
       ),
     });
     await expect(cli({}, 'keys', 'print')).rejects.toMatchObject({
