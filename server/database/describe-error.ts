@@ -68,11 +68,13 @@ const SQL_STATE = /^[0-9A-Z]{5}$/;
 const ABOUT_THE_LINE =
   /Connection terminated(?: unexpectedly| due to connection timeout)?|Query read timeout|timeout exceeded when trying to connect|Cannot use a pool after calling end on the pool/;
 
-function messageOf({ message, code }: ErrorLike, type: string, isOfDatabase: boolean): string {
+function messageOf({ message, code, cause }: ErrorLike, type: string, isOfDatabase: boolean): string {
   if (isOfDatabase) {
     if (typeof code === 'string' && SQL_STATE.test(code)) return `The database refused it: ${code}`;
     return ABOUT_THE_LINE.exec(message)?.[0] ?? 'The database could not be used';
   }
+  // tRPC, for one, gives an error the words of its cause.
+  if (isErrorLike(cause) && message.includes(cause.message)) return describeError(cause).message;
   if (type === 'SyntaxError') return 'It could not be read';
   return clean(message.split('\n')[0] ?? '');
 }

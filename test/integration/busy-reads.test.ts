@@ -83,9 +83,7 @@ const read = ({ key, ids }: Buyer, n = 0) => http.call(`/v1/billing?checkout_ses
 const many = (count: number, make: (n: number) => Promise<Response>) =>
   Array.from({ length: count }, (_, n) => make(n));
 /** Connections that are taken: those at a statement, and those that hold a transaction open. */
-async function busy(db: Database): Promise<number> {
-  return db.pool.totalCount - db.pool.idleCount;
-}
+const busy = (db: Database): number => db.pool.totalCount - db.pool.idleCount;
 /** Nothing moves any more: every call has come as far as it gets while Stripe is silent. */
 async function settled(calls: number): Promise<void> {
   await untilTrue(() => hanging >= calls);
@@ -101,7 +99,7 @@ describe('while Stripe does not answer, callers back from Checkout', () => {
     const one = await buyer();
     const answers = many(24, () => read(one));
     await settled(1);
-    expect(await busy(http.db)).toBe(1);
+    await expect.poll(() => busy(http.db)).toBe(1);
     expect(hanging).toBe(1);
     release();
     const got = await Promise.all(answers);
@@ -122,7 +120,7 @@ describe('while Stripe does not answer, callers back from Checkout', () => {
       }),
     );
     await settled(1);
-    expect(await busy(http.db)).toBe(1);
+    await expect.poll(() => busy(http.db)).toBe(1);
     release();
     for (const { status } of await Promise.all([...answers, ...hooks])) expect([200, 201]).toContain(status);
   });
@@ -131,7 +129,7 @@ describe('while Stripe does not answer, callers back from Checkout', () => {
     const buyers = await Promise.all(Array.from({ length: 30 }, () => buyer()));
     const answers = buyers.map((one) => read(one));
     await settled(POOL / 5);
-    expect(await busy(http.db)).toBe(POOL / 5);
+    await expect.poll(() => busy(http.db)).toBe(POOL / 5);
     const events: string[] = [];
     for (let n = 0; n < POOL; n += 1) {
       const { customer } = await buyer();
@@ -140,7 +138,7 @@ describe('while Stripe does not answer, callers back from Checkout', () => {
     }
     const processed = processEvents(deps, events);
     await settled(POOL / 5 + POOL / 2);
-    expect(await busy(http.db)).toBe(POOL / 5 + POOL / 2);
+    await expect.poll(() => busy(http.db)).toBe(POOL / 5 + POOL / 2);
     release();
     for (const { status } of await Promise.all(answers)) expect([200, 503]).toContain(status);
     expect((await processed).size).toBe(0);
@@ -160,6 +158,7 @@ describe('while Stripe does not answer, callers back from Checkout', () => {
     const ninth = others[8] ?? expect.unreachable();
     const turnedAway = await read(ninth);
     expect(turnedAway.status).toBe(503);
+    expect(await turnedAway.json()).toMatchObject({ detail: expect.stringContaining('Too many calls wait') });
     expect(turnedAway.headers.get('retry-after')).toBe('3');
     release();
     await Promise.all([...mine, ...theirs]);
