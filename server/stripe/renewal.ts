@@ -46,6 +46,8 @@ export function renewalNotice(
   if (renewed === null || endsBy(chosen, renewed.startsAt)) return [];
   const { amount_due: amountCents, currency } = preview;
   const renewsAt = new Date(renewed.startsAt * 1000);
+  // It was renewed while we were reading: this is the renewal after that one.
+  if (renewsAt > row.currentPeriodEnd) return [];
   const charged = chosen.collection_method !== 'send_invoice';
   const data = { plan: renewed.plan, amountCents, currency, renewsAt, charged };
   return [

@@ -144,6 +144,13 @@ describe('the notice of a renewal', () => {
     ]);
   });
 
+  it('says nothing of the renewal after next, which a preview made a moment too late is about', async () => {
+    const { accountId, customer, sub } = await subscribed();
+    preview(sub.id, { startsAt: JULY, amount: 12_000 });
+    await announced(customer, sub);
+    expect(await noticesOf(accountId)).toEqual([]);
+  });
+
   it('of another subscription of the same customer is not one of the plan', async () => {
     const { accountId, customer } = await subscribed();
     const calls = previewCalls().length;

@@ -184,6 +184,7 @@ export async function startScriptedStripe() {
     calls,
     put,
     change,
+    forget: (id: string) => things.delete(id),
     all,
     newId,
     /** What Stripe does with idempotency keys after a day. */

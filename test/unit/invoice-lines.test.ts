@@ -44,3 +44,9 @@ it('reads no end of lines, and never takes half of them for all', async () => {
   expect(await gateway.readInvoiceLines(invoice)).toBeNull();
   expect(stripe.calls.length - before).toBeLessThanOrEqual(10);
 });
+
+it('takes no part of them for all where Stripe no longer knows the rest', async () => {
+  const invoice = await invoiceOf(30);
+  stripe.forget(invoice.id);
+  expect(await gateway.readInvoiceLines(invoice)).toBeNull();
+});

@@ -75,20 +75,24 @@ export function readingCalls({ stripe, call, found }: Caller) {
 
     /**
      * All lines of an invoice, of which Stripe puts the first ten into it: the others are asked for, a hundred at a
-     * time. Null where there are more than a thousand, so that half a list is never taken for the whole.
+     * time. Null where there are more than a thousand or Stripe no longer knows them, so that half a list is never
+     * taken for the whole.
      */
     readInvoiceLines: async ({ id, lines }: Stripe.Invoice): Promise<Stripe.InvoiceLineItem[] | null> => {
       const all = [...lines.data];
       for (let more = lines.has_more; more; ) {
         if (all.length >= LINES) return null;
         const after = all.at(-1);
-        const page = await call<Stripe.ApiList<Stripe.InvoiceLineItem>>('list', (options) =>
-          stripe.invoices.listLineItems(
-            id,
-            { limit: PAGE, ...(after && { starting_after: after.id }) },
-            options,
+        const page = await found(
+          call<Stripe.ApiList<Stripe.InvoiceLineItem>>('list', (options) =>
+            stripe.invoices.listLineItems(
+              id,
+              { limit: PAGE, ...(after && { starting_after: after.id }) },
+              options,
+            ),
           ),
         );
+        if (page === null) return null;
         if (page.has_more && page.data.length === 0) return null;
         all.push(...page.data);
         more = page.has_more;
