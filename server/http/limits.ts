@@ -4,7 +4,10 @@ import type { RateBucket } from '../api/context.ts';
 import type { Caller } from '../billing/caller.ts';
 import { type BucketPolicy, type Buckets, createBuckets } from './token-bucket.ts';
 
-/** How much an account may call, by its tier; tiers without a line of their own have that of `free`. */
+/**
+ * How much an account may call, by the tier it is entitled to now; tiers without a line of their own have that of
+ * `free`.
+ */
 export type RateLimits = {
   readonly global: Readonly<Partial<Record<Caller['tier'], BucketPolicy>> & { free: BucketPolicy }>;
   readonly minting: BucketPolicy;
@@ -12,13 +15,19 @@ export type RateLimits = {
   readonly failures: BucketPolicy;
 };
 
+/** Those of the whole Driftstack API, a line for each tier. */
+const GLOBAL = {
+  free: { capacity: 60, refillPerSecond: 1 },
+  solo_manual: { capacity: 120, refillPerSecond: 2 },
+  team_manual: { capacity: 360, refillPerSecond: 6 },
+  agency_manual: { capacity: 1800, refillPerSecond: 30 },
+  api_starter: { capacity: 240, refillPerSecond: 4 },
+  api_builder: { capacity: 1800, refillPerSecond: 30 },
+  api_scale: { capacity: 6000, refillPerSecond: 100 },
+} satisfies Record<Caller['tier'], BucketPolicy>;
+
 export const RATE_LIMITS: RateLimits = {
-  global: {
-    free: { capacity: 60, refillPerSecond: 1 },
-    api_starter: { capacity: 240, refillPerSecond: 4 },
-    api_builder: { capacity: 1800, refillPerSecond: 30 },
-    api_scale: { capacity: 6000, refillPerSecond: 100 },
-  },
+  global: GLOBAL,
   minting: { capacity: 30, refillPerSecond: 0.5 },
   failures: { capacity: 60, refillPerSecond: 1 },
 };

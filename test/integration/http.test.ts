@@ -1,6 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Subscription } from '../../server/database/entities/billing.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
 import { RATE_LIMITS } from '../../server/http/limits.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { type DatabaseProxy, startProxy } from '../support/proxy.ts';
@@ -79,6 +81,32 @@ describe('rate limits', () => {
       expect(Number(headers.get('ratelimit-reset'))).toBeLessThan(10);
     }
   });
+
+  // Capacity and refill per second, as Driftstack's own documentation has them.
+  it.each([
+    ['solo_manual', 120, 2],
+    ['team_manual', 360, 6],
+    ['agency_manual', 1800, 30],
+    ['api_starter', 240, 4],
+    ['api_builder', 1800, 30],
+    ['api_scale', 6000, 100],
+  ] as const)(
+    'of %s are %i calls, %i more each second, while the account is entitled to it',
+    async (tier, limit, refill) => {
+      const { key, accountId } = await http.openAccount();
+      const period = { currentPeriodStart: new Date(0), currentPeriodEnd: new Date() };
+      const id = uuidv7(new Date());
+      const state = { billingPeriod: 'monthly', cancelAtPeriodEnd: false, version: 1 } as const;
+      const row = { id, accountId, tier, ...period, ...state, updatedAt: new Date() };
+      const em = () => http.db.orm.em.fork();
+      await em().insert(Subscription, { ...row, stripeSubscriptionId: id, status: 'active', entitled: true });
+      const { headers } = await http.call('/v1/billing', { key });
+      expect(headers.get('x-ratelimit-limit')).toBe(String(limit));
+      expect(RATE_LIMITS.global[tier]).toEqual({ capacity: limit, refillPerSecond: refill });
+      await em().nativeUpdate(Subscription, { id }, { status: 'unpaid', entitled: false });
+      expect((await http.call('/v1/billing', { key })).headers.get('x-ratelimit-limit')).toBe('60');
+    },
+  );
 
   it('refuse with 429 and Retry-After, each account by itself, and stricter for minting', async () => {
     const strict = await startHttp({
