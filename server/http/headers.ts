@@ -38,7 +38,8 @@ export function answerPreflight(reply: FastifyReply, methods: string): FastifyRe
     .headers({
       allow: methods,
       'access-control-allow-methods': methods,
-      'access-control-allow-headers': 'authorization, content-type, idempotency-key, x-driftstack-account',
+      'access-control-allow-headers':
+        'authorization, content-type, idempotency-key, trpc-accept, x-driftstack-account',
       'access-control-max-age': '600',
     })
     .send();

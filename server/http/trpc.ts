@@ -10,6 +10,7 @@ import { describeProblem, noteProblem } from './problems.ts';
 import { type ApiParts, openContext } from './request-context.ts';
 
 const MAX_BATCH = 10;
+const LINES = 'application/jsonl';
 
 /**
  * Speaks tRPC's HTTP protocol to its own clients: one call, or a batch of at most ten, answered in order. tRPC's
@@ -45,16 +46,41 @@ async function answerCalls(
   reply: FastifyReply,
   mount: Mount,
 ): Promise<FastifyReply> {
+  const isStream = wantsLines(request);
   const { names, isBatch, readInput } = readCall(request, mount);
+  if (isStream && !isBatch)
+    throw new ProblemError('bad-request', 'A call that asks for JSON lines is a batch.');
   const answers = await Promise.all(
     names.map((name, index) => callOne(name, index, { request, reply, mount, readInput })),
   );
+  if (isStream) return sendLines(reply, answers);
   const statuses = new Set(answers.map(({ status }) => status));
   const [first] = answers;
   return reply
     .code(statuses.size === 1 && first ? first.status : 207)
     .header('content-type', 'application/json')
     .send(JSON.stringify(isBatch ? answers.map(({ body }) => body) : first?.body));
+}
+
+/** Whether tRPC's `httpBatchStreamLink` asks; it reads nothing else. */
+function wantsLines({ headers }: FastifyRequest): boolean {
+  const accepted = headers['trpc-accept'] ?? headers.accept ?? '';
+  return String(accepted)
+    .split(',')
+    .some((type) => type.trim().toLowerCase() === LINES);
+}
+
+/**
+ * All answers in the one line that tRPC calls the head of the stream. It could be followed by answers that come
+ * later; but what a call writes into the headers, such as what is left of a rate limit, has to come before.
+ */
+function sendLines(reply: FastifyReply, answers: readonly Answer[]): FastifyReply {
+  const head = Object.fromEntries(answers.map(({ body }, index) => [index, [[body]]]));
+  return reply
+    .code(200)
+    .header('content-type', LINES)
+    .header('vary', 'trpc-accept')
+    .send(`${JSON.stringify(head)}\n`);
 }
 
 /** Answers in tRPC's shape what was refused before there was a call, or could not be read as one. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ProblemError } from '../../shared/errors.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
+import { sendRaw } from '../support/raw-http.ts';
 
 let http: TestHttp;
 let key: string;
@@ -102,6 +103,30 @@ describe('the body', () => {
     const response = await send(JSON.stringify(PARAMS), { 'content-type': type, ...headers });
     expect(response.status).toBe(415);
     expect(await response.json()).toMatchObject({ code: 'unsupported_media_type', status: 415 });
+  });
+
+  it.each([
+    ['application/json', 'content-length: 0', ''],
+    ['application/json', 'transfer-encoding: chunked', '0\r\n\r\n'],
+    ['application/json; charset=latin1', 'content-length: 0', ''],
+    ['text/plain', 'content-length: 0', ''],
+    ['text/plain', 'transfer-encoding: chunked', '0\r\n\r\n'],
+    ['multipart/form-data; boundary=x', 'content-length: 0', ''],
+    ['not a type', 'content-length: 0', ''],
+    ['', 'content-length: 0', ''],
+    ['', 'transfer-encoding: chunked', '0\r\n\r\n'],
+  ])('that is empty is none, whatever it is said to be: %j, %s', async (type, length, bytes) => {
+    for (const path of ['/v1/billing/portal-session', '/trpc/billing.startPortalSession']) {
+      const head = [
+        `POST ${path} HTTP/1.1`,
+        'host: x',
+        `authorization: Bearer ${key}`,
+        length,
+        'connection: close',
+      ];
+      const lines = [...head, ...(type === '' ? [] : [`content-type: ${type}`]), '', bytes];
+      expect(await sendRaw(http.url, lines.join('\r\n'))).toMatch(/^HTTP\/1\.1 200 /);
+    }
   });
 
   it('above 100 kB is refused with 413 and the connection closed', async () => {
