@@ -6,6 +6,7 @@ import { CatchUp } from './0004-catch-up.ts';
 import { FiltersAndFigures } from './0005-filters-and-figures.ts';
 import { FormerCustomers } from './0006-former-customers.ts';
 import { FairWebhooks } from './0007-fair-webhooks.ts';
+import { Moments } from './0008-moments.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
 export const MIGRATIONS: MigrationObject[] = [
@@ -16,4 +17,5 @@ export const MIGRATIONS: MigrationObject[] = [
   { name: '0005-filters-and-figures', class: FiltersAndFigures },
   { name: '0006-former-customers', class: FormerCustomers },
   { name: '0007-fair-webhooks', class: FairWebhooks },
+  { name: '0008-moments', class: Moments },
 ];

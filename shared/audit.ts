@@ -17,6 +17,8 @@ export const AUDIT_ACTIONS = [
   'subscription.tier_change_scheduled',
   'subscription.tier_change_unscheduled',
   'subscription.billing_period_changed',
+  'subscription.billing_period_change_scheduled',
+  'subscription.billing_period_change_unscheduled',
   'subscription.status_changed',
   'subscription.cancel_scheduled',
   'subscription.cancel_unscheduled',
@@ -98,7 +100,12 @@ export const auditEntrySchema = z
     }),
     ip_address: z.null().meta({ description: 'Always null in this service.' }),
     user_agent: z.null().meta({ description: 'Always null in this service.' }),
-    timestamp: wireTimeSchema.meta({ description: 'When it happened.', examples: ['2026-05-01T00:00:00Z'] }),
+    timestamp: wireTimeSchema.meta({
+      description:
+        'When it was written down. What we heard of Stripe may have happened earlier; where Stripe says when, ' +
+        'the payload says so.',
+      examples: ['2026-05-01T00:00:00Z'],
+    }),
   })
   .meta({ id: 'AuditEntry', description: 'One fact in the life of an account. It is never changed.' });
 export type AuditEntry = z.infer<typeof auditEntrySchema>;

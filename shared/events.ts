@@ -57,7 +57,7 @@ const accountId = z.string().meta({
   examples: ['acc_01890a5d-ac96-774b-bcce-b302099a8057'],
 });
 const emittedAt = wireTimeSchema.meta({
-  description: 'When it happened.',
+  description: 'When we recorded it, which can be later than it happened at Stripe.',
   examples: ['2026-05-01T00:00:00Z'],
 });
 

@@ -35,19 +35,58 @@ const settlement = z.object({
   creditNotesCents: amountCents,
 });
 
-/** What each mail needs to know. Read back from jsonb through these. */
+/** What comes next by itself; null where nothing may be promised. `bills`: the trial ends and payments begin. */
+const next = z
+  .discriminatedUnion('kind', [
+    z.object({ kind: z.literal('renews'), at: moment }),
+    z.object({ kind: z.literal('changes'), at: moment, to: plan }),
+    z.object({ kind: z.literal('ends'), at: moment }),
+    z.object({ kind: z.literal('bills'), at: moment }),
+    z.object({ kind: z.literal('bills_if_it_can'), at: moment, otherwise: z.enum(['paused', 'ended']) }),
+  ])
+  .nullable();
+
+/**
+ * What each mail needs to know. Read back from jsonb through these: a member that came later has a default, for
+ * the mails that were waiting then.
+ */
 export const EMAIL_DATA = {
-  /** `trialEndsAt`: set while no payment is due yet. */
-  subscription_started: z.object({ plan, currentPeriodEnd: moment, trialEndsAt: moment.nullable() }),
-  plan_changed: z.object({ from: plan, to: plan, changedAt: moment }),
-  plan_change_scheduled: z.object({ from: plan, to: plan, changesAt: moment }),
-  plan_change_unscheduled: z.object({ plan }),
-  cancellation_scheduled: z.object({ plan, endsAt: moment }),
-  cancellation_undone: z.object({ plan, renewsAt: moment }),
-  subscription_paused: z.object({ plan, reason: z.enum(['unpaid', 'paused']), payUrl: url }),
-  subscription_resumed: z.object({ plan }),
-  subscription_ended: z.object({ plan, endedAt: moment }),
-  trial_ending: z.object({ plan, trialEndsAt: moment }),
+  subscription_started: z.object({ plan, next: next.default(null) }),
+  /** `changedAt` null: Stripe does not say when. `inEffect`: it can be used. */
+  plan_changed: z.object({
+    from: plan,
+    to: plan,
+    changedAt: moment.nullable(),
+    inEffect: z.boolean().default(false),
+  }),
+  /** `replaced`: what had been booked before. */
+  plan_change_scheduled: z.object({
+    from: plan,
+    to: plan,
+    changesAt: moment,
+    replaced: z.object({ to: plan, changesAt: moment }).nullable().default(null),
+  }),
+  plan_change_unscheduled: z.object({ plan, calledOff: plan.nullable().default(null) }),
+  /** `before`: the end that was planned until now. `until`: what may be said about the time until then. */
+  cancellation_scheduled: z.object({
+    plan,
+    endsAt: moment,
+    before: moment.nullable().default(null),
+    until: z.enum(['works', 'renews']).nullable().default(null),
+    undoable: z.boolean().default(false),
+  }),
+  cancellation_undone: z.object({ plan, next: next.default(null) }),
+  /** `unpaid` is a status of its own; the others are reasons for the status `paused`. */
+  subscription_paused: z.object({
+    plan,
+    reason: z.enum(['unpaid', 'paused', 'trial_ended', 'requested', 'payment_failed', 'unknown']),
+    since: moment.nullable().default(null),
+    payUrl: url,
+  }),
+  subscription_resumed: z.object({ plan, next: next.default(null) }),
+  /** `endedAt` null: Stripe does not say when. */
+  subscription_ended: z.object({ plan, endedAt: moment.nullable() }),
+  trial_ending: z.object({ plan, trialEndsAt: moment, next: next.default(null) }),
   /** `charged` false: an invoice is sent instead. */
   renewal_upcoming: z.object({
     plan,
@@ -110,6 +149,9 @@ export type EmailTemplate = keyof typeof EMAIL_DATA;
 
 /** Template -> the data it is written from. */
 export type EmailTemplates = { [T in EmailTemplate]: z.output<(typeof EMAIL_DATA)[T]> };
+
+/** What comes next by itself, as a mail may promise it. */
+export type Next = z.output<typeof next>;
 
 /** A plan as the mails name it. */
 export type Plan = z.output<typeof plan>;

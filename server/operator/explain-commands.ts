@@ -31,7 +31,11 @@ export const EXPLAIN_COMMANDS: readonly Command[] = [
           since: toWireTime(since),
         })),
         tier: timeline.tier,
-        pending_tier: timeline.pendingTier,
+        pending_tier: timeline.pending?.tier ?? null,
+        pending_billing_period: timeline.pending?.billingPeriod ?? null,
+        pending_changes_at: timeline.pending && toWireTime(timeline.pending.changesAt),
+        ends_at: timeline.endsAt && toWireTime(timeline.endsAt),
+        ended_at: timeline.endedAt && toWireTime(timeline.endedAt),
         billing_state: timeline.state,
         waiting_events: waiting.events,
         dead_events: waiting.dead,
@@ -42,13 +46,16 @@ export const EXPLAIN_COMMANDS: readonly Command[] = [
   },
 ];
 
-function summary({ account, formerCustomers, state, tier, pendingTier, waiting }: Timeline): string[] {
+function summary(timeline: Timeline): string[] {
+  const { account, formerCustomers, state, tier, pending, waiting } = timeline;
   const { subscription, trial_pack: pack } = state;
   const opened = `opened ${toWireTime(account.createdAt)}`;
-  const end = subscription?.cancel_at_period_end ? 'ends' : 'paid until';
   const plan = subscription
-    ? `${subscription.tier} ${subscription.billing_period}, ${subscription.status}, ${end} ${subscription.current_period_end}`
+    ? `${subscription.tier} ${subscription.billing_period}, ${subscription.status}, ${end(subscription, timeline)}`
     : 'never had one';
+  const booked = pending
+    ? `, ${pending.tier} ${pending.billingPeriod} is booked for ${toWireTime(pending.changesAt)}`
+    : '';
   const credit = pack.redeemed
     ? `${pack.active ? 'active' : 'not active'}, ${pack.credit_cents_remaining} cents left, until ${pack.expires_at}`
     : 'never bought';
@@ -57,9 +64,20 @@ function summary({ account, formerCustomers, state, tier, pendingTier, waiting }
     ...formerCustomers.map(
       ({ id, since }) => `before        ${id}, deleted at Stripe, known since ${toWireTime(since)}`,
     ),
-    `tier          ${tier}${pendingTier === null ? '' : `, ${pendingTier} is booked`}`,
+    `tier          ${tier}${booked}`,
     `subscription  ${plan}`,
     `trial pack    ${credit}`,
     `waiting       ${waiting.events} events, ${waiting.dead} given up, ${waiting.mails} mails unsent`,
   ];
+}
+
+/** When it ended or will end, or how long the present period is. What grants nothing says so. */
+function end(
+  { status, current_period_end: periodEnd }: NonNullable<Timeline['state']['subscription']>,
+  { tier, endsAt, endedAt }: Timeline,
+): string {
+  const isOver = status === 'canceled' || status === 'incomplete_expired';
+  const moment = endsAt ? `ends ${toWireTime(endsAt)}` : `period until ${periodEnd}`;
+  const over = endedAt ? `ended ${toWireTime(endedAt)}` : 'Stripe did not say when it ended';
+  return `${isOver ? over : moment}${tier === 'free' ? '; grants nothing' : ''}`;
 }

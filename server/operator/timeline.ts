@@ -8,6 +8,8 @@ import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../database/entities/journal.ts';
 import { DIFFERENCE_KINDS, inWords } from '../stripe/drift.ts';
+import { projected } from '../stripe/record-row.ts';
+import type { PendingPlan } from '../stripe/schedule.ts';
 
 /** A stored event without its body. */
 export type EventRow = Pick<
@@ -39,7 +41,11 @@ export type Timeline = {
   readonly state: BillingState;
   /** What a consumer may grant now. */
   readonly tier: string;
-  readonly pendingTier: string | null;
+  /** A change of plan that is booked. */
+  readonly pending: PendingPlan | null;
+  /** When the subscription will end by itself, and when it ended, as far as Stripe says. */
+  readonly endsAt: Date | null;
+  readonly endedAt: Date | null;
   readonly waiting: { events: number; dead: number; mails: number };
   readonly happenings: readonly Happening[];
 };
@@ -52,6 +58,7 @@ export async function readTimeline(db: Database, accountId: string, now: Date): 
       const account = await tx.findOneOrFail(Account, accountId);
       const former = await tx.find(FormerStripeCustomer, { accountId }, { orderBy: { since: 'desc' } });
       const row = await tx.findOne(Subscription, { accountId });
+      const held = row && projected(row);
       const attempts = await tx.find(CheckoutAttempt, { accountId });
       const events = await tx.find(StripeEvent, { accountId }, { exclude: ['raw'] });
       const entries = await tx.find(AuditEntry, { accountId }, { orderBy: { position: 'asc' } });
@@ -62,7 +69,9 @@ export async function readTimeline(db: Database, accountId: string, now: Date): 
         formerCustomers: former.map((one) => ({ id: one.stripeCustomerId, since: one.since })),
         state,
         tier: row?.entitled ? row.tier : 'free',
-        pendingTier: row?.pendingTier ?? null,
+        pending: held?.pending ?? null,
+        endsAt: held?.endsAt ?? null,
+        endedAt: held?.endedAt ?? null,
         waiting: {
           events: events.filter((event) => event.state === 'received').length,
           dead: events.filter((event) => event.state === 'dead').length,

@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import type { Plan } from '../notify/templates.ts';
-import type { PriceMap } from './project.ts';
 import { idOf } from './purchase.ts';
+import type { PriceMap } from './schedule.ts';
 
 type Lines = readonly Stripe.InvoiceLineItem[];
 

@@ -6,16 +6,20 @@ import type { Effect } from './effects.ts';
 import type { Alert } from './project.ts';
 import { projected } from './record-row.ts';
 
+/** The audit log holds these words for ever: one that is no longer found stays, with what it meant. */
 export const DIFFERENCE_KINDS = [
   'customer',
   'subscription',
   'tier',
   'pending_tier',
+  'pending_plan',
   'status',
   'billing_period',
   'current_period_start',
   'current_period_end',
   'cancel_at_period_end',
+  'ends_at',
+  'ended_at',
   'surplus_subscription',
   'checkout_session',
   'trial_pack',
@@ -64,31 +68,38 @@ export async function readHoldings(tx: Tx, accountId: string): Promise<Holdings>
     ['trial_pack', null, pack && `${pack.state} with ${pack.remainingSeconds} s of ${pack.grantedSeconds} s`],
   ];
   return new Map(
-    found.flatMap(([kind, id, value]) => (value ? [[`${kind} ${id}`, { kind, id, value }]] : [])),
+    found.flatMap(([kind, id, value]) => (value ? [[keyOf(kind, id), { kind, id, value }]] : [])),
   );
 }
 
+const keyOf = (kind: DifferenceKind, id: string | null): string => `${kind} ${id}`;
+
 function ofRow(row: Subscription): [DifferenceKind, null, string | null][] {
-  const { stripeSubscriptionId, tier, pendingTier, status, billingPeriod, ...rest } = projected(row);
+  const { stripeSubscriptionId, tier, pending, status, billingPeriod, ...rest } = projected(row);
+  const booked = pending && `${pending.tier} ${pending.billingPeriod} from ${toWireTime(pending.changesAt)}`;
   return [
     ['subscription', null, stripeSubscriptionId],
     ['tier', null, tier],
-    ['pending_tier', null, pendingTier],
+    ['pending_plan', null, booked],
     ['status', null, status],
     ['billing_period', null, billingPeriod],
     ['current_period_start', null, toWireTime(rest.currentPeriodStart)],
     ['current_period_end', null, toWireTime(rest.currentPeriodEnd)],
-    ['cancel_at_period_end', null, rest.cancelAtPeriodEnd ? 'yes' : 'no'],
+    ['ends_at', null, rest.endsAt && toWireTime(rest.endsAt)],
+    ['ended_at', null, rest.endedAt && toWireTime(rest.endedAt)],
   ];
 }
 
 /** What a pass changed, or would change: its state before is ours, the one after it is Stripe's. */
 export function differencesBetween(ours: Holdings, stripe: Holdings): Difference[] {
   const keys = new Set([...ours.keys(), ...stripe.keys()]);
+  const isSame = (key: string): boolean => ours.get(key)?.value === stripe.get(key)?.value;
   return [...keys].flatMap((key): Difference[] => {
     const [mine, theirs] = [ours.get(key), stripe.get(key)];
     const named = mine ?? theirs;
     if (!named || mine?.value === theirs?.value) return [];
+    // A row that was over before we kept the moment learns it: nothing of it was wrong.
+    if (named.kind === 'ended_at' && !mine && isSame(keyOf('status', null))) return [];
     const { kind, id } = named;
     return [{ kind, id, ours: mine?.value ?? null, stripe: theirs?.value ?? null }];
   });

@@ -5,8 +5,8 @@ import { CheckoutAttempt } from '../database/entities/billing.ts';
 import { billedPlan } from './billed-plan.ts';
 import type { Source } from './effects.ts';
 import type { Circumstances, InvoiceFacts } from './invoice.ts';
-import type { PriceMap } from './project.ts';
 import { idOf } from './purchase.ts';
+import type { PriceMap } from './schedule.ts';
 import type { Surplus } from './surplus.ts';
 
 type Known = {

@@ -22,10 +22,11 @@ import type { Fact } from './facts.ts';
 import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { readPrices } from './prices.ts';
-import { isLive, type PriceMap, type Projection, planOf, project } from './project.ts';
-import { ended, readAll, readAsked, readSubscriptions } from './readings.ts';
+import { isLive, type Projection, planOf, project } from './project.ts';
+import { ended, readAll, readAsked, readPlanChange, readSubscriptions } from './readings.ts';
 import { Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
+import type { PriceMap } from './schedule.ts';
 import { endedBefore, endSurplus, isMarked, type Surplus } from './surplus.ts';
 
 /** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */
@@ -125,6 +126,8 @@ type Seen = {
   /** The subscription that the row is projected from. */
   readonly chosen: Stripe.Subscription | null;
   readonly prices: PriceMap;
+  /** When its plan changed, where it did and Stripe says so. */
+  readonly planChangedAt: Date | null;
   readonly facts: readonly { fact: Fact; eventId: string | null }[];
   /** The events whose objects could not be read. */
   readonly failed: ReadonlyMap<string, unknown>;
@@ -139,6 +142,7 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const projection = ended(project(ours, prices, before), before, customerGone);
   const chosenId = projection.row?.stripeSubscriptionId ?? null;
   const chosen = ours.find(({ id }) => id === chosenId) ?? null;
+  const planChangedAt = await readPlanChange(stripe, prices, { before, after: projection.row, chosen });
   const told = await readAll(stripe, events, chosen);
   const asked = await readAsked(tx, stripe, account, cause);
   return {
@@ -147,6 +151,7 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
     prices,
     projection,
     chosen,
+    planChangedAt,
     facts: [...told.facts, ...asked.map((fact) => ({ fact, eventId: null }))],
     failed: told.failed,
   };
@@ -178,23 +183,26 @@ async function endSecond(
 async function record(
   pass: Pass,
   held: Subscription | null,
-  { subscriptions, customerGone, prices, projection, chosen, facts, failed: unread }: Seen,
+  seen: Seen,
   surplus: readonly Surplus[],
 ): Promise<{ effects: Effect[]; outlooks: Outlooks; failed: ReadonlyMap<string, unknown> }> {
   const { tx, stripe, account, cause, source, now, alarms } = pass;
-  const { row, alerts } = projection;
+  const { subscriptions, customerGone, prices, projection, chosen, facts } = seen;
+  const { row, former, alerts } = projection;
   const duplicates = await effectsOfDuplicates({ tx, stripe, alarms }, surplus, {
     source,
     anew: cause.kind === 'reconcile',
     planOf: (subscription) => planOf(subscription, prices),
     kept: row && isLive(row.status) ? { tier: row.tier, billingPeriod: row.billingPeriod } : null,
   });
+  const { planChangedAt } = seen;
+  const change = { accountId: account.id, held, after: row, former, chosen, planChangedAt };
   const effects: Effect[] = [
-    ...(await writeRow(tx, { accountId: account.id, held, after: row, chosen, source, now })),
+    ...(await writeRow(tx, { ...change, source, now })),
     ...recordAlerts(alerts, source, alarms),
     ...duplicates.effects,
   ];
-  const failed = new Map(unread);
+  const failed = new Map(seen.failed);
   const context = { tx, stripe, account, row, chosen, subscriptions, surplus, prices, now, alarms };
   for (const { fact, eventId } of facts) {
     const why = eventId === null ? source : { stripe_event_id: eventId };

@@ -3,8 +3,8 @@ import { BILLING_PERIODS, CATALOGUE, TIERS } from '../../shared/catalog.ts';
 import type { Tx } from '../database/connection.ts';
 import { Price } from '../database/entities/billing.ts';
 import type { StripeCalls } from './gateway.ts';
-import type { PriceMap, PriceMeaning } from './project.ts';
 import { idOf } from './purchase.ts';
+import type { PriceMap, PriceMeaning } from './schedule.ts';
 
 type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
 

@@ -2,30 +2,38 @@ import type Stripe from 'stripe';
 import type { SubscriptionStatus } from '../../shared/billing.ts';
 import { SUBSCRIPTION_STATUSES } from '../../shared/billing.ts';
 import type { BillingPeriod, Tier } from '../../shared/catalog.ts';
-import { TIERS } from '../../shared/catalog.ts';
+import {
+  bookedPlan,
+  type PendingPlan,
+  type PriceMap,
+  type PriceMeaning,
+  plannedEnd,
+  tierRank,
+} from './schedule.ts';
 import { type Restraint, type Rival, restraintOf } from './several.ts';
 
 /** What our subscription row says about an account: a projection of what Stripe holds. */
 export type SubscriptionRow = {
   stripeSubscriptionId: string;
   tier: Tier;
-  /** The tier a booked downgrade leads to. */
-  pendingTier: Tier | null;
+  /** The plan that a booked change leads to, and when. */
+  pending: PendingPlan | null;
   status: SubscriptionStatus;
   billingPeriod: BillingPeriod;
   currentPeriodStart: Date;
   currentPeriodEnd: Date;
-  cancelAtPeriodEnd: boolean;
+  /** When it will end without anybody doing anything more; null while it goes on, and once it is over. */
+  endsAt: Date | null;
+  /** When it ended, as Stripe says; null while it runs, and where Stripe does not say. */
+  endedAt: Date | null;
   entitled: boolean;
 };
-
-export type PriceMeaning = { tier: Tier; billingPeriod: BillingPeriod };
-/** What each price of our catalogue stands for, by Stripe's price id. */
-export type PriceMap = ReadonlyMap<string, PriceMeaning>;
 
 export type Projection = {
   /** Null when Stripe holds nothing for this account that we could understand. */
   row: SubscriptionRow | null;
+  /** The subscription that was the row until now, as it is now, where another has taken its place. */
+  former: SubscriptionRow | null;
   /** Live subscriptions of our catalogue beside the chosen one, best first: each bills a second time, and is to be ended. */
   duplicates: readonly string[];
   /** What a person has to look at: what we do not know (what we knew before was kept), or must not decide. */
@@ -87,15 +95,17 @@ export function project(
     .flatMap((subscription) => readSubscription(subscription, prices, previous, alerts) ?? [])
     .sort(compare);
   const [chosen, ...others] = candidates;
-  if (!chosen) return { row: null, duplicates: [], alerts };
+  if (!chosen) return { row: null, former: null, duplicates: [], alerts };
+  const gone = others.find(({ subscription: { id } }) => id === previous?.stripeSubscriptionId);
+  const held = { row: chosen.row, former: gone?.row ?? null };
   const second = others.filter(({ row, inCatalogue }) => inCatalogue && isLive(row.status));
   const restraint = second.length === 0 ? null : restraintOf([chosen, ...second]);
   const ids = second.map(({ subscription }) => subscription.id);
-  if (restraint === null) return { row: chosen.row, duplicates: ids, alerts };
+  if (restraint === null) return { ...held, duplicates: ids, alerts };
   const { because, stripeSubscriptionId: of } = restraint;
   const pair = { kind: 'duplicate_left', beside: chosen.subscription.id, because, of } as const;
   alerts.push(...ids.map((stripeSubscriptionId) => ({ ...pair, stripeSubscriptionId })));
-  return { row: chosen.row, duplicates: [], alerts };
+  return { ...held, duplicates: [], alerts };
 }
 
 type Candidate = Rival & { row: SubscriptionRow };
@@ -128,6 +138,7 @@ function readSubscription(
   const held = status ?? before?.status;
   const period = item?.item ?? latestPeriod(subscription) ?? periodOf(before);
   if (!meaning || !held || !period) return null;
+  const endsAt = isLive(held) ? plannedEnd(subscription, period) : null;
   return {
     subscription,
     inCatalogue: item !== null,
@@ -135,14 +146,13 @@ function readSubscription(
     row: {
       stripeSubscriptionId: subscription.id,
       tier: meaning.tier,
-      pendingTier: isLive(held) ? tierBooked(subscription, prices, meaning.tier) : null,
+      pending: isLive(held) ? bookedPlan(subscription, prices, { plan: meaning, endsAt }) : null,
       status: held,
       billingPeriod: meaning.billingPeriod,
-      currentPeriodStart: new Date(period.current_period_start * 1000),
-      currentPeriodEnd: new Date(period.current_period_end * 1000),
-      // In flexible billing mode the portal sets `cancel_at` and leaves the flag alone.
-      cancelAtPeriodEnd:
-        isLive(held) && (subscription.cancel_at_period_end || subscription.cancel_at !== null),
+      currentPeriodStart: fromUnix(period.current_period_start),
+      currentPeriodEnd: fromUnix(period.current_period_end),
+      endsAt,
+      endedAt: !isLive(held) && subscription.ended_at ? fromUnix(subscription.ended_at) : null,
       entitled: status === null && before ? before.entitled : ENTITLED[held],
     },
   };
@@ -152,6 +162,8 @@ function readSubscription(
 export function planOf(subscription: Stripe.Subscription, prices: PriceMap): PriceMeaning | null {
   return itemInCatalogue(subscription, prices)?.meaning ?? null;
 }
+
+const fromUnix = (seconds: number): Date => new Date(seconds * 1000);
 
 function itemInCatalogue(subscription: Stripe.Subscription, prices: PriceMap) {
   const known = subscription.items.data.flatMap((item) => {
@@ -179,20 +191,6 @@ function knownStatus(status: string): SubscriptionStatus | null {
   return SUBSCRIPTION_STATUSES.find((known) => known === status) ?? null;
 }
 
-/** The tier of the phase after the current one, where it is another: a downgrade booked in the portal. */
-function tierBooked(subscription: Stripe.Subscription, prices: PriceMap, tier: Tier): Tier | null {
-  const { schedule } = subscription;
-  if (schedule === null || typeof schedule === 'string' || !schedule.current_phase) return null;
-  const { end_date: endOfCurrent } = schedule.current_phase;
-  const next = schedule.phases
-    .filter(({ start_date }) => start_date >= endOfCurrent)
-    .sort((a, b) => a.start_date - b.start_date)[0];
-  const booked = next?.items.flatMap(
-    ({ price }) => prices.get(typeof price === 'string' ? price : price.id)?.tier ?? [],
-  )[0];
-  return booked === undefined || booked === tier ? null : booked;
-}
-
 /** Of those still running the higher tier wins, then the one that has lived longest; of those that ended the newest. */
 function compare(a: Candidate, b: Candidate): number {
   const byRank = RANK[a.row.status] - RANK[b.row.status];
@@ -201,5 +199,3 @@ function compare(a: Candidate, b: Candidate): number {
   const byAge = a.subscription.created - b.subscription.created;
   return byRank || byTier || (areLive ? byAge : -byAge) || (a.subscription.id < b.subscription.id ? -1 : 1);
 }
-
-const tierRank = (tier: Tier): number => TIERS.indexOf(tier);

@@ -7,8 +7,10 @@ import type { Cause } from './cause.ts';
 import { isHandled } from './events.ts';
 import { type Fact, readFact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
-import type { Projection, SubscriptionRow } from './project.ts';
-import { readPackFacts, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
+import { billedSince } from './plan-lines.ts';
+import { isLive, type Projection, type SubscriptionRow } from './project.ts';
+import { idOf, readPackFacts, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
+import { isSamePlan, type PriceMap, phaseBegan } from './schedule.ts';
 
 type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'>;
 
@@ -41,8 +43,36 @@ export function ended(
 ): Projection {
   if (!customerGone || before === null) return projection;
   const status = before.status === 'incomplete_expired' ? before.status : 'canceled';
-  const over = { status, pendingTier: null, cancelAtPeriodEnd: false, entitled: false } as const;
+  // When it ended, Stripe does not say any more.
+  const over = { status, pending: null, endsAt: null, entitled: false } as const;
   return { ...projection, row: { ...before, ...over } };
+}
+
+/**
+ * When the plan of a subscription changed, where Stripe says so: by the phase of its schedule that brought it, or
+ * by the lines of its latest invoice, one of which takes back the plan before. Null where neither says.
+ */
+export async function readPlanChange(
+  stripe: Pick<StripeCalls, 'readInvoice' | 'readInvoiceLines'>,
+  prices: PriceMap,
+  {
+    before,
+    after,
+    chosen,
+  }: {
+    before: SubscriptionRow | null;
+    after: SubscriptionRow | null;
+    chosen: Stripe.Subscription | null;
+  },
+): Promise<Date | null> {
+  if (!before || !after || !chosen || !isLive(before.status) || !isLive(after.status)) return null;
+  if (before.stripeSubscriptionId !== chosen.id || isSamePlan(before, after)) return null;
+  const began = phaseBegan(chosen, prices, { from: before, to: after });
+  const latest = idOf(chosen.latest_invoice);
+  if (began !== null || latest === null) return began;
+  const invoice = await stripe.readInvoice(latest);
+  const lines = invoice && (await stripe.readInvoiceLines(invoice));
+  return lines && billedSince(lines, prices, after);
 }
 
 /** What each event is about, as Stripe holds it now; an event whose object cannot be read has failed by itself. */

@@ -13,10 +13,12 @@ import type { Fact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import { effectsOfInvoice } from './invoice.ts';
 import { circumstancesOf } from './invoice-circumstances.ts';
+import { nextOf } from './next.ts';
 import { hasCustomer } from './owner.ts';
-import type { PriceMap, SubscriptionRow } from './project.ts';
+import type { SubscriptionRow } from './project.ts';
 import { idOf, type SessionFacts } from './purchase.ts';
 import { renewalNotice } from './renewal.ts';
+import type { PriceMap } from './schedule.ts';
 import type { Surplus } from './surplus.ts';
 
 /** Two things Stripe holds name two different accounts. The event is set aside: no number of tries helps. */
@@ -177,6 +179,7 @@ function trialNotice(
   if (chosen.trial_end * 1000 - madeAt.getTime() > TRIAL_NOTICE_MS) return [];
   const { tier, billingPeriod } = row;
   const key = `trial_ending:${chosen.id}:${chosen.trial_end}`;
-  const data = { plan: { tier, billingPeriod }, trialEndsAt: new Date(chosen.trial_end * 1000) };
+  const trialEndsAt = new Date(chosen.trial_end * 1000);
+  const data = { plan: { tier, billingPeriod }, trialEndsAt, next: nextOf(row, chosen) };
   return [{ kind: 'mail', key, template: 'trial_ending', data }];
 }

@@ -7,41 +7,81 @@ import { uuidv7 } from '../database/uuid.ts';
 import { effectsOfChange } from './changes.ts';
 import type { Alarm } from './deps.ts';
 import type { Effect, Source } from './effects.ts';
-import type { Alert, SubscriptionRow } from './project.ts';
+import { type Alert, isLive, type SubscriptionRow } from './project.ts';
 
 export type RowWrite = {
   accountId: string;
   held: Subscription | null;
   /** Null where Stripe holds nothing that we understand: then the row stays as it is. */
   after: SubscriptionRow | null;
+  /** The subscription that was the row until now, as it is now, where another has taken its place. */
+  former: SubscriptionRow | null;
   /** What `after` was projected from. */
   chosen: Stripe.Subscription | null;
+  planChangedAt: Date | null;
   source: Source;
   now: Date;
 };
 
-/** Writes the row if anything in it changed, as its next version, and returns what follows from the change. */
+/**
+ * Writes the row if anything in it changed, as its next version, and returns what follows from the change. Where
+ * one subscription had ended before the next began, those are two changes, however late we hear of them.
+ */
 export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
-  const { accountId, held, after, chosen, source, now } = write;
+  const { accountId, held, after, former, chosen: subscription, planChangedAt, source, now } = write;
   const before = held && projected(held);
   if (after === null || (before !== null && isDeepStrictEqual(before, after))) return [];
-  const version = (held?.version ?? 0) + 1;
   const subscriptionId = held?.id ?? uuidv7(now);
-  const trialEnd = after.status === 'trialing' ? (chosen?.trial_end ?? null) : null;
-  const trialEndsAt = trialEnd === null ? null : new Date(trialEnd * 1000);
-  const change = { accountId, subscriptionId, version, before, after, trialEndsAt, source, now };
-  const effects = effectsOfChange(change);
-  if (held) await tx.nativeUpdate(Subscription, { id: held.id }, { ...after, version, updatedAt: now });
-  else await tx.insert(Subscription, { ...after, id: subscriptionId, accountId, version, updatedAt: now });
+  let version = held?.version ?? 0;
+  const step = (from: SubscriptionRow | null, to: SubscriptionRow): Effect[] => {
+    version += 1;
+    const change = { accountId, subscriptionId, version, before: from, after: to };
+    return effectsOfChange({
+      ...change,
+      subscription: to === after ? subscription : null,
+      planChangedAt,
+      source,
+    });
+  };
+  const between = before && endedBetween(before, former, subscription);
+  const effects = between ? [...step(before, between), ...step(between, after)] : step(before, after);
+  const columns = { ...columnsOf(after), version, updatedAt: now };
+  if (held) await tx.nativeUpdate(Subscription, { id: held.id }, columns);
+  else await tx.insert(Subscription, { ...columns, id: subscriptionId, accountId });
   return effects;
+}
+
+/** The row of a subscription that lived when we last looked, and had ended before the present one was made. */
+function endedBetween(
+  before: SubscriptionRow,
+  former: SubscriptionRow | null,
+  chosen: Stripe.Subscription | null,
+): SubscriptionRow | null {
+  if (!former?.endedAt || !chosen || !isLive(before.status) || isLive(former.status)) return null;
+  return former.endedAt.getTime() <= chosen.created * 1000 ? former : null;
 }
 
 /** The part of the stored row that is a projection. */
 export function projected(held: Subscription): SubscriptionRow {
-  const { stripeSubscriptionId, tier, pendingTier = null, status, billingPeriod, entitled } = held;
-  const { currentPeriodStart, currentPeriodEnd, cancelAtPeriodEnd } = held;
+  const { stripeSubscriptionId, tier, status, billingPeriod, entitled } = held;
+  const { currentPeriodStart, currentPeriodEnd, endsAt = null, endedAt = null } = held;
+  const { pendingTier, pendingBillingPeriod, pendingChangesAt } = held;
+  const pending =
+    pendingTier && pendingBillingPeriod && pendingChangesAt
+      ? { tier: pendingTier, billingPeriod: pendingBillingPeriod, changesAt: pendingChangesAt }
+      : null;
   const period = { billingPeriod, currentPeriodStart, currentPeriodEnd };
-  return { stripeSubscriptionId, tier, pendingTier, status, ...period, cancelAtPeriodEnd, entitled };
+  return { stripeSubscriptionId, tier, pending, status, ...period, endsAt, endedAt, entitled };
+}
+
+function columnsOf({ pending, ...row }: SubscriptionRow) {
+  return {
+    ...row,
+    cancelAtPeriodEnd: row.endsAt !== null,
+    pendingTier: pending?.tier ?? null,
+    pendingBillingPeriod: pending?.billingPeriod ?? null,
+    pendingChangesAt: pending?.changesAt ?? null,
+  };
 }
 
 /** Raises an alarm for each thing a person has to look at, and writes an unknown price, or two that live on, down once. */

@@ -2,7 +2,8 @@ import type Stripe from 'stripe';
 import { renewedPlan } from './billed-plan.ts';
 import type { Effect } from './effects.ts';
 import type { StripeCalls } from './gateway.ts';
-import type { PriceMap, SubscriptionRow } from './project.ts';
+import type { SubscriptionRow } from './project.ts';
+import type { PriceMap } from './schedule.ts';
 
 /** What the next renewal of a subscription will be, as Stripe computes it now, after it told us of one. */
 export type RenewalFacts = {
@@ -43,11 +44,12 @@ export function renewalNotice(
   if (!row || !chosen || row.stripeSubscriptionId !== chosen.id || !isBilled(chosen)) return [];
   if (madeAt < row.currentPeriodStart) return [];
   const renewed = renewedPlan(lines, chosen.id, prices);
-  if (renewed === null || endsBy(chosen, renewed.startsAt)) return [];
-  const { amount_due: amountCents, currency } = preview;
+  if (renewed === null) return [];
   const renewsAt = new Date(renewed.startsAt * 1000);
+  if (row.endsAt !== null && row.endsAt <= renewsAt) return [];
   // It was renewed while we were reading: this is the renewal after that one.
   if (renewsAt > row.currentPeriodEnd) return [];
+  const { amount_due: amountCents, currency } = preview;
   const charged = chosen.collection_method !== 'send_invoice';
   const data = { plan: renewed.plan, amountCents, currency, renewsAt, charged };
   return [
@@ -58,12 +60,4 @@ export function renewalNotice(
 /** The end of a trial is told of by a mail of its own; an unpaid or paused subscription renews without asking for money. */
 function isBilled({ status, pause_collection }: Stripe.Subscription): boolean {
   return (status === 'active' || status === 'past_due') && !pause_collection;
-}
-
-/** Whether a subscription will have ended when its next period would begin. */
-function endsBy({ cancel_at, cancel_at_period_end, schedule }: Stripe.Subscription, at: number): boolean {
-  if (cancel_at_period_end || (cancel_at !== null && cancel_at <= at)) return true;
-  if (schedule === null || typeof schedule === 'string' || schedule.end_behavior !== 'cancel') return false;
-  const last = schedule.phases.at(-1);
-  return last !== undefined && last.end_date <= at;
 }

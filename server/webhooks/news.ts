@@ -8,8 +8,8 @@ import type { Subscription, TrialPack } from '../database/entities/billing.ts';
 type SubscriptionState = NonNullable<BillingState['subscription']>;
 type SubscriptionFacts = Pick<
   Subscription,
-  'tier' | 'status' | 'billingPeriod' | 'currentPeriodStart' | 'currentPeriodEnd' | 'cancelAtPeriodEnd'
->;
+  'tier' | 'status' | 'billingPeriod' | 'currentPeriodStart' | 'currentPeriodEnd'
+> & { readonly endsAt: Date | null };
 
 /** What a change of the subscription row is for customers: nothing where none of the fields they see differs. */
 export function subscriptionNews(
@@ -49,7 +49,7 @@ function subscriptionState(id: string, row: SubscriptionFacts): SubscriptionStat
     billing_period: row.billingPeriod,
     current_period_start: toWireTime(row.currentPeriodStart),
     current_period_end: toWireTime(row.currentPeriodEnd),
-    cancel_at_period_end: row.cancelAtPeriodEnd,
+    cancel_at_period_end: row.endsAt !== null,
   };
 }
 

@@ -37,6 +37,10 @@ export type Command =
   | { do: 'refund'; charge: number; part: number }
   | { do: 'fail_refund'; refund: number }
   | { do: 'end_subscription' }
+  /** Staff sets the hour of the end, wherever in the period or beyond it. */
+  | { do: 'set_end'; hours: number }
+  /** Staff has a schedule end the subscription with its last phase. */
+  | { do: 'end_by_schedule' }
   /** Beside what there is, without a word of ours on it. */
   | ({ do: 'subscribe_in_dashboard' } & Plan)
   /** One of those that live is to end by itself, or goes on without being collected; or all that is taken back. */
@@ -99,6 +103,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: of('refund', { charge: which, part: fc.constantFrom(1, 2, 3) }) },
   { weight: 1, arbitrary: of('fail_refund', { refund: which }) },
   { weight: 1, arbitrary: of('end_subscription', {}) },
+  { weight: 2, arbitrary: of('set_end', { hours: fc.constantFrom(1, 24 * 10, 24 * 12, 24 * 100) }) },
+  { weight: 1, arbitrary: of('end_by_schedule', {}) },
   { weight: 2, arbitrary: of('subscribe_in_dashboard', plan) },
   {
     weight: 2,
@@ -187,6 +193,15 @@ const arc: fc.Arbitrary<Command[]> = fc.oneof(
   fc.constantFrom<Command[]>(
     [{ do: 'cancel' }, deliverAll, { do: 'keep' }],
     [{ do: 'cancel' }, { do: 'wait', hours: 24 * 32 }],
+    [
+      { do: 'set_end', hours: 24 * 10 },
+      deliverAll,
+      { do: 'set_end', hours: 24 * 12 },
+      deliverAll,
+      { do: 'keep' },
+    ],
+    [{ do: 'set_end', hours: 24 * 10 }, deliverAll, { do: 'wait', hours: 24 * 15 }],
+    [{ do: 'end_by_schedule' }, deliverAll, { do: 'wait', hours: 24 * 32 }],
     [{ do: 'refund', charge: 0, part: 2 }, deliverAll, { do: 'refund', charge: 0, part: 1 }],
     [{ do: 'dispute', charge: 0 }, deliverAll, { do: 'close_dispute', dispute: 0, outcome: 'won' }],
     [

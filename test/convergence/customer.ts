@@ -1,5 +1,7 @@
 import type Stripe from 'stripe';
 import { cancelSubscription } from '../../server/sandbox/billing/cancel.ts';
+import { changeSubscription, NO_CHANGE } from '../../server/sandbox/billing/change.ts';
+import { changeSchedule, scheduleFrom } from '../../server/sandbox/billing/schedules.ts';
 import { startSubscription } from '../../server/sandbox/billing/start.ts';
 import { arm } from '../../server/sandbox/billing/timers.ts';
 import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
@@ -110,6 +112,27 @@ function act(
     case 'end_subscription': {
       const live = liveSubscription(world, customer);
       if (live) cancelSubscription(world, live.id, { prorate: false, invoiceNow: false, details: {} });
+      return;
+    }
+    case 'set_end': {
+      const live = liveSubscription(world, customer);
+      // Stripe refuses it where a schedule has the say.
+      if (!live || live.schedule !== null) return;
+      const now = world.now();
+      const fields = {
+        cancel_at: now + command.hours * 3_600,
+        cancel_at_period_end: false,
+        canceled_at: now,
+      };
+      changeSubscription(world, live.id, { ...NO_CHANGE, fields });
+      return;
+    }
+    case 'end_by_schedule': {
+      const live = liveSubscription(world, customer);
+      if (!live || live.cancel_at !== null || live.status !== 'active') return;
+      const { schedule } = live;
+      const id = typeof schedule === 'string' ? schedule : scheduleFrom(world, live).id;
+      changeSchedule(world, id, { end_behavior: 'cancel' });
       return;
     }
     case 'subscribe_in_dashboard': {

@@ -8,12 +8,15 @@ import type { World } from '../../server/sandbox/world.ts';
 export type Expected = {
   stripeSubscriptionId: string;
   tier: string;
-  pendingTier: string | null;
+  /** Tier, period and moment of a change that is booked. */
+  pending: { tier: string; period: string; at: string } | null;
   status: string;
   billingPeriod: string;
   currentPeriodStart: string;
   currentPeriodEnd: string;
   cancelAtPeriodEnd: boolean;
+  endsAt: string | null;
+  endedAt: string | null;
   entitled: boolean;
 };
 
@@ -67,19 +70,21 @@ const groupOf = ({ status }: Stripe.Subscription): number =>
   GROUPS.findIndex((group) => group.includes(status));
 
 function rowOf(world: World, subscription: Stripe.Subscription): Expected {
-  const { status, cancel_at, cancel_at_period_end } = subscription;
+  const { status, ended_at } = subscription;
   const plan = planOf(world, subscription);
   const [item] = subscription.items.data;
   if (!item) throw new Error(`${subscription.id} has no item`);
   return {
     stripeSubscriptionId: subscription.id,
     tier: plan.tier,
-    pendingTier: isLive(status) ? bookedTier(world, subscription, plan.tier) : null,
+    pending: isLive(status) ? booked(world, subscription, plan) : null,
     status,
     billingPeriod: plan.period,
     currentPeriodStart: new Date(item.current_period_start * 1000).toISOString(),
     currentPeriodEnd: new Date(item.current_period_end * 1000).toISOString(),
-    cancelAtPeriodEnd: isLive(status) && (cancel_at !== null || cancel_at_period_end),
+    cancelAtPeriodEnd: isLive(status) && plannedEnd(world, subscription) !== null,
+    endsAt: isLive(status) ? plannedEnd(world, subscription) : null,
+    endedAt: isLive(status) || ended_at === null ? null : new Date(ended_at * 1000).toISOString(),
     entitled: ENTITLED.includes(status),
   };
 }
@@ -94,14 +99,39 @@ function planOfPrice(world: World, price: string): { tier: string; period: strin
   return { tier, period };
 }
 
-function bookedTier(world: World, { schedule: id }: Stripe.Subscription, tier: string): string | null {
+/** Walks through what is to come, phase by phase, until one of them is another plan. */
+function booked(world: World, subscription: Stripe.Subscription, plan: { tier: string; period: string }) {
+  const schedule = scheduleOf(world, subscription);
+  const end = plannedEnd(world, subscription);
+  let moment = schedule?.current_phase?.end_date;
+  while (moment !== undefined) {
+    const phase = schedule?.phases.find(({ start_date }) => start_date === moment);
+    const price = phase?.items[0]?.price;
+    if (!phase || typeof price !== 'string') return null;
+    const at = new Date(phase.start_date * 1000).toISOString();
+    const { tier, period } = planOfPrice(world, price);
+    if (tier !== plan.tier || period !== plan.period)
+      return end === null || at < end ? { tier, period, at } : null;
+    moment = phase.end_date;
+  }
+  return null;
+}
+
+/** Whichever comes first of the three ways in which Stripe is told to end it. */
+function plannedEnd(world: World, subscription: Stripe.Subscription): string | null {
+  const { cancel_at, cancel_at_period_end, items } = subscription;
+  const schedule = scheduleOf(world, subscription);
+  const moments: number[] = [];
+  if (cancel_at !== null) moments.push(cancel_at);
+  else if (cancel_at_period_end) moments.push(items.data[0]?.current_period_end ?? Number.NaN);
+  if (schedule?.end_behavior === 'cancel')
+    moments.push(Math.max(...schedule.phases.map(({ end_date }) => end_date)));
+  return moments.length === 0 ? null : new Date(Math.min(...moments) * 1000).toISOString();
+}
+
+function scheduleOf(world: World, { schedule: id }: Stripe.Subscription) {
   const schedule = typeof id === 'string' ? world.get('subscription_schedule', id) : null;
-  const current = schedule?.current_phase;
-  if (!schedule || !current) return null;
-  const [next] = schedule.phases.filter(({ start_date }) => start_date >= current.end_date);
-  const price = next?.items[0]?.price;
-  const booked = typeof price === 'string' ? planOfPrice(world, price).tier : tier;
-  return booked === tier ? null : booked;
+  return schedule?.status === 'active' ? schedule : null;
 }
 
 /** What a purchase of the trial pack is worth, if it is the account's first. */

@@ -5,6 +5,7 @@ import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
 import { paidCharges, refundsOf } from './customer.ts';
+import { momentsAreStripes } from './moments.ts';
 import { type Expected, endedByUs, expectedPack, expectedRow, isLive, packsPaid } from './oracle.ts';
 import type { Ending } from './story.ts';
 import { chargesFor, isAside, shareIsGivenBack } from './surplus.ts';
@@ -29,6 +30,7 @@ export async function judge(ending: Ending): Promise<void> {
   logTellsTheChanges(ending, log, row);
   mailsFollowTheLog(log, mails);
   attemptsAreTold(ending, log, mails);
+  momentsAreStripes(ending, customer, log, mails, row);
   await eventsAreDone(ending);
   receiptsArePaidInvoices(ending, customer, log, mails);
   moneyIsSafe(ending, customer, pack, log);
@@ -66,15 +68,22 @@ function rowIsProjection({ lane }: Ending, customer: string, row: Subscription |
 
 function shown(row: Subscription): Expected {
   const { stripeSubscriptionId, tier, pendingTier = null, status, billingPeriod, entitled } = row;
+  const { pendingBillingPeriod, pendingChangesAt, endsAt, endedAt } = row;
   return {
     stripeSubscriptionId,
     tier,
-    pendingTier,
+    pending: pendingTier && {
+      tier: pendingTier,
+      period: pendingBillingPeriod ?? '',
+      at: pendingChangesAt?.toISOString() ?? '',
+    },
     status,
     billingPeriod,
     currentPeriodStart: row.currentPeriodStart.toISOString(),
     currentPeriodEnd: row.currentPeriodEnd.toISOString(),
     cancelAtPeriodEnd: row.cancelAtPeriodEnd,
+    endsAt: endsAt?.toISOString() ?? null,
+    endedAt: endedAt?.toISOString() ?? null,
     entitled,
   };
 }

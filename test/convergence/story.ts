@@ -32,6 +32,8 @@ export type Ending = {
   readonly customer: string | null;
   /** What Stripe said at each moment, in order, each state once until it changed. */
   readonly history: readonly Expected[];
+  /** The moments at which the plan of a subscription became another. */
+  readonly planChanges: ReadonlySet<string>;
   /** Events that Stripe told and that never arrived. */
   readonly dropped: readonly Told[];
   /** Sessions that we did not open ourselves. */
@@ -74,6 +76,7 @@ export async function play(
   const waiting: Told[] = [];
   const dropped: Told[] = [];
   const history: Expected[] = [];
+  const planChanges = new Set<string>();
   const stored = new Set<string>();
   const pages: string[] = [];
   const oldPages = new Set<string>();
@@ -89,7 +92,11 @@ export async function play(
     const end = seeEnd(world, event);
     if (end) surplusEnds.push(end);
     const now = customer === null ? null : expectedRow(world, customer);
-    if (now !== null && JSON.stringify(now) !== JSON.stringify(history.at(-1))) history.push(now);
+    if (now === null || JSON.stringify(now) === JSON.stringify(history.at(-1))) return;
+    const before = history.at(-1);
+    if (before && (before.tier !== now.tier || before.billingPeriod !== now.billingPeriod))
+      planChanges.add(new Date(world.now() * 1000).toISOString());
+    history.push(now);
   });
   const lives = lane.processes.map((real) => startLife(real, held));
   const lifeOf = (number: number): { life: Life; deps: BillingDeps } => {
@@ -283,7 +290,8 @@ export async function play(
   for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
   const missed = recovery === 'reconcile' ? lost : [];
-  return { lane, accountId, customer, history, dropped: missed, oldPages, surplusEnds, raced };
+  const seen = { history, planChanges, oldPages, surplusEnds, raced };
+  return { lane, accountId, customer, ...seen, dropped: missed };
 }
 
 const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);

@@ -68,7 +68,7 @@ it('explains from the first call to the last repair why an account is on its tie
   expect(head).toContain(`${id}  `);
   expect(head).toContain(customer);
   expect(tier).toBe('tier          api_scale');
-  expect(plan).toBe('subscription  api_scale monthly, active, paid until 2026-06-01T00:00:00Z');
+  expect(plan).toBe('subscription  api_scale monthly, active, period until 2026-06-01T00:00:00Z');
   expect(pack).toBe('trial pack    never bought');
   expect(waiting).toBe('waiting       0 events, 1 given up, 2 mails unsent');
   expect(blank).toBe('');

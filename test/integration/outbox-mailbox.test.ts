@@ -56,7 +56,7 @@ async function queueAll(): Promise<void> {
   for (let number = 1; number <= MAILS; number += 1) {
     const mail = { accountId: account.id, to: account.email, naturalKey: `fact:${number}` };
     await db.transaction((tx) =>
-      queueEmail(tx, { ...mail, template: 'subscription_resumed', data: { plan } }, now),
+      queueEmail(tx, { ...mail, template: 'subscription_resumed', data: { plan, next: null } }, now),
     );
   }
 }

@@ -39,7 +39,7 @@ const resumed = (naturalKey: string): Mail => ({
   accountId,
   to: 'a@example.com',
   template: 'subscription_resumed',
-  data: { plan },
+  data: { plan, next: null },
   naturalKey,
 });
 
@@ -98,9 +98,9 @@ describe('an account that has switched its notices off', () => {
       settlement: null,
       hostedInvoiceUrl: null,
     }),
-    make('plan_changed', { from: plan, to: plan, changedAt: now }),
-    make('plan_change_scheduled', { from: plan, to: plan, changesAt: now }),
-    make('plan_change_unscheduled', { plan }),
+    make('plan_changed', { from: plan, to: plan, changedAt: now, inEffect: true }),
+    make('plan_change_scheduled', { from: plan, to: plan, changesAt: now, replaced: null }),
+    make('plan_change_unscheduled', { plan, calledOff: null }),
     make('renewal_upcoming', { plan, amountCents: 1, currency: 'usd', renewsAt: now, charged: true }),
     make('payment_failed', {
       plan,

@@ -65,7 +65,7 @@ describe('reconcile', () => {
       "tier: ours api_builder, Stripe's api_scale",
       "status: ours active, Stripe's past_due",
       "billing period: ours monthly, Stripe's annual",
-      "cancel at period end: ours no, Stripe's yes",
+      "ends at: ours none, Stripe's 2026-06-01T00:00:00Z",
     ]);
     expect(await rowOf(accountId)).toMatchObject({ tier: 'api_scale', status: 'past_due', version: 2 });
     expect(await reconcile(bench, accountId, BY)).toEqual([]);

@@ -10,7 +10,7 @@ import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { CATALOGUE } from '../../shared/catalog.ts';
 import { formatId } from '../../shared/ids.ts';
-import { createTestDatabase } from './database.ts';
+import { createTestDatabase, type TestDatabase } from './database.ts';
 import { type ScriptedStripe, startScriptedStripe, type Thing } from './scripted-stripe.ts';
 
 export const WEBHOOK_SECRET = 'whsec_test_secret';
@@ -34,8 +34,8 @@ export type Bench = SyncDeps & {
 };
 
 /** A database of its own, a scripted Stripe, and everything the rooms need to work with them. */
-export async function openBench(): Promise<Bench> {
-  const database = await createTestDatabase();
+export async function openBench(own?: TestDatabase): Promise<Bench> {
+  const database = own ?? (await createTestDatabase());
   const connect = () =>
     connectDatabase({ url: database.url, poolMax: 30, applicationName: 'driftstack-test' });
   const others: Database[] = [];
@@ -97,6 +97,9 @@ export function subscription(members: Partial<Thing> & { customer?: string; look
     cancel_at: null,
     cancel_at_period_end: false,
     cancellation_details: null,
+    ended_at: null,
+    pause_collection: null,
+    trial_settings: null,
     latest_invoice: null,
     schedule: null,
     trial_end: null,

@@ -241,6 +241,7 @@ describe('what the mails say', () => {
       from: plan,
       to: starter,
       changedAt: failed.nextAttemptAt,
+      inEffect: true,
     });
     expect(text).toContain('Before: API Builder, billed monthly\nNow: API Starter, billed yearly');
   });

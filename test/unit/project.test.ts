@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
-import { effectsOfChange } from '../../server/stripe/changes.ts';
-import { isLive, type PriceMap, project, type SubscriptionRow } from '../../server/stripe/project.ts';
+import { isLive, project, type SubscriptionRow } from '../../server/stripe/project.ts';
+import type { PriceMap } from '../../server/stripe/schedule.ts';
 import { SUBSCRIPTION_STATUSES, type SubscriptionStatus } from '../../shared/billing.ts';
 import { CATALOGUE, TIERS } from '../../shared/catalog.ts';
 
@@ -18,6 +18,10 @@ type Members = {
   items?: Item[];
   cancel_at?: number | null;
   cancel_at_period_end?: boolean;
+  canceled_at?: number | null;
+  ended_at?: number | null;
+  trial_end?: number | null;
+  status_details?: unknown;
   schedule?: unknown;
   metadata?: Record<string, string>;
   pause_collection?: unknown;
@@ -29,13 +33,6 @@ const builder = 'price_driftstack_api_builder_monthly';
 const scale = 'price_driftstack_api_scale_annual';
 const scaleMonthly = 'price_driftstack_api_scale_monthly';
 
-/** A schedule whose last phase is the present one. */
-const schedule = (end_behavior: string) => ({
-  end_behavior,
-  current_phase: { start_date: START, end_date: END },
-  phases: [],
-});
-
 /** Only the members that `project` reads, hence the cast: a whole subscription has some fifty more. */
 function sub({ items = [{ price: builder }], ...members }: Members = {}): Stripe.Subscription {
   const data = items.map(({ price, start = START, end = END }) => ({
@@ -43,7 +40,13 @@ function sub({ items = [{ price: builder }], ...members }: Members = {}): Stripe
     current_period_start: start,
     current_period_end: end,
   }));
-  const plain = { cancel_at: null, cancel_at_period_end: false, schedule: null, metadata: {} };
+  const plain = {
+    cancel_at: null,
+    cancel_at_period_end: false,
+    ended_at: null,
+    schedule: null,
+    metadata: {},
+  };
   const named = { id: 'sub_1', status: 'active', created: START };
   return { ...named, ...plain, ...members, items: { data } } as unknown as Stripe.Subscription;
 }
@@ -51,15 +54,33 @@ function sub({ items = [{ price: builder }], ...members }: Members = {}): Stripe
 const row = (members: Partial<SubscriptionRow> = {}): SubscriptionRow => ({
   stripeSubscriptionId: 'sub_1',
   tier: 'api_builder',
-  pendingTier: null,
+  pending: null,
   status: 'active',
   billingPeriod: 'monthly',
   currentPeriodStart: new Date(START * 1000),
   currentPeriodEnd: new Date(END * 1000),
-  cancelAtPeriodEnd: false,
+  endsAt: null,
+  endedAt: null,
   entitled: true,
   ...members,
 });
+
+const DAY = 86_400;
+/** Where the last phase of a schedule of these tests ends. */
+const LAST = END + 100 * DAY;
+
+/** Phases that begin at these moments, each until the next; the first is the present one. */
+function schedule(end_behavior: string, ...begins: readonly (readonly [number, string])[]) {
+  const order = [...begins].sort(([a], [b]) => a - b);
+  const endOf = (start: number) => order.find(([other]) => other > start)?.[0] ?? LAST;
+  const phases = begins.map(([start_date, price]) => ({
+    start_date,
+    end_date: endOf(start_date),
+    items: [{ price }],
+  }));
+  const current_phase = { start_date: START, end_date: endOf(START) };
+  return { status: 'active', end_behavior, current_phase, phases };
+}
 
 describe('project', () => {
   it.each([
@@ -73,7 +94,7 @@ describe('project', () => {
     ['canceled', false],
   ] satisfies [SubscriptionStatus, boolean][])('keeps the status %s and entitles: %s', (status, entitled) => {
     const projection = project([sub({ status })], prices, null);
-    expect(projection).toEqual({ row: row({ status, entitled }), duplicates: [], alerts: [] });
+    expect(projection).toEqual({ row: row({ status, entitled }), former: null, duplicates: [], alerts: [] });
   });
 
   it('knows every status, so that a new one cannot be forgotten here', () => {
@@ -83,18 +104,48 @@ describe('project', () => {
   });
 
   it('says nothing where Stripe holds nothing', () => {
-    expect(project([], prices, row())).toEqual({ row: null, duplicates: [], alerts: [] });
+    expect(project([], prices, row())).toEqual({ row: null, former: null, duplicates: [], alerts: [] });
   });
 
-  it.each([{ cancel_at: END }, { cancel_at_period_end: true }])(
-    'calls %o a scheduled cancellation',
-    (members) => {
-      expect(project([sub(members)], prices, null).row).toEqual(row({ cancelAtPeriodEnd: true }));
-      expect(project([sub({ ...members, status: 'canceled' })], prices, null).row?.cancelAtPeriodEnd).toBe(
-        false,
-      );
-    },
-  );
+  it.each([
+    ['the moment that the portal or staff set', { cancel_at: END }, END],
+    ['one within the period', { cancel_at: START + 10 * DAY }, START + 10 * DAY],
+    ['one periods away', { cancel_at: END + 90 * DAY }, END + 90 * DAY],
+    ['the end of the period, of the older flag', { cancel_at_period_end: true }, END],
+    ['the moment where both are set', { cancel_at: START + DAY, cancel_at_period_end: true }, START + DAY],
+    [
+      'the last phase of a schedule that cancels',
+      { schedule: schedule('cancel', [START, builder], [END, scale]) },
+      LAST,
+    ],
+    ['the earlier of the two', { cancel_at: END, schedule: schedule('cancel', [START, builder]) }, END],
+  ] as const)('ends at %s', (_name, members, moment) => {
+    expect(project([sub(members)], prices, null).row?.endsAt).toEqual(new Date(moment * 1000));
+    const over = project([sub({ ...members, status: 'canceled', ended_at: START + 5 })], prices, null).row;
+    expect(over).toMatchObject({ endsAt: null, endedAt: new Date((START + 5) * 1000) });
+  });
+
+  it('ends with the earliest of its items where it is to end with the period', () => {
+    const items = [{ price: builder }, { price: 'price_of_support', end: END - DAY }];
+    expect(project([sub({ items, cancel_at_period_end: true })], prices, null).row).toMatchObject({
+      currentPeriodEnd: new Date(END * 1000),
+      endsAt: new Date((END - DAY) * 1000),
+    });
+  });
+
+  it.each(['release', 'none', 'renew'])('goes on after a schedule that ends with %s', (behavior) => {
+    expect(
+      project([sub({ schedule: schedule(behavior, [START, builder]) })], prices, null).row?.endsAt,
+    ).toBeNull();
+  });
+
+  it('says when it ended only where Stripe does, which is not when that was asked for', () => {
+    const asked = { status: 'canceled', canceled_at: START };
+    expect(project([sub({ ...asked, ended_at: null })], prices, null).row?.endedAt).toBeNull();
+    expect(project([sub({ ...asked, ended_at: END })], prices, null).row?.endedAt).toEqual(
+      new Date(END * 1000),
+    );
+  });
 
   it('takes tier and period from the item of our catalogue, wherever it stands', () => {
     const items = [
@@ -107,19 +158,91 @@ describe('project', () => {
     });
   });
 
-  it('keeps what is booked for the next phase as pending, and only that', () => {
-    const phase = (start_date: number, price: string) => ({ start_date, items: [{ price }] });
-    const schedule = (...phases: unknown[]) => ({
-      current_phase: { start_date: START, end_date: END },
-      phases,
-    });
-    const pendingOf = (value: unknown) => project([sub({ schedule: value })], prices, null).row?.pendingTier;
-    const starter = 'price_driftstack_api_starter_monthly';
-    expect(pendingOf(schedule(phase(START, builder), phase(END, starter)))).toBe('api_starter');
-    expect(pendingOf(schedule(phase(END + 9, scale), phase(END, starter)))).toBe('api_starter');
-    expect(pendingOf(schedule(phase(START, builder), phase(END, builder)))).toBeNull();
-    expect(pendingOf(schedule(phase(START, builder)))).toBeNull();
-    expect(pendingOf('sub_sched_not_expanded')).toBeNull();
+  const starter = 'price_driftstack_api_starter_monthly';
+  it.each([
+    [
+      'a lower tier',
+      [
+        [START, builder],
+        [END, starter],
+      ],
+      ['api_starter', 'monthly', END],
+    ],
+    [
+      'both tier and period',
+      [
+        [START, builder],
+        [END, scale],
+      ],
+      ['api_scale', 'annual', END],
+    ],
+    [
+      'the period alone',
+      [
+        [START, builder],
+        [END, 'price_driftstack_api_builder_annual'],
+      ],
+      ['api_builder', 'annual', END],
+    ],
+    [
+      'the next of several',
+      [
+        [END + 9, scale],
+        [END, starter],
+      ],
+      ['api_starter', 'monthly', END],
+    ],
+    [
+      'what follows a phase of the same plan',
+      [
+        [START, builder],
+        [END, builder],
+        [END + 9, scale],
+      ],
+      ['api_scale', 'annual', END + 9],
+    ],
+    [
+      'a change in the middle of a period',
+      [
+        [START, builder],
+        [START + DAY, starter],
+      ],
+      ['api_starter', 'monthly', START + DAY],
+    ],
+    [
+      'no change of the plan',
+      [
+        [START, builder],
+        [END, builder],
+      ],
+      null,
+    ],
+    ['nothing that follows', [[START, builder]], null],
+    [
+      'a price of somebody else',
+      [
+        [START, builder],
+        [END, 'price_of_support'],
+      ],
+      null,
+    ],
+  ] as const)('keeps what is booked: %s', (_name, phases, expected) => {
+    const booked = expected && {
+      tier: expected[0],
+      billingPeriod: expected[1],
+      changesAt: new Date(expected[2] * 1000),
+    };
+    const members = { schedule: schedule('release', ...phases) };
+    expect(project([sub(members)], prices, null).row?.pending).toEqual(booked);
+    expect(project([sub({ ...members, status: 'canceled' })], prices, null).row?.pending).toBeNull();
+  });
+
+  it('keeps nothing as booked of a schedule that is released, or that comes after the end', () => {
+    const running = schedule('release', [START, builder], [END, starter]);
+    const released = { ...running, status: 'released', current_phase: null };
+    expect(project([sub({ schedule: released })], prices, null).row?.pending).toBeNull();
+    expect(project([sub({ schedule: 'sub_sched_1' })], prices, null).row?.pending).toBeNull();
+    expect(project([sub({ schedule: running, cancel_at: END })], prices, null).row?.pending).toBeNull();
   });
 
   it('keeps the last tier when it does not know the price, but follows status and period', () => {
@@ -133,7 +256,12 @@ describe('project', () => {
 
   it('leaves a subscription alone that is neither known nor ours, and alerts of one that we sold', () => {
     const foreign = sub({ id: 'sub_2', items: [{ price: 'price_other' }] });
-    expect(project([foreign], prices, row())).toEqual({ row: null, duplicates: [], alerts: [] });
+    expect(project([foreign], prices, row())).toEqual({
+      row: null,
+      former: null,
+      duplicates: [],
+      alerts: [],
+    });
     const sold = { ...foreign, metadata: { driftstack_account_id: 'acc_1' } };
     expect(project([sold], prices, null)).toMatchObject({ row: null, alerts: [{ kind: 'unknown_price' }] });
   });
@@ -268,9 +396,7 @@ const anySub = fc
   .map(({ price, ...members }) => sub({ ...members, items: [{ price }] }));
 const anySubs = fc.uniqueArray(anySub, { maxLength: 4, selector: ({ id }) => id });
 const anyRow = fc.option(
-  fc
-    .record({ tier: fc.constantFrom(...TIERS), entitled: fc.boolean(), pendingTier: fc.constant(null) })
-    .map(row),
+  fc.record({ tier: fc.constantFrom(...TIERS), entitled: fc.boolean(), pending: fc.constant(null) }).map(row),
 );
 
 describe('project, of anything', () => {
@@ -327,91 +453,5 @@ describe('project, of anything', () => {
         if (chosen) expect(source?.items.data.some(({ price }) => prices.has(price.id))).toBe(true);
       }),
     );
-  });
-});
-
-describe('the effects of a change', () => {
-  const effects = (before: SubscriptionRow | null, after: SubscriptionRow) => {
-    const ids = { accountId: 'a', subscriptionId: 's', version: 7 };
-    const all = effectsOfChange({
-      ...ids,
-      before,
-      after,
-      trialEndsAt: null,
-      source: { stripe_event_id: 'evt_1' },
-      now: new Date(END * 1000),
-    });
-    return {
-      audit: all.flatMap((effect) => (effect.kind === 'audit' ? effect.action : [])),
-      mail: all.flatMap((effect) => (effect.kind === 'mail' ? effect.template : [])),
-      tier: all.find((effect) => effect.kind === 'audit' && effect.action === 'subscription.tier_changed'),
-      keys: all.map(({ kind, key }) => `${kind} ${key}`),
-    };
-  };
-
-  it('of the period moving on are none', () => {
-    expect(effects(row(), row({ currentPeriodEnd: new Date(0) }))).toMatchObject({ audit: [], mail: [] });
-  });
-
-  it('of losing and regaining the entitlement name the tier as gone and back', () => {
-    const unpaid = row({ status: 'unpaid', entitled: false });
-    expect(effects(row(), unpaid)).toMatchObject({
-      audit: ['subscription.tier_changed', 'subscription.status_changed'],
-      mail: ['subscription_paused'],
-      tier: { payload: { from: 'api_builder', to: null } },
-    });
-    expect(effects(unpaid, row())).toMatchObject({
-      mail: ['subscription_resumed'],
-      tier: { payload: { from: null, to: 'api_builder' } },
-    });
-  });
-
-  it('of a booked downgrade are told when it is booked and taken back, not when it takes effect', () => {
-    const booked = row({ pendingTier: 'api_starter' });
-    expect(effects(row(), booked)).toEqual(
-      expect.objectContaining({
-        audit: ['subscription.tier_change_scheduled'],
-        mail: ['plan_change_scheduled'],
-      }),
-    );
-    expect(effects(booked, row())).toEqual(
-      expect.objectContaining({
-        audit: ['subscription.tier_change_unscheduled'],
-        mail: ['plan_change_unscheduled'],
-      }),
-    );
-    expect(effects(booked, row({ tier: 'api_starter' }))).toEqual(
-      expect.objectContaining({ audit: ['subscription.tier_changed'], mail: ['plan_changed'] }),
-    );
-  });
-
-  it('of a scheduled end coming true say that it ended, not that it was undone', () => {
-    const ended = row({ status: 'canceled', entitled: false });
-    expect(effects(row({ cancelAtPeriodEnd: true }), ended)).toMatchObject({
-      audit: ['subscription.tier_changed', 'subscription.status_changed'],
-      mail: ['subscription_ended'],
-    });
-  });
-
-  it('of a purchase that was never paid are no mail', () => {
-    expect(effects(null, row({ status: 'incomplete', entitled: false }))).toMatchObject({
-      audit: ['subscription.status_changed'],
-      mail: [],
-    });
-  });
-
-  it('have keys that no two of them share', () => {
-    const { keys } = effects(
-      row(),
-      row({
-        tier: 'api_scale',
-        billingPeriod: 'annual',
-        status: 'past_due',
-        cancelAtPeriodEnd: true,
-        pendingTier: 'api_starter',
-      }),
-    );
-    expect(keys.length).toBeGreaterThan(6);
-    expect(new Set(keys).size).toBe(keys.length);
   });
 });

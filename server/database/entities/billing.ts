@@ -11,13 +11,20 @@ export const Subscription = defineEntity({
     accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').unique(),
     stripeSubscriptionId: p.text().unique(),
     tier: p.text().$type<Tier>(),
-    /** The tier a booked downgrade leads to. */
+    /** The plan that a booked change leads to, and when: all three or none. */
     pendingTier: p.text().$type<Tier>().nullable(),
+    pendingBillingPeriod: p.text().$type<BillingPeriod>().nullable(),
+    pendingChangesAt: p.datetime(3).nullable(),
     status: p.text().$type<SubscriptionStatus>(),
     billingPeriod: p.text().$type<BillingPeriod>(),
     currentPeriodStart: p.datetime(3),
     currentPeriodEnd: p.datetime(3),
+    /** Whether `endsAt` is set: what is documented for callers. */
     cancelAtPeriodEnd: p.boolean(),
+    /** When it will end by itself. */
+    endsAt: p.datetime(3).nullable(),
+    /** When it ended; null also where Stripe did not say, and in rows older than this column. */
+    endedAt: p.datetime(3).nullable(),
     /** Counts the changes of this row; part of the natural keys of what follows from one. */
     version: p.integer(),
     entitled: p.boolean(),

@@ -3,7 +3,7 @@ import { day, planName, tierName } from '../format.ts';
 import type { EmailTemplates } from '../templates.ts';
 
 export function planChanged(
-  { from, to, changedAt }: EmailTemplates['plan_changed'],
+  { from, to, changedAt, inEffect }: EmailTemplates['plan_changed'],
   context: EmailContext,
 ): EmailContent {
   return {
@@ -12,42 +12,50 @@ export function planChanged(
     preview: `Before: ${planName(from)}. Now: ${planName(to)}.`,
     heading: 'Your plan has changed',
     blocks: [
-      paragraph('The new plan is in effect.'),
-      facts(['Before', planName(from)], ['Now', planName(to)], ['Changed on', day(changedAt)]),
+      ...(inEffect ? [paragraph('The new plan is in effect.')] : []),
+      facts(['Before', planName(from)], ['Now', planName(to)], changedAt && ['Changed on', day(changedAt)]),
       ...manageLink(context),
     ],
   };
 }
 
 export function planChangeScheduled(
-  { from, to, changesAt }: EmailTemplates['plan_change_scheduled'],
+  { from, to, changesAt, replaced }: EmailTemplates['plan_change_scheduled'],
   context: EmailContext,
 ): EmailContent {
+  const what = from.tier === to.tier ? 'billing period' : 'plan';
   return {
-    subject: `Your plan changes on ${day(changesAt)}`,
-    preview: `Until then you stay on ${tierName(from.tier)}.`,
-    heading: 'Your plan will change',
+    subject: `Your ${what} changes on ${day(changesAt)}`,
+    preview: `From ${planName(from)}, to ${planName(to)}.`,
+    heading: `Your ${what} will change`,
     blocks: [
       paragraph(
-        `You stay on ${planName(from)}, until the end of the period you have paid for. Until then you can still call the change off in the customer portal.`,
+        `A change of your plan is booked for ${day(changesAt)}.`,
+        replaced && 'It takes the place of the one that was booked before.',
+        'The customer portal shows what is booked.',
       ),
-      facts(['Now', planName(from)], ['Next', planName(to)], ['Changes on', day(changesAt)]),
+      facts(
+        ['Now', planName(from)],
+        ['Next', planName(to)],
+        ['Changes on', day(changesAt)],
+        replaced && ['Booked before', `${planName(replaced.to)}, from ${day(replaced.changesAt)}`],
+      ),
       ...manageLink(context),
     ],
   };
 }
 
 export function planChangeUnscheduled(
-  { plan }: EmailTemplates['plan_change_unscheduled'],
+  { plan, calledOff }: EmailTemplates['plan_change_unscheduled'],
   context: EmailContext,
 ): EmailContent {
   return {
-    subject: `You stay on ${tierName(plan.tier)}`,
-    preview: 'The plan change was called off.',
-    heading: 'Your plan stays as it is',
+    subject: 'The booked change of your plan was called off',
+    preview: `Your plan is ${planName(plan)}.`,
+    heading: 'The booked change was called off',
     blocks: [
-      paragraph('The plan change that was booked has been called off.'),
-      facts(['Plan', planName(plan)]),
+      paragraph('The change of your plan that was booked will not take place.'),
+      facts(['Plan', planName(plan)], calledOff && ['Called off', planName(calledOff)]),
       ...manageLink(context),
     ],
   };

@@ -1,57 +1,65 @@
 import { type EmailContent, type EmailContext, facts, linkTo, manageLink, paragraph } from '../content.ts';
 import { day, moment, money, planName, tierName } from '../format.ts';
 import type { EmailTemplates } from '../templates.ts';
+import { nextFact, nextSentence, WITHOUT_METHOD } from './next.ts';
 
 export function subscriptionStarted(
-  { plan, currentPeriodEnd, trialEndsAt }: EmailTemplates['subscription_started'],
+  { plan, next }: EmailTemplates['subscription_started'],
   context: EmailContext,
 ): EmailContent {
   const name = tierName(plan.tier);
-  const first = trialEndsAt === null ? null : `The first payment is taken on ${day(trialEndsAt)}.`;
   return {
     subject: `Your ${name} subscription has started`,
-    preview: first ?? `It renews on ${day(currentPeriodEnd)}.`,
+    preview: nextSentence(next) ?? `Your account is now on ${name}.`,
     heading: 'Your subscription has started',
     blocks: [
-      paragraph(`Thank you. Your account is now on ${name}.`, first),
-      facts(
-        ['Plan', planName(plan)],
-        trialEndsAt === null ? ['Renews on', day(currentPeriodEnd)] : ['Trial ends on', day(trialEndsAt)],
-      ),
+      paragraph(`Thank you. Your account is now on ${name}.`, nextSentence(next)),
+      facts(['Plan', planName(plan)], nextFact(next)),
       ...manageLink(context),
     ],
   };
 }
 
 export function cancellationScheduled(
-  { plan, endsAt }: EmailTemplates['cancellation_scheduled'],
+  { plan, endsAt, before, until, undoable }: EmailTemplates['cancellation_scheduled'],
   context: EmailContext,
 ): EmailContent {
+  const name = tierName(plan.tier);
+  const moved = before !== null;
   return {
-    subject: `Your subscription ends on ${day(endsAt)}`,
-    preview: `${tierName(plan.tier)} works until then. You can undo this.`,
-    heading: 'Your subscription is set to end',
+    subject: `Your subscription ${moved ? 'now ends' : 'ends'} on ${day(endsAt)}`,
+    preview: moved
+      ? `Until now its end was set to ${day(before)}.`
+      : `Your ${name} subscription is set to end.`,
+    heading: moved ? 'The end of your subscription has moved' : 'Your subscription is set to end',
     blocks: [
       paragraph(
-        `Your ${tierName(plan.tier)} subscription will not renew. It works as before until it ends, and until then you can undo the cancellation in the customer portal.`,
+        `Your ${name} subscription is set to end on ${day(endsAt)}.`,
+        until && UNTIL_THE_END[until],
+        undoable ? 'Until then you can undo the cancellation in the customer portal.' : null,
       ),
-      facts(['Plan', planName(plan)], ['Ends', moment(endsAt)]),
+      facts(['Plan', planName(plan)], ['Ends', moment(endsAt)], before && ['Before', moment(before)]),
       ...manageLink(context),
     ],
   };
 }
 
+const UNTIL_THE_END = {
+  works: 'It will not renew, and works as before until then.',
+  renews: 'It renews as before until then.',
+} as const;
+
 export function cancellationUndone(
-  { plan, renewsAt }: EmailTemplates['cancellation_undone'],
+  { plan, next }: EmailTemplates['cancellation_undone'],
   context: EmailContext,
 ): EmailContent {
   return {
-    subject: 'Your subscription continues',
-    preview: `The cancellation was undone. It renews on ${day(renewsAt)}.`,
-    heading: 'Your subscription continues',
+    subject: 'Your subscription is no longer set to end',
+    preview: `The cancellation was undone. ${nextSentence(next) ?? ''}`.trim(),
+    heading: 'The cancellation was undone',
     blocks: [
-      paragraph(`The cancellation was undone, and your ${tierName(plan.tier)} subscription goes on.`),
-      facts(['Plan', planName(plan)], ['Renews on', day(renewsAt)]),
+      paragraph(`Your ${tierName(plan.tier)} subscription is no longer set to end.`, nextSentence(next)),
+      facts(['Plan', planName(plan)], nextFact(next)),
       ...manageLink(context),
     ],
   };
@@ -61,33 +69,32 @@ export function subscriptionEnded(
   { plan, endedAt }: EmailTemplates['subscription_ended'],
   context: EmailContext,
 ): EmailContent {
+  const name = tierName(plan.tier);
   return {
-    subject: `Your ${tierName(plan.tier)} subscription has ended`,
-    preview: 'There will be no further charges for it.',
+    subject: `Your ${name} subscription has ended`,
+    preview: 'You can subscribe again at any time.',
     heading: 'Your subscription has ended',
     blocks: [
-      paragraph(
-        `Your ${tierName(plan.tier)} subscription has ended and will not be charged again. You can subscribe again at any time.`,
-      ),
-      facts(['Plan', planName(plan)], ['Ended', moment(endedAt)]),
+      paragraph(`Your ${name} subscription has ended. You can subscribe again at any time.`),
+      facts(['Plan', planName(plan)], endedAt && ['Ended', moment(endedAt)]),
       ...manageLink(context),
     ],
   };
 }
 
 export function subscriptionPaused(
-  { plan, reason, payUrl }: EmailTemplates['subscription_paused'],
+  { plan, reason, since, payUrl }: EmailTemplates['subscription_paused'],
   context: EmailContext,
 ): EmailContent {
   const name = tierName(plan.tier);
   const pay = linkTo(context, 'Pay the open invoice', payUrl);
   return {
     subject: `Your ${name} subscription is on hold`,
-    preview: WHAT_TO_DO[reason],
+    preview: WHY_ON_HOLD[reason],
     heading: 'Your subscription is on hold',
     blocks: [
-      paragraph(`${WHY_PAUSED[reason]}, so ${name} cannot be used for now.`, WHAT_TO_DO[reason]),
-      facts(['Plan', planName(plan)]),
+      paragraph(WHY_ON_HOLD[reason], `${name} cannot be used for now.`, WHAT_TO_DO[reason]),
+      facts(['Plan', planName(plan)], since && ['On hold since', moment(since)]),
       ...(pay.length > 0 ? pay : manageLink(context)),
     ],
   };
@@ -95,18 +102,26 @@ export function subscriptionPaused(
 
 type PauseReason = EmailTemplates['subscription_paused']['reason'];
 
-const WHY_PAUSED = {
-  unpaid: 'The last payment failed and will not be attempted again',
-  paused: 'Your trial has ended without a payment method',
+const WHY_ON_HOLD = {
+  unpaid: 'A payment for your subscription was not made.',
+  payment_failed: 'A payment for your subscription failed.',
+  trial_ended: 'Your trial has ended without a payment method.',
+  requested: 'Your subscription was paused on request.',
+  paused: 'Your subscription was paused.',
+  unknown: 'Your subscription was paused.',
 } satisfies Record<PauseReason, string>;
 
 const WHAT_TO_DO = {
-  unpaid: 'Pay the open invoice to go on.',
-  paused: 'Add a payment method in the customer portal to go on.',
-} satisfies Record<PauseReason, string>;
+  unpaid: 'The customer portal shows what is open.',
+  payment_failed: 'Check the payment method in the customer portal.',
+  trial_ended: 'Add a payment method in the customer portal to go on.',
+  requested: null,
+  paused: null,
+  unknown: null,
+} satisfies Record<PauseReason, string | null>;
 
 export function subscriptionResumed(
-  { plan }: EmailTemplates['subscription_resumed'],
+  { plan, next }: EmailTemplates['subscription_resumed'],
   context: EmailContext,
 ): EmailContent {
   return {
@@ -114,29 +129,44 @@ export function subscriptionResumed(
     preview: 'It is no longer on hold.',
     heading: 'Your subscription works again',
     blocks: [
-      paragraph('Thank you. Your subscription is no longer on hold.'),
-      facts(['Plan', planName(plan)]),
+      paragraph('Your subscription is no longer on hold.', nextSentence(next)),
+      facts(['Plan', planName(plan)], nextFact(next)),
       ...manageLink(context),
     ],
   };
 }
 
 export function trialEnding(
-  { plan, trialEndsAt }: EmailTemplates['trial_ending'],
+  { plan, trialEndsAt, next }: EmailTemplates['trial_ending'],
   context: EmailContext,
 ): EmailContent {
+  const name = tierName(plan.tier);
+  const then = whatFollowsTheTrial(next);
   return {
-    subject: `Your ${tierName(plan.tier)} trial ends on ${day(trialEndsAt)}`,
-    preview: 'The first payment is taken then, unless you cancel before.',
+    subject: `Your ${name} trial ends on ${day(trialEndsAt)}`,
+    preview: then ?? `The trial of your ${name} subscription ends soon.`,
     heading: 'Your trial ends soon',
     blocks: [
-      paragraph(
-        `When the trial ends, your ${tierName(plan.tier)} subscription goes on and the first payment is taken. If you do not want that, cancel in the customer portal before then.`,
+      paragraph(`The trial of your ${name} subscription ends on ${day(trialEndsAt)}.`, then),
+      facts(
+        ['Plan', planName(plan)],
+        ['Trial ends', moment(trialEndsAt)],
+        next?.kind === 'changes' || next?.kind === 'ends' ? nextFact(next) : null,
       ),
-      facts(['Plan', planName(plan)], ['Trial ends', moment(trialEndsAt)]),
       ...manageLink(context),
     ],
   };
+}
+
+function whatFollowsTheTrial(next: EmailTemplates['trial_ending']['next']): string | null {
+  switch (next?.kind) {
+    case 'bills':
+      return 'Billing begins then, unless you cancel before in the customer portal.';
+    case 'bills_if_it_can':
+      return `Billing begins then. ${WITHOUT_METHOD[next.otherwise]}`;
+    default:
+      return nextSentence(next);
+  }
 }
 
 export function renewalUpcoming(
