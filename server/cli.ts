@@ -1,17 +1,15 @@
 import { createReadStream, existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
-import { ProblemError } from '../shared/errors.ts';
 import { serializeOpenApi } from './api/openapi.ts';
-import { ConfigError, readConfig } from './config.ts';
-import { explainDefect } from './database/describe-error.ts';
+import { type Config, ConfigError, readConfig } from './config.ts';
 import { migrate, pendingMigrations } from './database/migrate.ts';
-import { isDatabaseUnavailable } from './database/unavailable.ts';
+import { explain } from './explain.ts';
 import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
 import { ACCOUNT, ACCOUNT_HELP } from './operator/account-word.ts';
 import { AUDIT_COMMANDS } from './operator/audit-commands.ts';
 import { type Command, readArguments, UsageError } from './operator/command.ts';
-import { DatabaseBehindError, withDatabase } from './operator/database.ts';
+import { withDatabase } from './operator/database.ts';
 import { EVENT_COMMANDS } from './operator/event-commands.ts';
 import { EXPLAIN_COMMANDS } from './operator/explain-commands.ts';
 import { RECONCILE_COMMANDS } from './operator/reconcile-commands.ts';
@@ -77,9 +75,10 @@ async function main(argv: readonly string[]): Promise<number> {
     console.error(`Unknown command: ${argv.join(' ')}\n\n${help(argv[0])}`);
     return 2;
   }
+  let config: Config | null = null;
   try {
     const given = readArguments(command, argv.slice(command.name.split(' ').length));
-    const config = readConfig(process.env);
+    config = readConfig(process.env);
     const { now } = await deploymentClock(config);
     await command.run(
       {
@@ -92,25 +91,17 @@ async function main(argv: readonly string[]): Promise<number> {
     );
     return 0;
   } catch (error) {
-    return explain(command, error);
+    return tell(command, error, config);
   }
 }
 
-/** Expected failures are one line for a person; anything else is a defect and shows its stack. */
-function explain(command: Command, error: unknown): number {
-  if (error instanceof ConfigError) {
-    for (const mistake of error.mistakes) console.error(mistake);
-    return 2;
-  }
+function tell(command: Command, error: unknown, config: Config | null): number {
   if (error instanceof UsageError) {
     console.error(`${error.message}\nUsage: ${CALL} ${command.name} ${command.usage}`);
     return 2;
   }
-  if (error instanceof ProblemError || error instanceof DatabaseBehindError) console.error(error.message);
-  else if (isDatabaseUnavailable(error))
-    console.error('The database cannot be reached. Check DATABASE_URL and that it accepts connections.');
-  else console.error(explainDefect(error));
-  return 1;
+  for (const line of explain(error, config)) console.error(line);
+  return error instanceof ConfigError ? 2 : 1;
 }
 
 const CALL = 'npm run --silent cli --';
@@ -147,4 +138,6 @@ function helpOf({ name, usage, summary, words = [] }: Command): string {
   ].join('\n');
 }
 
-process.exitCode = await main(process.argv.slice(2));
+const code = await main(process.argv.slice(2));
+// A connection that was refused half way would keep the process for another minute.
+if (code !== 0) process.exit(code);

@@ -1,15 +1,14 @@
-import { ConfigError, readConfig } from './config.ts';
-import { explainDefect } from './database/describe-error.ts';
-import { isDatabaseUnavailable } from './database/unavailable.ts';
+import { type Config, readConfig } from './config.ts';
+import { explain } from './explain.ts';
 import { createLog } from './http/log.ts';
-import { DatabaseBehindError } from './operator/database.ts';
 import { type Running, start } from './start.ts';
 import { welcome } from './welcome.ts';
 
 const startedAt = performance.now();
 
+let config: Config | null = null;
 try {
-  const config = readConfig(process.env);
+  config = readConfig(process.env);
   const log = createLog({ level: config.logLevel });
   const local = config.stripe.kind === 'local';
   const running = await start(config, log, (line) => local && console.log(`  ${line} …`));
@@ -26,7 +25,7 @@ try {
     );
   for (const warning of running.warnings) log.warn(warning);
 } catch (error) {
-  explain(error);
+  for (const line of explain(error, config)) console.error(line);
   process.exit(1);
 }
 
@@ -42,12 +41,4 @@ function endOnSignal(running: Running, say: (line: string) => void): void {
     process.exit(0);
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void end());
-}
-
-/** What a person can mend is one line for each mistake; anything else is a defect and shows its stack. */
-function explain(error: unknown): void {
-  if (error instanceof ConfigError) for (const mistake of error.mistakes) console.error(mistake);
-  else if (error instanceof DatabaseBehindError) console.error(error.message);
-  else if (isDatabaseUnavailable(error)) console.error('DATABASE_URL: the database cannot be reached');
-  else console.error(explainDefect(error));
 }

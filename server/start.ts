@@ -1,6 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type App, createApp } from './app.ts';
 import type { BillingDeps } from './billing/deps.ts';
@@ -14,7 +12,8 @@ import { embeddedDataDir, refuseIfBehind } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
 import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
-import { firstFree } from './ports.ts';
+import { webhookSecretKey } from './operator/webhook-secret-key.ts';
+import { firstFree, hostOf, requirePorts } from './ports.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { connectStripe } from './stripe/gateway.ts';
 
@@ -55,6 +54,9 @@ async function startParts(
   closers: (() => Promise<void>)[],
 ): Promise<Omit<Running, 'close'>> {
   const redirects = redirectPolicy(config);
+  // What needs no other part is looked at first: nothing is started for a start that must fail.
+  await requirePorts(config);
+  const secretKey = await webhookSecretKey(config);
   const db = await openDatabase(config, log, progress, closers);
   const token =
     config.internalApiToken ??
@@ -93,7 +95,7 @@ async function startParts(
     internalApiToken: token,
     console: sandbox !== null,
     customerWebhooks: {
-      secretKey: await webhookSecretKey(config),
+      secretKey,
       oldSecretKeys: config.oldWebhookSecretKeys,
       ports: config.webhookPorts,
       loopback: config.stripe.kind === 'local',
@@ -151,21 +153,6 @@ async function openDatabase(
   return db;
 }
 
-/** A database of our own comes with a key of its own, in a file beside it that only this user can read. */
-async function webhookSecretKey({ webhookSecretKey, database, dataDir }: Config): Promise<Buffer | null> {
-  if (webhookSecretKey !== null || database.kind !== 'embedded') return webhookSecretKey;
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const path = join(dataDir, 'webhook-secret-key');
-  try {
-    await writeFile(path, randomBytes(32).toString('base64'), { mode: 0o600, flag: 'wx' });
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-  }
-  const key = Buffer.from(await readFile(path, 'utf8'), 'base64');
-  if (key.length !== 32) throw new ConfigError([`${path} does not hold the 32 bytes it was made with`]);
-  return key;
-}
-
 function redirectPolicy({ redirectAllowlist, stripe }: Config): RedirectPolicy {
   try {
     if (redirectAllowlist !== null) return parseAllowlist(redirectAllowlist);
@@ -214,7 +201,6 @@ function emailParts({ email }: Config, sandbox: Sandbox | null): Parameters<type
     : null;
 }
 
-/** Beside the local Stripe only this machine is listened to; a deployment is reached from elsewhere. */
 async function listenOn(app: App, config: Config): Promise<number> {
   return await firstFree(config.port, 'PORT', (number) => app.listen(number, hostOf(config)));
 }
@@ -224,8 +210,6 @@ async function listenForOperations(app: App, config: Config): Promise<number | n
   const port = { number: config.opsPort, fixed: true };
   return await firstFree(port, 'OPS_PORT', (number) => app.listenOperations(number, hostOf(config)));
 }
-
-const hostOf = ({ stripe }: Config): string => (stripe.kind === 'local' ? '127.0.0.1' : '0.0.0.0');
 
 function warningsOf(config: Config): string[] {
   const { stripe, email, redirectAllowlist } = config;

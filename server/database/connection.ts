@@ -5,6 +5,7 @@ import type { Pool, PoolConfig } from 'pg';
 import { MIGRATIONS } from '../../migrations/list.ts';
 import { createAccountTurns } from './account-turns.ts';
 import { ENTITIES } from './entities.ts';
+import { MendableError } from './mendable.ts';
 import { fromDatabase, noteErrorsOf } from './origin.ts';
 
 export type Tx = EntityManager;
@@ -13,6 +14,7 @@ export type Database = {
   readonly orm: MikroORM;
   /** MikroORM's own pool, for prepared statements that need no entities. */
   readonly pool: Pool;
+  /** Where it is, for connections beside the pool. A secret. */
   readonly url: string;
   /**
    * Runs `fn` in one transaction on an entity manager of its own, commits what it returns and rolls back
@@ -53,10 +55,14 @@ const ACCOUNT_PATIENCE_MS = 5_000;
 /** On a dead connection the server's own timeout never arrives; ours comes this much later. */
 const QUERY_TIMEOUT_GRACE_MS = 2_000;
 
-/** Connects to PostgreSQL; throws what `isDatabaseUnavailable` recognises if nobody answers. */
+/**
+ * Connects to PostgreSQL; throws what `explainDatabaseError` puts into words where that fails, and a MendableError
+ * for a server that is too old. Creates nothing.
+ */
 export async function connectDatabase(options: DatabaseOptions): Promise<Database> {
+  const url = verifyingUrl(options.url);
   const orm = await MikroORM.init({
-    clientUrl: options.url,
+    clientUrl: url,
     entities: ENTITIES,
     extensions: [Migrator],
     namingStrategy: UnderscoreNamingStrategy,
@@ -64,8 +70,10 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     debug: false,
     logger: () => undefined,
     forceUtcTimezone: true,
+    // A mistyped name must not make a database: whoever names one has it.
+    ensureDatabase: false,
     migrations: { migrationsList: MIGRATIONS, snapshot: false, snapshotOnMigrate: false, silent: true },
-    driverOptions: poolConfig(options),
+    driverOptions: poolConfig({ ...options, url }),
   });
   const pool = await reach(orm);
   watch(pool, options.onIdleError);
@@ -75,7 +83,7 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
   return {
     orm,
     pool,
-    url: options.url,
+    url,
     transaction,
     transactionOn: (accountId, fn) => turns(accountId, () => transaction(fn)),
     close: () => {
@@ -139,6 +147,8 @@ function poolConfig(options: DatabaseOptions): PoolConfig {
   const { statementTimeoutMs = 10_000, connectionTimeoutMs = 5_000 } = options;
   const { lockTimeoutMs = statementTimeoutMs > 0 ? LOCK_TIMEOUT_MS : 0 } = options;
   return {
+    // MikroORM takes host, port and names from the URL and leaves out the rest: above all, what is asked of TLS.
+    connectionString: options.url,
     max: options.poolMax,
     application_name: options.applicationName,
     connectionTimeoutMillis: connectionTimeoutMs,
@@ -161,12 +171,41 @@ function watch(pool: Pool, onIdleError: (error: Error) => void = () => undefined
   });
 }
 
+/** The oldest PostgreSQL that still gets corrections of its errors when this was written. */
+const OLDEST_MAJOR = 14;
+
+/**
+ * pg takes every mode that asks for TLS as `verify-full`, and warns that this will change: said outright, it stays.
+ * With `uselibpqcompat=true` the modes mean what they mean to libpq.
+ */
+function verifyingUrl(text: string): string {
+  const url = new URL(text);
+  const mode = url.searchParams.get('sslmode') ?? '';
+  if (!ALIASES.has(mode) || url.searchParams.get('uselibpqcompat') === 'true') return text;
+  url.searchParams.set('sslmode', 'verify-full');
+  return url.href;
+}
+
+const ALIASES: ReadonlySet<string> = new Set(['prefer', 'require', 'verify-ca']);
+
+/** Throws a MendableError for a `server_version_num` that is older than we can work with. */
+export function refuseOld(version: number): void {
+  const major = Math.floor(version / 10_000);
+  if (major >= OLDEST_MAJOR) return;
+  throw new MendableError(
+    `DATABASE_URL: the server is PostgreSQL ${major}; ${OLDEST_MAJOR} or newer is needed, and 18 is what we test with.`,
+  );
+}
+
 /** MikroORM connects at the first query; we want to know at the start. */
 async function reach(orm: MikroORM): Promise<Pool> {
   try {
     const pool = await orm.driver.getConnection().getNativeClient();
     noteErrorsOf(pool);
-    await pool.query('select 1');
+    const { rows } = await pool.query<{ version: number }>(
+      "select current_setting('server_version_num')::int as version",
+    );
+    refuseOld(rows[0]?.version ?? 0);
     return pool;
   } catch (error) {
     await orm.close(true);

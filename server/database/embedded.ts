@@ -25,8 +25,8 @@ type Options = {
 
 /**
  * Starts a PostgreSQL 18 of our own on 127.0.0.1, which ends with this process however that ends and is
- * restarted on the same port if it crashes. Throws when `dataDir` belongs to a living process, or when
- * PostgreSQL cannot run here, with what it said.
+ * restarted on the same port if it crashes. Throws a MendableError when `dataDir` belongs to a living process,
+ * when its data is damaged or of another version, or when PostgreSQL cannot run here.
  */
 export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedPostgres> => {
   const { log, durable = true } = options;
@@ -36,8 +36,8 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
   const lock = lockDirectory(dataDir);
   try {
     const runAs = chooseUser(clusterDir);
-    const { initdb, postgres } = await findBinaries(runAs, log);
-    const { password } = await openCluster({ dataDir, clusterDir, initdb, runAs, durable });
+    const { initdb, postgres, major } = await findBinaries(runAs, log);
+    const { password } = await openCluster({ dataDir, clusterDir, initdb, major, runAs, durable });
     const logPath = join(dataDir, 'postgres.log');
 
     let current: Postmaster | undefined;

@@ -73,7 +73,9 @@ describe('npm start', () => {
       DATABASE_URL: 'postgres://u:secret@127.0.0.1:9/x',
     });
     expect(code).toBe(1);
-    expect(output).toBe('DATABASE_URL: the database cannot be reached\n');
+    expect(output).toBe(
+      'DATABASE_URL: the database cannot be used: nothing listens there; check host and port, and that PostgreSQL runs.\n',
+    );
   });
 
   it('refuses a default address that is not on the allowlist', async () => {

@@ -48,6 +48,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/database',
   ],
   'server/ports.ts': ['server/config.ts'],
+  'server/explain.ts': ['server/config.ts', 'server/operator', 'server/database', 'server/sandbox'],
   'server/local-stripe.ts': [
     'server/config.ts',
     'server/ports.ts',
@@ -70,13 +71,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'server/main.ts': [
     'server/start.ts',
     'server/welcome.ts',
+    'server/explain.ts',
     'server/config.ts',
-    'server/operator',
-    'server/database',
     'server/http',
   ],
   'server/cli.ts': [
     'server/app.ts',
+    'server/explain.ts',
     'server/config.ts',
     'server/operator',
     'server/api',

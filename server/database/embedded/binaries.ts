@@ -4,9 +4,11 @@ import { chmod, cp, lstat, mkdtemp, readdir, readFile, rename, rm, stat } from '
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { MendableError } from '../mendable.ts';
 import type { RunAs } from './user.ts';
 
-export type Binaries = { initdb: string; postgres: string };
+/** `major` is the version of what they write to disk. */
+export type Binaries = { initdb: string; postgres: string; major: number };
 
 type Log = (message: string) => void;
 
@@ -16,8 +18,9 @@ type Log = (message: string) => void;
  */
 export const findBinaries = async (runAs: RunAs, log: Log): Promise<Binaries> => {
   const { version, nativeDir } = await findPackage();
+  const major = Number.parseInt(version, 10);
   const inPlace = tryRun(nativeDir, runAs);
-  if (inPlace.works) return programs(nativeDir);
+  if (inPlace.works) return { ...programs(nativeDir), major };
   if (!inPlace.denied || !('uid' in runAs)) throw cannotRun(inPlace.reason);
 
   const files = await listFiles(nativeDir);
@@ -35,7 +38,7 @@ export const findBinaries = async (runAs: RunAs, log: Log): Promise<Binaries> =>
     const attempt = tryRun(staged, runAs);
     if (attempt.works) {
       log(`PostgreSQL runs from ${staged}, because its user may not enter ${nativeDir}`);
-      return programs(staged);
+      return { ...programs(staged), major };
     }
     reasons.push(`${staged}: ${attempt.reason}`);
   }
@@ -53,13 +56,15 @@ const findPackage = async (): Promise<{ version: string; nativeDir: string }> =>
   const platform = `${process.platform}-${process.arch}`;
   const name = PACKAGES[platform];
   if (name === undefined) {
-    throw new Error(`There is no embedded PostgreSQL for ${platform}. Set DATABASE_URL to a PostgreSQL 18.`);
+    throw new MendableError(
+      `There is no embedded PostgreSQL for ${platform}. Set DATABASE_URL to a PostgreSQL 18.`,
+    );
   }
   let root: string;
   try {
     root = dirname(dirname(createRequire(import.meta.url).resolve(name)));
   } catch (cause) {
-    throw new Error(
+    throw new MendableError(
       `The package ${name} is not installed. Run npm ci without --omit=optional, or set DATABASE_URL.`,
       { cause },
     );
@@ -68,7 +73,7 @@ const findPackage = async (): Promise<{ version: string; nativeDir: string }> =>
   return { version: String(version), nativeDir: join(root, 'native') };
 };
 
-const programs = (nativeDir: string): Binaries => ({
+const programs = (nativeDir: string): Pick<Binaries, 'initdb' | 'postgres'> => ({
   initdb: join(nativeDir, 'bin', 'initdb'),
   postgres: join(nativeDir, 'bin', 'postgres'),
 });
@@ -85,8 +90,8 @@ const tryRun = (nativeDir: string, runAs: RunAs): Attempt => {
 };
 
 const cannotRun = (reason: string): Error =>
-  new Error(
-    `The embedded PostgreSQL cannot run on this machine:\n${reason}\n` +
+  new MendableError(
+    `The embedded PostgreSQL cannot run on this machine: ${reason.replaceAll('\n', '; ')}. ` +
       'If libraries are missing, npm rebuild may bring them back; else set DATABASE_URL to a PostgreSQL 18.',
   );
 

@@ -4,11 +4,19 @@ import { existsSync } from 'node:fs';
 import { chown, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { MendableError } from '../mendable.ts';
 import type { RunAs } from './user.ts';
 
 export type Cluster = { clusterDir: string; password: string };
 
-type Options = { dataDir: string; clusterDir: string; initdb: string; runAs: RunAs; durable: boolean };
+type Options = {
+  dataDir: string;
+  clusterDir: string;
+  initdb: string;
+  major: number;
+  runAs: RunAs;
+  durable: boolean;
+};
 
 const USER = 'postgres';
 
@@ -38,10 +46,34 @@ export const openCluster = async (options: Options): Promise<Cluster> => {
     await writeFile(passwordFile, password, { mode: 0o600, flush: true });
     await createCluster(options, password);
   }
+  await requireVersion(options);
   if (!existsSync(passwordFile)) {
-    throw new Error(`${passwordFile} is missing, and nobody else knows the password of ${clusterDir}.`);
+    throw new MendableError(
+      `${passwordFile} is missing, and nobody else knows the password of ${clusterDir}: ${beginAnew(dataDir)}.`,
+    );
   }
   return { clusterDir, password: await readFile(passwordFile, 'utf8') };
+};
+
+/** What to do about data that cannot be used. */
+export const beginAnew = (dataDir: string): string =>
+  `restore ${dataDir} from a copy, or delete it to begin anew`;
+
+/** PostgreSQL would say it too, in words for whoever has started it by hand. */
+const requireVersion = async ({ dataDir, clusterDir, major }: Options): Promise<void> => {
+  const path = join(clusterDir, 'PG_VERSION');
+  const text = await readFile(path, 'utf8').catch(() => null);
+  if (text?.trim() === String(major)) return;
+  if (text !== null && /^\d{1,2}(\.\d)?\s*$/.test(text)) {
+    throw new MendableError(
+      `PostgreSQL did not start: ${clusterDir} was initialized by PostgreSQL version ${text.trim()}, and this is ${major}. Start the ` +
+        `version of the service that it was made with and take the data out with pg_dump, or ${beginAnew(dataDir)}.`,
+    );
+  }
+  throw new MendableError(
+    `PostgreSQL did not start: ${clusterDir} is damaged, its file PG_VERSION ${text === null ? 'cannot be read' : 'holds something else'}: ` +
+      `${beginAnew(dataDir)}.`,
+  );
 };
 
 const createCluster = async (options: Options, password: string): Promise<void> => {
@@ -73,7 +105,8 @@ const runInitdb = async ({ initdb, runAs, durable }: Options, cluster: string): 
     await promisify(execFile)(initdb, args, { ...runAs, cwd: cluster, env: { PATH: '/usr/bin:/bin' } });
   } catch (cause) {
     const said = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim() : String(cause);
-    throw new Error(`initdb could not make a database cluster in ${cluster}:\n${said}`, { cause });
+    const words = said.replaceAll(/\s*\n\s*/g, '; ').slice(-1000);
+    throw new MendableError(`No database could be made in ${cluster}; initdb said: ${words}`, { cause });
   }
 };
 

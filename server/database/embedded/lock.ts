@@ -1,6 +1,7 @@
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { MendableError } from '../mendable.ts';
 
 export type DirectoryLock = { release(): void };
 
@@ -18,8 +19,8 @@ export const lockDirectory = (dataDir: string): DirectoryLock => {
     lock.exec('begin exclusive');
   } catch (error) {
     lock.close();
-    if (!isBusy(error)) throw error;
-    throw new Error(
+    if (!isBusy(error)) throw unusable(dataDir, error);
+    throw new MendableError(
       `The embedded PostgreSQL in ${dataDir} is already in use by process ${readOwner(ownerPath)}. ` +
         'Stop that process first, or give this one a directory of its own by DATA_DIR.',
     );
@@ -36,18 +37,31 @@ export const isLocked = (dataDir: string): boolean => {
     return false;
   } catch (error) {
     if (isBusy(error)) return true;
-    throw error;
+    throw unusable(dataDir, error);
   } finally {
     lock.close();
   }
 };
 
-/** SQLite would make the file readable for everybody. */
 const openLock = (dataDir: string, options: { timeout?: number } = {}): DatabaseSync => {
-  const path = join(dataDir, 'owner.lock');
-  closeSync(openSync(path, 'a', 0o600));
-  return new DatabaseSync(path, options);
+  try {
+    // SQLite would make the file readable for everybody.
+    closeSync(openSync(lockPath(dataDir), 'a', 0o600));
+    return new DatabaseSync(lockPath(dataDir), options);
+  } catch (error) {
+    throw unusable(dataDir, error);
+  }
 };
+
+const lockPath = (dataDir: string): string => join(dataDir, 'owner.lock');
+
+/** The file cannot be written, or somebody put something else in its place. */
+const unusable = (dataDir: string, cause: unknown): MendableError =>
+  new MendableError(
+    `${lockPath(dataDir)} cannot be used (${cause instanceof Error ? cause.message : String(cause)}): ` +
+      'give this user the right to write there, and if no other process runs on that directory, delete the file.',
+    { cause },
+  );
 
 const SQLITE_BUSY = 5;
 

@@ -2,9 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { pathForPostgres } from './cluster.ts';
+import { MendableError } from '../mendable.ts';
+import { beginAnew, pathForPostgres } from './cluster.ts';
 import type { RunAs } from './user.ts';
 
 export type Postmaster = {
@@ -48,8 +49,18 @@ export const launch = async (options: Options): Promise<Postmaster> => {
     const said = readFileSync(options.logPath, 'utf8').trim();
     // Another process may have taken the port between our look and PostgreSQL's start.
     if (attempt < PORT_ATTEMPTS && said.includes('Address already in use')) continue;
-    throw new Error(`PostgreSQL did not start (${await ended}). Its words:\n${said.slice(-4000)}`);
+    throw new MendableError(
+      `PostgreSQL did not start (${await ended}): ${reasonIn(said, options.clusterDir)}. If its data ` +
+        `is damaged, ${beginAnew(dirname(options.clusterDir))}; all it said is in ${options.logPath}.`,
+    );
   }
+};
+
+/** The one line that tells most; PostgreSQL knows its directory by another name than the person who reads it. */
+const reasonIn = (said: string, clusterDir: string): string => {
+  const fatal = said.split('\n').findLast((line) => /\b(FATAL|PANIC):/.test(line));
+  const reason = fatal?.replace(/^.*\b(FATAL|PANIC): +/, '') ?? said.replaceAll(/\s*\n\s*/g, ' ').slice(-500);
+  return reason.replaceAll('/proc/self/cwd', clusterDir).replace(/\.$/, '') || 'it said nothing';
 };
 
 const freePort = async (): Promise<number> => {

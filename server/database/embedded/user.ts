@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
+import { MendableError } from '../mendable.ts';
 
 /** What `spawn` needs to run PostgreSQL as somebody else; empty when it runs as we do. */
 export type RunAs = { uid: number; gid: number } | Record<never, never>;
@@ -19,7 +20,7 @@ const lookUp = (flag: '-u' | '-g'): number => {
   try {
     return Number.parseInt(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8', stdio: 'pipe' }), 10);
   } catch (cause) {
-    throw new Error(
+    throw new MendableError(
       'PostgreSQL refuses to run as root, and this machine has no user "nobody" to run it as. ' +
         'Start as an ordinary user, or set DATABASE_URL.',
       { cause },
