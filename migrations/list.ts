@@ -7,6 +7,7 @@ import { FiltersAndFigures } from './0005-filters-and-figures.ts';
 import { FormerCustomers } from './0006-former-customers.ts';
 import { FairWebhooks } from './0007-fair-webhooks.ts';
 import { Moments } from './0008-moments.ts';
+import { TrialPackPrices } from './0009-trial-pack-prices.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
 export const MIGRATIONS: MigrationObject[] = [
@@ -18,4 +19,5 @@ export const MIGRATIONS: MigrationObject[] = [
   { name: '0006-former-customers', class: FormerCustomers },
   { name: '0007-fair-webhooks', class: FairWebhooks },
   { name: '0008-moments', class: Moments },
+  { name: '0009-trial-pack-prices', class: TrialPackPrices },
 ];

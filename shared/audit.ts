@@ -31,6 +31,7 @@ export const AUDIT_ACTIONS = [
   'invoice.payment_failed',
   'invoice.payment_failure_resolved',
   'invoice.payment_action_required',
+  'payment.unrecognised',
   'trial_pack.redeemed',
   'trial_pack.suspended',
   'trial_pack.reinstated',

@@ -70,6 +70,7 @@ export const CATALOGUE: readonly CatalogueEntry[] = TIERS.flatMap((tier) =>
  */
 export const TRIAL_PACK = {
   lookupKey: 'driftstack_trial_pack',
+  productId: 'driftstack_trial_pack',
   amountCents: 299,
   days: 14,
   secondsPerCent: 200,

@@ -1,4 +1,5 @@
 import type { Tx } from '../database/connection.ts';
+import type { TrialPack } from '../database/entities/billing.ts';
 import { lockTrialPack } from '../database/locks.ts';
 import { scheduleExpiry } from './expire.ts';
 import { announce, grant } from './grant.ts';
@@ -31,7 +32,7 @@ export async function applyTrialPack(
   if (projection.standing === 'unpaid') return 'unpaid';
   // Reports of use lock the pack alone, so that they do not wait for whoever reads from Stripe.
   const held = await lockTrialPack(tx, accountId);
-  if (held !== null && held.stripeSessionId !== facts.sessionId) {
+  if (held !== null && !isSame(held, facts)) {
     return isRefundedWhole(facts) ? 'second_purchase_refunded' : 'second_purchase';
   }
   const pack = held ?? (await grant(tx, { accountId, facts, cause }, now));
@@ -46,4 +47,9 @@ export async function applyTrialPack(
     await scheduleExpiry(tx, pack, now);
   if (held === null) return 'granted';
   return change === null ? 'unchanged' : 'changed';
+}
+
+/** Stripe tells of one purchase by its session, its invoice or its payment. */
+function isSame(held: TrialPack, { sessionId, paymentIntentId }: TrialPackFacts): boolean {
+  return held.stripeSessionId === sessionId || held.paymentIntent === paymentIntentId;
 }

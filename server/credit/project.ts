@@ -2,6 +2,7 @@ import { TRIAL_PACK } from '../../shared/catalog.ts';
 
 /** What Stripe holds about one trial-pack purchase, read afresh; no event's word is taken for any of it. */
 export type TrialPackFacts = {
+  /** The Checkout session it was bought in, or where there was none the invoice. */
   sessionId: string;
   /** Null where Checkout had nothing to charge. */
   paymentIntentId: string | null;
@@ -9,7 +10,7 @@ export type TrialPackFacts = {
   paid: boolean;
   /** When the money arrived. The 14 days begin here; only the first reading of it counts. */
   paidAt: Date;
-  /** What was really charged, and what of it was given back. */
+  /** What was really charged for the one pack, and what of it was given back. */
   amountCents: number;
   amountRefundedCents: number;
   currency: string;

@@ -1,5 +1,5 @@
 import { Account, ApiKey, FormerStripeCustomer, IdempotencyKey } from './entities/account.ts';
-import { CheckoutAttempt, Price, Subscription, TrialPack } from './entities/billing.ts';
+import { CheckoutAttempt, Price, Subscription, TrialPack, TrialPackPrice } from './entities/billing.ts';
 import { CreditEntry, CreditReservation } from './entities/credit.ts';
 import { AuditEntry, Email, RecurringTask, StripeEvent } from './entities/journal.ts';
 import { BillingEvent, WebhookDelivery, WebhookEndpoint } from './entities/webhooks.ts';
@@ -12,6 +12,7 @@ export const ENTITIES = [
   IdempotencyKey,
   Subscription,
   Price,
+  TrialPackPrice,
   CheckoutAttempt,
   TrialPack,
   CreditEntry,

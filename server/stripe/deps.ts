@@ -12,6 +12,8 @@ export type Alarm = {
     | 'duplicate_left'
     | 'duplicate_unrefunded'
     | 'duplicate_trial_pack'
+    /** Somebody paid, or was given back, for something that we do not understand. */
+    | 'unrecognised_payment'
     | 'refund_failed'
     | 'invoice_finalization_failed'
     | 'contradiction'

@@ -1,21 +1,27 @@
 import type Stripe from 'stripe';
+import type { Catalogue } from './catalogue.ts';
 import type { EventType } from './events.ts';
 import type { StripeCalls } from './gateway.ts';
 import type { InvoiceFacts, InvoiceNews } from './invoice.ts';
 import { readInvoiceFacts } from './invoice-facts.ts';
-import { idOf, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
+import { type InvoicePurchase, type Known, readInvoicePurchase } from './invoice-purchase.ts';
+import { idOf, type PackPurchase, type SessionFacts } from './purchase.ts';
 import { type RenewalFacts, readRenewal } from './renewal.ts';
+import { readPaymentFacts, readSessionFacts } from './session-purchase.ts';
 
 /** What Stripe holds now about the thing an event named. */
 export type Fact =
   /** The subscriptions, which are read every time, say it all. */
   | { kind: 'nothing' }
   | { kind: 'session'; facts: SessionFacts }
-  | { kind: 'invoice'; facts: InvoiceFacts }
+  /** A trial pack that was bought by an invoice. */
+  | { kind: 'pack'; pack: PackPurchase }
+  /** `sold`: what it sold beside subscriptions, once it is paid. */
+  | { kind: 'invoice'; facts: InvoiceFacts; sold: InvoicePurchase | null }
   | { kind: 'renewal'; facts: RenewalFacts }
   /** `madeAt`: when Stripe told of it, which is three days before the end that it tells of. */
   | { kind: 'trial_ending'; madeAt: Date }
-  | { kind: 'alarm'; what: 'refund_failed' | 'invoice_finalization_failed'; facts: SessionFacts | null };
+  | { kind: 'alarm'; what: 'refund_failed' | 'invoice_finalization_failed'; about: Fact };
 
 /** `madeAt`: Stripe's own time of the event. What it says belongs to that moment, however late it is heard. */
 export type Told = { type: EventType; objectId: string | null; madeAt: Date };
@@ -27,20 +33,21 @@ export type Told = { type: EventType; objectId: string | null; madeAt: Date };
 export async function readFact(
   stripe: StripeCalls,
   { type, objectId, madeAt }: Told,
-  chosen: Stripe.Subscription | null,
+  known: Known & { chosen: Stripe.Subscription | null },
 ): Promise<Fact> {
+  const { catalogue, chosen } = known;
   switch (type) {
     case 'checkout.session.completed':
     case 'checkout.session.async_payment_succeeded':
     case 'checkout.session.async_payment_failed':
     case 'checkout.session.expired':
-      return fromSession(objectId === null ? null : await readSessionFacts(stripe, objectId));
+      return fromSession(objectId === null ? null : await readSessionFacts(stripe, catalogue, objectId));
     case 'invoice.paid':
-      return await fromInvoice(stripe, objectId, 'paid');
+      return await fromInvoice(stripe, known, objectId, 'paid');
     case 'invoice.payment_failed':
-      return await fromInvoice(stripe, objectId, 'payment_failed');
+      return await fromInvoice(stripe, known, objectId, 'payment_failed');
     case 'invoice.payment_action_required':
-      return await fromInvoice(stripe, objectId, 'payment_action_required');
+      return await fromInvoice(stripe, known, objectId, 'payment_action_required');
     case 'invoice.upcoming': {
       const facts = await readRenewal(stripe, chosen, { about: objectId, madeAt });
       return facts ? { kind: 'renewal', facts } : { kind: 'nothing' };
@@ -48,16 +55,16 @@ export async function readFact(
     case 'customer.subscription.trial_will_end':
       return { kind: 'trial_ending', madeAt };
     case 'charge.refunded':
-      return fromSession(await ofPayment(stripe, objectId && (await stripe.readCharge(objectId))));
+      return await ofPayment(stripe, catalogue, objectId && (await stripe.readCharge(objectId)));
     case 'charge.dispute.created':
     case 'charge.dispute.closed':
-      return fromSession(await ofPayment(stripe, objectId && (await stripe.readDispute(objectId))));
+      return await ofPayment(stripe, catalogue, objectId && (await stripe.readDispute(objectId)));
     case 'refund.failed': {
-      const facts = await ofPayment(stripe, objectId && (await stripe.readRefund(objectId)));
-      return { kind: 'alarm', what: 'refund_failed', facts };
+      const about = await ofPayment(stripe, catalogue, objectId && (await stripe.readRefund(objectId)));
+      return { kind: 'alarm', what: 'refund_failed', about };
     }
     case 'invoice.finalization_failed':
-      return { kind: 'alarm', what: 'invoice_finalization_failed', facts: null };
+      return { kind: 'alarm', what: 'invoice_finalization_failed', about: { kind: 'nothing' } };
     case 'customer.subscription.created':
     case 'customer.subscription.updated':
     case 'customer.subscription.deleted':
@@ -71,14 +78,33 @@ export async function readFact(
 const fromSession = (facts: SessionFacts | null): Fact =>
   facts ? { kind: 'session', facts } : { kind: 'nothing' };
 
-async function fromInvoice(stripe: StripeCalls, id: string | null, news: InvoiceNews): Promise<Fact> {
+async function fromInvoice(
+  stripe: StripeCalls,
+  known: Known,
+  id: string | null,
+  news: InvoiceNews,
+): Promise<Fact> {
   const facts = id === null ? null : await readInvoiceFacts(stripe, id, news);
-  return facts ? { kind: 'invoice', facts } : { kind: 'nothing' };
+  if (!facts) return { kind: 'nothing' };
+  const settles = news === 'paid' && facts.invoice.status === 'paid';
+  const sold = settles ? await readInvoicePurchase(stripe, known, facts) : null;
+  return { kind: 'invoice', facts, sold };
 }
 
 type Paid = { payment_intent: string | { id: string } | null };
 
-async function ofPayment(stripe: StripeCalls, object: Paid | '' | null): Promise<SessionFacts | null> {
+async function ofPayment(stripe: StripeCalls, catalogue: Catalogue, object: Paid | '' | null): Promise<Fact> {
   const paymentIntent = object ? idOf(object.payment_intent) : null;
-  return paymentIntent === null ? null : await readPaymentFacts(stripe, paymentIntent);
+  if (paymentIntent === null) return { kind: 'nothing' };
+  return await readPurchaseOf(stripe, catalogue, paymentIntent);
+}
+
+/** The trial pack that a payment bought, with its session where it had one; nothing for a payment of anything else. */
+export async function readPurchaseOf(
+  stripe: StripeCalls,
+  catalogue: Catalogue,
+  paymentIntent: string,
+): Promise<Fact> {
+  const { facts, pack } = await readPaymentFacts(stripe, catalogue, paymentIntent);
+  return pack ? { kind: 'pack', pack } : fromSession(facts);
 }

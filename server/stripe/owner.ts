@@ -1,13 +1,15 @@
 import { formatId } from '../../shared/ids.ts';
-import type { Clock } from '../../shared/time.ts';
-import type { Database, Tx } from '../database/connection.ts';
+import type { Tx } from '../database/connection.ts';
 import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
+import { raise } from './alarm.ts';
+import type { SyncDeps } from './deps.ts';
 import { accountNamedBy, parseEvent } from './events.ts';
-import type { StripeCalls, StripeGateway } from './gateway.ts';
+import type { StripeCalls } from './gateway.ts';
 import { idOf } from './purchase.ts';
+import { isSale, readStrangeSale, type StrangeSale } from './stranger.ts';
 
-export type OwnerDeps = { db: Database; gateway: StripeGateway; clock: Clock };
+export type OwnerDeps = Pick<SyncDeps, 'db' | 'gateway' | 'clock' | 'log' | 'onAlarm'>;
 
 export type Owned = { readonly eventId: string; readonly accountId: string };
 
@@ -30,18 +32,47 @@ export async function assignOwners(
   const known = events.flatMap(({ id: eventId, accountId }) => (accountId ? [{ eventId, accountId }] : []));
   const ownerless = events.filter(({ accountId }) => !accountId);
   const named = ownerless.filter((event) => event.customerId || !isNamedByStripe(event));
-  const customers = new Map(named.map((event) => [event, event.customerId ?? null]));
+  const accounts = await accountsOf(
+    deps.db.orm.em.fork(),
+    named.map(({ customerId }) => customerId ?? null),
+  );
+  const isClear = (event: StripeEvent) => accounts.has(event.customerId ?? '') || !isSale(event);
+  const customers = new Map(named.filter(isClear).map((event) => [event, event.customerId ?? null]));
   return {
-    owned: [...known, ...(await assign(deps, customers))],
+    owned: [...known, ...(await assign(deps, customers, accounts))],
     unnamed: ownerless.filter((event) => !customers.has(event)),
   };
 }
 
-/** The same for one event whose customer Stripe has to be asked for; null when nobody of ours owns it. */
+/**
+ * The same for one event about which Stripe has to be asked: who its customer is, or what a customer of nobody's
+ * has bought, for a sale of ours that reaches no account is for a person to look at. Null when nobody owns it.
+ */
 export async function askForOwner(deps: OwnerDeps, event: StripeEvent): Promise<Owned | null> {
-  const customer = await askStripe(deps.gateway.within(STRIPE_MS), event);
-  const [owned = null] = await assign(deps, new Map([[event, customer]]));
+  const stripe = deps.gateway.within(STRIPE_MS);
+  const customer = isNamedByStripe(event) ? await askStripe(stripe, event) : (event.customerId ?? null);
+  const accounts = await accountsOf(deps.db.orm.em.fork(), [customer]);
+  const sale =
+    isSale(event) && !accounts.has(customer ?? '') ? await readStrangeSale(deps.db, stripe, event) : null;
+  const [owned = null] = await assign(deps, new Map([[event, customer]]), accounts, sale);
+  if (sale) raiseAlarm(deps, event, customer, sale);
   return owned;
+}
+
+function raiseAlarm(
+  deps: OwnerDeps,
+  { id, objectId, raw }: StripeEvent,
+  customer: string | null,
+  { priceIds }: StrangeSale,
+): void {
+  const body = parseEvent(raw);
+  raise(deps, null, {
+    kind: 'unrecognised_payment',
+    details: {
+      ...{ reason: 'nobody_of_ours', paid_in: objectId, stripe_customer_id: customer, price_ids: priceIds },
+      ...{ names: body && accountNamedBy(body), stripe_event_id: id },
+    },
+  });
 }
 
 const ASSIGN = `update stripe_event set account_id = owner.account_id
@@ -52,16 +83,18 @@ where stripe_event.id = owner.event_id and stripe_event.state = 'received'`;
 async function assign(
   { db, clock }: OwnerDeps,
   customers: ReadonlyMap<StripeEvent, string | null>,
+  accounts: ReadonlyMap<string, string>,
+  sale: StrangeSale | null = null,
 ): Promise<Owned[]> {
   if (customers.size === 0) return [];
   const em = db.orm.em.fork();
-  const accounts = await accountsOf(em, [...customers.values()]);
   const owned: Owned[] = [];
   for (const [event, customer] of customers) {
     const fate = fateOf(event, customer, customer === null ? undefined : accounts.get(customer));
     if (fate.kind === 'owned') owned.push({ eventId: event.id, accountId: fate.accountId });
     else {
-      const { kind: state, reason: error } = fate;
+      const { kind: state, reason } = fate;
+      const error = sale ? `${reason}, who paid for ${sale.priceIds.join(', ')} of ours` : reason;
       const setAside = { state, error, processedAt: clock.now() };
       await em.nativeUpdate(StripeEvent, { id: event.id, state: 'received' }, setAside);
     }

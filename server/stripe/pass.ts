@@ -5,7 +5,8 @@ import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { lockAccount } from '../database/locks.ts';
 import { alarmOf, raise } from './alarm.ts';
-import type { Cause } from './cause.ts';
+import { catalogueOf } from './catalogue.ts';
+import { type Cause, sourceOf } from './cause.ts';
 import type { Alarm, SyncDeps } from './deps.ts';
 import {
   type Difference,
@@ -23,7 +24,7 @@ import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { readPrices } from './prices.ts';
 import { isLive, type Projection, planOf, project } from './project.ts';
-import { ended, readAll, readAsked, readPlanChange, readSubscriptions } from './readings.ts';
+import { ended, readAll, readAsked, readPlanChange, readSubscriptions, understood } from './readings.ts';
 import { Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
 import type { PriceMap } from './schedule.ts';
@@ -143,8 +144,12 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const chosenId = projection.row?.stripeSubscriptionId ?? null;
   const chosen = ours.find(({ id }) => id === chosenId) ?? null;
   const planChangedAt = await readPlanChange(stripe, prices, { before, after: projection.row, chosen });
-  const told = await readAll(stripe, events, chosen);
-  const asked = await readAsked(tx, stripe, account, cause);
+  const known = {
+    catalogue: catalogueOf(tx, stripe, now),
+    ours: understood(subscriptions, prices, chosenId),
+  };
+  const told = await readAll(stripe, events, { ...known, chosen });
+  const asked = await readAsked(tx, stripe, account, { cause, known, now });
   return {
     subscriptions,
     customerGone,
@@ -235,16 +240,4 @@ async function settle(
   }
   const again = [...failed].filter(([, error]) => !isForGood(error));
   return new Map(again.map(([id, error]) => [id, reasonOf(error)]));
-}
-
-function sourceOf(cause: Cause, eventId: string | undefined): Source {
-  if (eventId !== undefined) return { stripe_event_id: eventId };
-  switch (cause.kind) {
-    case 'events':
-      return {};
-    case 'checkout_session':
-      return { checkout_session_id: cause.sessionId };
-    case 'reconcile':
-      return { reconciled_by: cause.by };
-  }
 }

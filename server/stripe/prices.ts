@@ -19,7 +19,16 @@ export async function readPrices(
   subscriptions: readonly Stripe.Subscription[],
   now: Date,
 ): Promise<PriceMap> {
-  const seen = pricesOf(subscriptions);
+  return await meaningsOf(tx, stripe, pricesOf(subscriptions), now);
+}
+
+/** What each of these prices means, by id, with what came along of it. */
+export async function meaningsOf(
+  tx: Tx,
+  stripe: Reads,
+  seen: ReadonlyMap<string, Stripe.Price | null>,
+  now: Date,
+): Promise<PriceMap> {
   if (seen.size === 0) return new Map();
   const remembered = await tx.find(Price, { stripePriceId: { $in: [...seen.keys()] } });
   const meanings = new Map<string, PriceMeaning>(

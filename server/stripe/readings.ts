@@ -5,12 +5,14 @@ import { CheckoutAttempt, TrialPack } from '../database/entities/billing.ts';
 import type { StripeEvent } from '../database/entities/journal.ts';
 import type { Cause } from './cause.ts';
 import { isHandled } from './events.ts';
-import { type Fact, readFact } from './facts.ts';
+import { type Fact, readFact, readPurchaseOf } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
+import type { Known } from './invoice-purchase.ts';
 import { billedSince } from './plan-lines.ts';
 import { isLive, type Projection, type SubscriptionRow } from './project.ts';
-import { idOf, readPackFacts, readPaymentFacts, readSessionFacts, type SessionFacts } from './purchase.ts';
+import { idOf, type PackPurchase } from './purchase.ts';
 import { isSamePlan, type PriceMap, phaseBegan } from './schedule.ts';
+import { packOn, readPackFacts, readSessionFacts } from './session-purchase.ts';
 
 type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'>;
 
@@ -75,11 +77,21 @@ export async function readPlanChange(
   return lines && billedSince(lines, prices, after);
 }
 
+/** The ids of the subscriptions that we understand: by a price of ours, or because the row is projected from it. */
+export function understood(
+  subscriptions: readonly Stripe.Subscription[],
+  prices: PriceMap,
+  chosenId: string | null,
+): ReadonlySet<string> {
+  const known = subscriptions.filter(({ items }) => items.data.some(({ price }) => prices.has(price.id)));
+  return new Set([...known.map(({ id }) => id), ...(chosenId === null ? [] : [chosenId])]);
+}
+
 /** What each event is about, as Stripe holds it now; an event whose object cannot be read has failed by itself. */
 export async function readAll(
   stripe: StripeCalls,
   events: readonly Pending[],
-  chosen: Stripe.Subscription | null,
+  known: Parameters<typeof readFact>[2],
 ) {
   const facts: { eventId: string; fact: Fact }[] = [];
   const failed = new Map<string, unknown>();
@@ -88,7 +100,7 @@ export async function readAll(
     try {
       facts.push({
         eventId: id,
-        fact: await readFact(stripe, { type, objectId: objectId ?? null, madeAt }, chosen),
+        fact: await readFact(stripe, { type, objectId: objectId ?? null, madeAt }, known),
       });
     } catch (error) {
       // Stripe answered for the account just now: what fails here is this one object.
@@ -102,37 +114,59 @@ export async function readAll(
 export async function readAsked(
   tx: Tx,
   stripe: StripeCalls,
-  { id: accountId, stripeCustomerId }: Account,
-  cause: Cause,
+  account: Account,
+  { cause, known, now }: { cause: Cause; known: Known; now: Date },
 ): Promise<Fact[]> {
   switch (cause.kind) {
     case 'events':
       return [];
-    case 'checkout_session':
-      return asFacts([await readSessionFacts(stripe, cause.sessionId)]);
-    case 'reconcile': {
-      const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
-      const attempts = await tx.find(CheckoutAttempt, { accountId, state });
-      const former = await tx.find(FormerStripeCustomer, { accountId });
-      const customers = [stripeCustomerId ?? [], former.map((one) => one.stripeCustomerId)].flat(2);
-      const packs: SessionFacts[] = [];
-      for (const customer of customers) packs.push(...(await readPackFacts(stripe, customer)));
-      const known = new Set(packs.map(({ session }) => session.id));
-      const read = [];
-      for (const { stripeSessionId } of attempts) {
-        if (stripeSessionId && !known.has(stripeSessionId))
-          read.push(await readSessionFacts(stripe, stripeSessionId));
-      }
-      // The pack that was granted first, so that a second one is known for what it is.
-      const pack = await tx.findOne(TrialPack, { accountId });
-      if (pack && !known.has(pack.stripeSessionId))
-        read.push(await readPaymentFacts(stripe, pack.paymentIntent));
-      const first = ({ session }: SessionFacts) =>
-        session.id === pack?.stripeSessionId ? 0 : session.created;
-      return asFacts([...read, ...packs.sort((a, b) => first(a) - first(b))]);
+    case 'checkout_session': {
+      const facts = await readSessionFacts(stripe, known.catalogue, cause.sessionId);
+      return facts ? [{ kind: 'session', facts }] : [];
     }
+    case 'reconcile':
+      return await readPurchases(tx, stripe, account, { known, now });
   }
 }
 
-const asFacts = (read: readonly (Awaited<ReturnType<typeof readSessionFacts>> | null)[]): Fact[] =>
-  read.flatMap((facts) => (facts ? [{ kind: 'session' as const, facts }] : []));
+/** An invoice older than this was not paid a moment ago, and what it sold was seen by the nights since. */
+const INVOICES_MS = 90 * 86_400_000;
+
+/** Everything that the account bought or may yet pay for, the pack that was granted first. */
+async function readPurchases(
+  tx: Tx,
+  stripe: StripeCalls,
+  { id: accountId, stripeCustomerId }: Account,
+  { known, now }: { known: Known; now: Date },
+): Promise<Fact[]> {
+  const { catalogue } = known;
+  const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
+  const attempts = await tx.find(CheckoutAttempt, { accountId, state });
+  const former = await tx.find(FormerStripeCustomer, { accountId });
+  const held = await tx.findOne(TrialPack, { accountId });
+  const sinceS = Math.floor((now.getTime() - INVOICES_MS) / 1_000);
+  const found = new Map<string, { fact: Fact; pack: PackPurchase }>();
+  for (const customer of [stripeCustomerId ?? [], former.map((one) => one.stripeCustomerId)].flat(2)) {
+    for (const facts of await readPackFacts(stripe, catalogue, customer)) {
+      if (facts.pack) found.set(facts.pack.sessionId, { fact: { kind: 'session', facts }, pack: facts.pack });
+    }
+    for (const invoice of await stripe.listInvoicesPaidBy(customer, sinceS)) {
+      const pack = await packOn(stripe, known, invoice);
+      if (pack && !found.has(pack.sessionId))
+        found.set(pack.sessionId, { fact: { kind: 'pack', pack }, pack });
+    }
+  }
+  const facts: Fact[] = [];
+  for (const { stripeSessionId } of attempts) {
+    if (!stripeSessionId || found.has(stripeSessionId)) continue;
+    const read = await readSessionFacts(stripe, catalogue, stripeSessionId);
+    if (read) facts.push({ kind: 'session', facts: read });
+  }
+  // Nothing becomes of a pack for which nothing was charged.
+  if (held?.paymentIntent.startsWith('pi_') && !found.has(held.stripeSessionId))
+    facts.push(await readPurchaseOf(stripe, catalogue, held.paymentIntent));
+  const paidAt = ({ pack }: { pack: PackPurchase }) =>
+    pack.sessionId === held?.stripeSessionId ? 0 : pack.paidAt.getTime();
+  const packs = [...found.values()].sort((a, b) => paidAt(a) - paidAt(b));
+  return [...facts, ...packs.map(({ fact }) => fact)];
+}

@@ -1,11 +1,8 @@
 import type Stripe from 'stripe';
 import { formatId, parseUuid } from '../../shared/ids.ts';
-import { applyTrialPack } from '../credit/apply.ts';
-import { projectTrialPack, type TrialPackFacts } from '../credit/project.ts';
 import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { AuditEntry } from '../database/entities/journal.ts';
 import type { Alarm } from './deps.ts';
 import { returnLatePayment } from './duplicates.ts';
 import type { Effect, Source } from './effects.ts';
@@ -17,9 +14,11 @@ import { nextOf } from './next.ts';
 import { hasCustomer } from './owner.ts';
 import type { SubscriptionRow } from './project.ts';
 import { idOf, type SessionFacts } from './purchase.ts';
+import { recordPack } from './record-pack.ts';
 import { renewalNotice } from './renewal.ts';
 import type { PriceMap } from './schedule.ts';
 import type { Surplus } from './surplus.ts';
+import { noteStrangeLines, noteStrangeSession } from './unrecognised.ts';
 
 /** Two things Stripe holds name two different accounts. The event is set aside: no number of tries helps. */
 export class Contradiction extends Error {
@@ -50,9 +49,13 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
       return [];
     case 'session':
       return await recordSession(context, fact.facts, source);
+    case 'pack':
+      return await recordPack(context, fact.pack, source);
     case 'invoice':
       return [
         ...effectsOfInvoice(fact.facts, await circumstancesOf(context, fact.facts, source)),
+        ...(fact.sold?.pack ? await recordPack(context, fact.sold.pack, source) : []),
+        ...(fact.sold ? await noteStrangeLines(context, fact.facts.invoice, fact.sold, source) : []),
         ...(await returnLatePayment(context, fact.facts.invoice, source)),
       ];
     case 'renewal':
@@ -61,7 +64,7 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
       return trialNotice(row, context.chosen, fact.madeAt);
     case 'alarm':
       context.alarms.push({ kind: fact.what, details: source });
-      return fact.facts ? await recordSession(context, fact.facts, source) : [];
+      return await recordFact(context, fact.about, source);
   }
 }
 
@@ -69,7 +72,11 @@ async function recordSession(context: Recording, facts: SessionFacts, source: So
   const { session, pack } = facts;
   await requireOwn(context, session);
   await moveAttempt(context, facts);
-  return [...(pack ? await recordPack(context, pack, source) : []), ...notesOfSession(facts, source)];
+  return [
+    ...(pack ? await recordPack(context, pack, source) : []),
+    ...(await noteStrangeSession(context, facts, source)),
+    ...notesOfSession(facts, source),
+  ];
 }
 
 /**
@@ -104,45 +111,6 @@ async function moveAttempt(context: Recording, { session, payment }: SessionFact
     { id: attemptId, accountId: account.id, state: { $nin: [...final] } },
     { state, stripeSessionId: session.id, updatedAt: now },
   );
-}
-
-/**
- * The one place where a second paid trial pack is given back. Once that is written down no refund follows: money
- * that comes back to us later, of a refund the bank could not deliver or a dispute we won, is for a person to look
- * after, who is told of it until it has been given back.
- */
-async function recordPack(context: Recording, facts: TrialPackFacts, source: Source): Promise<Effect[]> {
-  const { tx, stripe, account, now, alarms } = context;
-  const outcome = await applyTrialPack(tx, { accountId: account.id, facts, cause: source }, now);
-  if (outcome !== 'second_purchase' && outcome !== 'second_purchase_refunded') return [];
-  const { paymentIntentId, amountCents, currency, sessionId } = facts;
-  const key = `duplicate:${sessionId}`;
-  const alarm: Alarm = { kind: 'duplicate_trial_pack', details: { checkout_session_id: sessionId } };
-  if (await tx.findOne(AuditEntry, { dedupeKey: key })) {
-    if (projectTrialPack(facts).standing === 'paid') alarms.push(alarm);
-    return [];
-  }
-  let refundedCents = amountCents;
-  if (outcome === 'second_purchase' && paymentIntentId !== null) {
-    const refunded = await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
-    if (refunded === 'charged_back') refundedCents = facts.amountRefundedCents;
-    alarms.push(alarm);
-  }
-  return [
-    {
-      kind: 'audit',
-      key,
-      action: 'trial_pack.duplicate_refunded',
-      target: sessionId,
-      payload: { refunded_cents: refundedCents, currency, payment_intent: paymentIntentId, ...source },
-    },
-    {
-      kind: 'mail',
-      key,
-      template: 'duplicate_purchase_refunded',
-      data: { purchase: 'trial_pack', amountCents: refundedCents || null, currency },
-    },
-  ];
 }
 
 function notesOfSession({ session, payment, pack }: SessionFacts, source: Source): Effect[] {

@@ -174,6 +174,13 @@ test('a second purchase is recognised and changes nothing, also after a refund o
   expect(await pack()).toMatchObject({ stripeSessionId: `cs_${accountId}`, state: 'revoked' });
 });
 
+test('one purchase that Stripe tells of by another name is no second one', async () => {
+  await apply();
+  expect(await apply({ sessionId: 'in_of_the_session' })).toBe('unchanged');
+  expect(await apply({ sessionId: 'in_of_the_session', amountRefundedCents: 299 })).toBe('changed');
+  expect(await pack()).toMatchObject({ stripeSessionId: `cs_${accountId}`, state: 'revoked' });
+});
+
 test('the database itself refuses a second pack of an account', async () => {
   await apply();
   const again = db.pool.query(

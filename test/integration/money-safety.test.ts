@@ -6,7 +6,7 @@ import { reconcile } from '../../server/stripe/reconcile.ts';
 import { synchronise } from '../../server/stripe/synchronise.ts';
 import { processEvents } from '../../server/stripe/worker.ts';
 import { formatId } from '../../shared/ids.ts';
-import type { Thing } from '../support/scripted-stripe.ts';
+import { PACK_LINES, type Thing } from '../support/scripted-stripe.ts';
 import {
   addCustomer,
   type Bench,
@@ -104,7 +104,8 @@ async function packedTwice() {
       amount_total: 299,
       currency: 'usd',
       created: unix,
-      metadata: { driftstack_kind: 'trial_pack', driftstack_account_id: account },
+      line_items: PACK_LINES,
+      metadata: {},
     });
   });
   const [first, second] = sessions;

@@ -412,7 +412,10 @@ describe('events that cannot be carried out', () => {
       state: 'dead',
       error: expect.stringContaining(stranger),
     });
-    expect(bench.stripe.calls).toHaveLength(before);
+    // What a customer of nobody's has paid for is looked at once: it may be ours.
+    expect(bench.stripe.calls.slice(before).map(({ path }) => path.split('?')[0])).toEqual([
+      '/v1/invoices/in_x/lines',
+    ]);
     expect(await actionsOf(accountId)).toEqual([]);
   });
 
@@ -480,6 +483,14 @@ function paidInvoice(customer: string) {
     hosted_invoice_url: null,
     next_payment_attempt: null,
     status_transitions: { paid_at: NOW.getTime() / 1000, finalized_at: null },
-    lines: { data: [{ description: 'API Builder', amount: 9900 }] },
+    lines: {
+      data: [
+        {
+          description: 'API Builder',
+          amount: 9900,
+          pricing: { price_details: { price: 'price_driftstack_api_builder_monthly', product: 'prod_1' } },
+        },
+      ],
+    },
   };
 }

@@ -25,7 +25,7 @@ export type LocalBench = SyncDeps & {
 };
 
 /** A database of its own and the local Stripe, set up as the command `stripe setup` does it. */
-export async function openLocalBench(): Promise<LocalBench> {
+export async function openLocalBench(onAlarm: SyncDeps['onAlarm'] = () => {}): Promise<LocalBench> {
   const database = await createTestDatabase();
   const db = await connectDatabase({ url: database.url, poolMax: 20, applicationName: 'driftstack-test' });
   const sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
@@ -35,7 +35,7 @@ export async function openLocalBench(): Promise<LocalBench> {
   sandbox.world.onEvent((event) => {
     if (isHandled(event.type)) told.push(JSON.stringify(event));
   });
-  const deps = { db, gateway, clock: { now: () => new Date() }, log: quietLog() };
+  const deps = { db, gateway, clock: { now: () => new Date() }, log: quietLog(), onAlarm };
   const post = async (path: string, body: object | string, headers: Record<string, string>) => {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
     const response = await fetch(`${sandbox.url}${path}`, { method: 'POST', headers, body: text });

@@ -84,9 +84,14 @@ export async function startScriptedStripe() {
     const collection = sessions || first === 'billing_portal' ? `${first}/${second}` : first;
     const id = collection.includes('/') ? third : second;
     const action = collection.includes('/') ? fourth : third;
-    if (method === 'GET' && id === '') return { status: 200, body: list(collection, query, all) };
+    if (method === 'GET' && id === '') {
+      const listed = list(collection, query, all);
+      return { status: 200, body: { ...listed, data: listed.data.map(withLinesSold) } };
+    }
     const invoice = method === 'GET' && action === 'lines' ? things.get(id) : undefined;
     if (invoice) return { status: 200, body: linesOf(invoice, query) };
+    if (method === 'GET' && action === 'line_items')
+      return { status: 200, body: things.get(id)?.['line_items'] ?? linesSold([], () => undefined) };
     if (method === 'GET') return found(id);
     if (method === 'DELETE' && collection === 'subscriptions') {
       if (things.get(id)?.['status'] === 'canceled') return missing(id);
@@ -126,8 +131,13 @@ export async function startScriptedStripe() {
   };
   const found = (id: string): Answer => {
     const thing = things.get(id);
-    return thing ? { status: 200, body: withFirstLines(thing) } : missing(id);
+    return thing ? { status: 200, body: withLinesSold(withFirstLines(thing)) } : missing(id);
   };
+  /** A session keeps the lines it was made with, and shows them as Stripe does. */
+  const withLinesSold = (thing: Thing): Thing =>
+    Array.isArray(thing['line_items'])
+      ? { ...thing, line_items: linesSold(thing['line_items'], (id) => things.get(id)) }
+      : thing;
 
   const answerTo = (call: Call): Promise<Answer> => {
     const url = new URL(call.path, 'http://stripe.test');
@@ -219,10 +229,38 @@ const OBJECTS: Record<string, string> = {
   disputes: 'dispute',
 };
 
+/** What a session that sells the trial pack shows of it. */
+export const PACK_LINES = {
+  object: 'list',
+  has_more: false,
+  data: [
+    {
+      object: 'item',
+      price: { id: `price_${TRIAL_PACK.lookupKey}`, object: 'price', lookup_key: TRIAL_PACK.lookupKey },
+      quantity: 1,
+      amount_total: 299,
+    },
+  ],
+};
+
+/** The lines of a session as Stripe shows them, of the prices it was made with. */
+function linesSold(given: unknown[], find: (id: string) => Thing | undefined) {
+  // As the form's fields were read: names and texts.
+  const lines = given as { price: string; quantity?: string }[];
+  const data = lines.map(({ price, quantity = '1' }) => ({
+    object: 'item',
+    price: find(price) ?? { id: price, object: 'price' },
+    quantity: Number(quantity),
+    amount_total: 299 * Number(quantity),
+  }));
+  return { object: 'list', data, has_more: false };
+}
+
 /** Newest first, 1 to 100 at a time, ten unless told, after the one named. */
 function list(collection: string, query: Params, all: (object: string) => Thing[]) {
   const { limit = 10, starting_after: after } = query;
   const { lookup_keys: keys, customer, invoice, payment_intent: intent, subscription, status, email } = query;
+  const payment = query['payment'] as { payment_intent?: string } | undefined;
   const data = all(OBJECTS[collection] ?? collection).filter(
     (thing) =>
       thing['deleted'] !== true &&
@@ -230,6 +268,7 @@ function list(collection: string, query: Params, all: (object: string) => Thing[
       (customer === undefined || thing['customer'] === customer) &&
       (invoice === undefined || thing['invoice'] === invoice) &&
       (intent === undefined || thing['payment_intent'] === intent) &&
+      (payment === undefined || paymentOf(thing) === payment.payment_intent) &&
       (email === undefined || thing['email'] === email) &&
       (subscription === undefined || subscriptionOf(thing) === subscription) &&
       (collection !== 'invoices' || status === undefined || thing['status'] === status),
@@ -260,6 +299,11 @@ function linesOf(invoice: Thing, { limit, starting_after: after }: Params) {
     has_more: data.length > to,
     url: `/v1/invoices/${invoice.id}/lines`,
   };
+}
+
+/** The payment that settled an invoice. */
+function paymentOf(thing: Thing): unknown {
+  return (thing['payment'] as { payment_intent?: string } | undefined)?.payment_intent;
 }
 
 function subscriptionOf({ parent }: Thing): unknown {

@@ -45,6 +45,16 @@ export const Price = defineEntity({
 });
 export type Price = InferEntity<typeof Price>;
 
+/** A Stripe price that is or was the trial pack's, remembered like those of the tiers. */
+export const TrialPackPrice = defineEntity({
+  name: 'TrialPackPrice',
+  properties: {
+    stripePriceId: p.text().primary(),
+    firstSeenAt: p.datetime(3),
+  },
+});
+export type TrialPackPrice = InferEntity<typeof TrialPackPrice>;
+
 const OPEN_STATES = "state in ('creating', 'open', 'closing', 'awaiting_payment')";
 
 /** One intent to sell. Its id is the idempotency key at Stripe, so every step of it can be repeated by anyone. */
@@ -73,6 +83,7 @@ export const TrialPack = defineEntity({
   properties: {
     id: p.uuid().primary(),
     accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').unique(),
+    /** The Checkout session it was bought in, or where there was none the invoice. */
     stripeSessionId: p.text().unique(),
     paymentIntent: p.text().unique(),
     state: p.enum(['active', 'suspended', 'revoked', 'expired']),

@@ -152,10 +152,61 @@ export function readingCalls({ stripe, call, found }: Caller) {
     readRefund: (id: string) =>
       found(call<Stripe.Refund>('refund', (options) => stripe.refunds.retrieve(id, {}, options))),
 
+    /** The invoice that a payment settled; null for a payment of anything else. */
+    findInvoiceOfPayment: async (paymentIntent: string): Promise<string | null> => {
+      const list = await call<Stripe.ApiList<Stripe.InvoicePayment>>('list', (options) =>
+        stripe.invoicePayments.list(
+          { payment: { type: 'payment_intent', payment_intent: paymentIntent }, limit: 1 },
+          options,
+        ),
+      );
+      const invoice = list.data[0]?.invoice ?? null;
+      return typeof invoice === 'object' ? (invoice?.id ?? null) : invoice;
+    },
+
+    /** The invoices of a customer that were made since a moment (unix seconds) and are paid; the newest hundred. */
+    listInvoicesPaidBy: async (customer: string, sinceS: number): Promise<Stripe.Invoice[]> => {
+      const list = await found(
+        call<Stripe.ApiList<Stripe.Invoice>>('list', (options) =>
+          stripe.invoices.list({ customer, status: 'paid', created: { gte: sinceS }, limit: PAGE }, options),
+        ),
+      );
+      return list?.data ?? [];
+    },
+
+    /** What an invoice sold, with its prices in place of their ids; the first hundred lines. */
+    listInvoiceLines: async (invoice: string): Promise<Stripe.InvoiceLineItem[]> => {
+      const list = await found(
+        call<Stripe.ApiList<Stripe.InvoiceLineItem>>('list', (options) =>
+          stripe.invoices.listLineItems(
+            invoice,
+            { limit: PAGE, expand: ['data.pricing.price_details.price'] },
+            options,
+          ),
+        ),
+      );
+      return list?.data ?? [];
+    },
+
+    /** All that a session sells: the first ten come with it, and there can be a hundred. */
+    readSessionLines: async ({
+      id,
+      line_items: lines,
+    }: Stripe.Checkout.Session): Promise<Stripe.LineItem[]> => {
+      if (lines && !lines.has_more) return lines.data;
+      const list = await call<Stripe.ApiList<Stripe.LineItem>>('list', (options) =>
+        stripe.checkout.sessions.listLineItems(id, { limit: PAGE }, options),
+      );
+      return list.data;
+    },
+
     /** The session in which a payment was made; null for a payment made in any other way. */
     findCheckoutSession: async (paymentIntent: string): Promise<Stripe.Checkout.Session | null> => {
       const list = await call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
-        stripe.checkout.sessions.list({ payment_intent: paymentIntent, limit: 1 }, options),
+        stripe.checkout.sessions.list(
+          { payment_intent: paymentIntent, limit: 1, expand: ['data.line_items'] },
+          options,
+        ),
       );
       return list.data[0] ?? null;
     },
@@ -167,7 +218,10 @@ export function readingCalls({ stripe, call, found }: Caller) {
     listCompletedSessions: async (customer: string): Promise<Stripe.Checkout.Session[]> => {
       const list = await found(
         call<Stripe.ApiList<Stripe.Checkout.Session>>('list', (options) =>
-          stripe.checkout.sessions.list({ customer, status: 'complete', limit: PAGE }, options),
+          stripe.checkout.sessions.list(
+            { customer, status: 'complete', limit: PAGE, expand: ['data.line_items'] },
+            options,
+          ),
         ),
       );
       return list?.data ?? [];

@@ -68,10 +68,11 @@ export function sellingCalls({ stripe, call, found }: Caller, remembered: Rememb
         stripe.checkout.sessions.create(params, { ...options, idempotencyKey }),
       ),
 
+    /** With what it sells. */
     readCheckoutSession: (id: string) =>
       found(
         call<Stripe.Checkout.Session>('checkout.session', (options) =>
-          stripe.checkout.sessions.retrieve(id, {}, options),
+          stripe.checkout.sessions.retrieve(id, { expand: ['line_items'] }, options),
         ),
       ),
 

@@ -150,7 +150,7 @@ function plan({ tier, billingPeriod, lookupKey, amountCents }: CatalogueEntry): 
 const PACK: Wanted = {
   lookupKey: TRIAL_PACK.lookupKey,
   interval: null,
-  product: { id: 'driftstack_trial_pack', name: 'Driftstack trial pack' },
+  product: { id: TRIAL_PACK.productId, name: 'Driftstack trial pack' },
   price: { currency: 'usd', unit_amount: TRIAL_PACK.amountCents },
 };
 
