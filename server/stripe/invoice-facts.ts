@@ -3,9 +3,9 @@ import type { StripeCalls } from './gateway.ts';
 import type { DiscountNames, InvoiceFacts, InvoiceNews } from './invoice.ts';
 
 /**
- * Reads an invoice that Stripe told us some news of, with what decides what is said about it: for a receipt the
- * names of its discounts, for a payment that did not go through the payment it waits for. Null when Stripe does
- * not know the invoice. One call for most; two more where money is due, one more for each hundred lines beyond ten.
+ * Reads an invoice that Stripe told us some news of, with what decides what is said about it, where anything is: for
+ * a receipt the names of its discounts, for a payment that did not go through the payment it waits for. Null when
+ * Stripe does not know the invoice. One call for most; two more where money is due, one more for each hundred lines beyond ten.
  */
 export async function readInvoiceFacts(
   stripe: StripeCalls,
@@ -14,14 +14,20 @@ export async function readInvoiceFacts(
 ): Promise<InvoiceFacts | null> {
   const invoice = await stripe.readInvoice(id);
   if (invoice === null) return null;
-  const lines = await stripe.readInvoiceLines(invoice);
-  const due = invoice.status === 'open' || invoice.status === 'uncollectible';
-  const payment = news !== 'paid' && due ? await stripe.readOpenPayment(id) : null;
-  return { news, invoice, lines, discountNames: await namesOf(stripe, invoice), payment };
+  const isDue = invoice.status === 'open' || invoice.status === 'uncollectible';
+  const matters = news === 'paid' ? invoice.status === 'paid' : isDue;
+  if (!matters) return { news, invoice, lines: null, discountNames: new Map(), payment: null };
+  return {
+    news,
+    invoice,
+    lines: await stripe.readInvoiceLines(invoice),
+    discountNames: news === 'paid' ? await namesOf(stripe, invoice) : new Map(),
+    payment: news === 'paid' ? null : await stripe.readOpenPayment(id),
+  };
 }
 
 async function namesOf(stripe: StripeCalls, invoice: Stripe.Invoice): Promise<DiscountNames> {
-  if (invoice.status !== 'paid' || !invoice.total_discount_amounts?.length) return new Map();
+  if (!invoice.total_discount_amounts?.length) return new Map();
   const discounts = await stripe.readDiscounts(invoice.id);
   return new Map(
     discounts.flatMap((discount) => {

@@ -13,7 +13,7 @@ export type DiscountNames = ReadonlyMap<string, string>;
 export type InvoiceFacts = {
   news: InvoiceNews;
   invoice: Stripe.Invoice;
-  /** Null where there are too many to read. */
+  /** Null where there are too many to read, or nothing is said of them. */
   lines: readonly Stripe.InvoiceLineItem[] | null;
   discountNames: DiscountNames;
   /** The payment that the invoice waits for, with its latest charge; null where there is none, or none is due. */
