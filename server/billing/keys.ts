@@ -5,6 +5,7 @@ import type { Scope } from '../../shared/scopes.ts';
 import { type Actor, append } from '../audit/append.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { Account, ApiKey } from '../database/entities/account.ts';
+import { lockAccount } from '../database/locks.ts';
 import { uuidv7 } from '../database/uuid.ts';
 
 const KEY_START = 'ds_live_';
@@ -99,6 +100,7 @@ export async function revokeKey(
 ): Promise<boolean> {
   const key = await tx.findOne(ApiKey, { id: keyId });
   if (!key) throw new ProblemError('not-found', 'There is no such API key.');
+  await lockAccount(tx, key.accountId);
   const changed = await tx.nativeUpdate(ApiKey, { id: keyId, revokedAt: null }, { revokedAt: now });
   if (changed === 0) return false;
   await append(tx, {

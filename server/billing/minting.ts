@@ -4,6 +4,7 @@ import type { CheckoutSessionResult } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { append } from '../audit/append.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
+import { lockAccount } from '../database/locks.ts';
 import { isRefused, refusedParam } from '../stripe/calls/refusal.ts';
 import type { StripeCalls } from '../stripe/gateway.ts';
 import { synchronise } from '../stripe/synchronise.ts';
@@ -135,6 +136,8 @@ async function opened(
   const now = deps.clock.now();
   const wanted = session.status === 'open' && isWanted(attempt, { paramsHash, price });
   return await deps.db.transactionOn(call.accountId, async (tx) => {
+    // Before the attempt, as everywhere: a pass that lets go of the customer has the account and wants the attempt.
+    await lockAccount(tx, call.accountId);
     const moved = await tx.nativeUpdate(
       CheckoutAttempt,
       { id: attempt.id, state: 'creating' },

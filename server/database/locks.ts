@@ -3,10 +3,43 @@ import { Account } from './entities/account.ts';
 import { TrialPack } from './entities/billing.ts';
 
 /*
- * `for no key update`, because nobody changes the keys of these rows: MikroORM's pessimistic write is
- * `for update`, which also waits for, and holds up, every row that refers to the locked one. PostgreSQL looks
- * a reference up again when a row is changed twice in one transaction, so whoever held the pack and changed it
- * twice waited for the account, while the account's owner waited for the pack.
+ * One order of locks, everywhere, so that no two transactions ever wait for each other:
+ *
+ *   1. the account
+ *   2. its other rows, a table after the other in this order:
+ *      idempotency_key, api_key, webhook_endpoint (several in the order of ids), webhook_delivery (by position),
+ *      subscription, trial_pack, credit_reservation, credit_entry, checkout_attempt, audit_entry, billing_event,
+ *      email, stripe_event
+ *   3. price, which belongs to everybody, when nothing is left to be waited for
+ *
+ * Behind the account's lock the second step has no competitors but those who lock one table only, so its order
+ * matters to nobody else; the first step is what matters. Whoever needs no account locks one row, or rows in order:
+ *
+ *   who                                            locks
+ *   pass over an account (stripe/pass.ts)          account, subscription, trial_pack, checkout_attempt, audit_entry,
+ *                                                  billing_event, webhook_endpoint, email, stripe_event, price
+ *   minting: before Stripe (turn.ts)               account, idempotency_key, checkout_attempt
+ *   minting: after it (opened)                     account, checkout_attempt, audit_entry, idempotency_key
+ *   customer made, customer let go (customer.ts)   account, checkout_attempt, audit_entry
+ *   any other POST under a key (once.ts)           account, idempotency_key, what the call itself locks
+ *   portal                                         idempotency_key alone; then account, audit_entry, idempotency_key
+ *   keys issued and revoked                        account, api_key, audit_entry
+ *   endpoints, replays, pauses (webhooks)          account, webhook_endpoint, webhook_delivery, audit_entry, email
+ *   deliveries claimed, settled, released          webhook_endpoint, webhook_delivery; never the account
+ *   leases taken and renewed                       webhook_endpoint, passing over what is locked
+ *   credit spent with consequences, expired        account, trial_pack, credit_reservation, credit_entry, email
+ *   credit spent at once, reserved, released       trial_pack, credit_reservation or credit_entry; never the account
+ *   event replayed                                 account, audit_entry, stripe_event
+ *   events assigned to accounts (owner.ts)         stripe_event, passing over what is locked
+ *   event counted as failed, set aside             stripe_event, one row
+ *   mail sent                                      email, one row
+ *
+ * `test/integration/lock-order.test.ts` watches the statements of all of them.
+ *
+ * `for no key update`, because nobody changes the keys of these rows: MikroORM's pessimistic write is `for update`,
+ * which also waits for, and holds up, every row that refers to the locked one. PostgreSQL looks a reference up again
+ * when a row is changed twice in one transaction, so whoever held the pack and changed it twice waited for the
+ * account, while the account's owner waited for the pack.
  */
 
 /** The account, which nobody else can change until the transaction ends, as it is then; null if there is none. */

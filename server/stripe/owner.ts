@@ -75,9 +75,13 @@ function raiseAlarm(
   });
 }
 
-const ASSIGN = `update stripe_event set account_id = owner.account_id
-from unnest($1::text[], $2::uuid[]) as owner (event_id, account_id)
-where stripe_event.id = owner.event_id and stripe_event.state = 'received'`;
+// Whoever has one of them locked is about to do the same: nobody is waited for.
+const ASSIGN = `with free as (
+  select id from stripe_event where id = any($1::text[]) and state = 'received' and account_id is null
+   order by id for no key update skip locked)
+update stripe_event set account_id = owner.account_id
+from unnest($1::text[], $2::uuid[]) as owner (event_id, account_id), free
+where stripe_event.id = owner.event_id and stripe_event.id = free.id`;
 
 /** What becomes of an event follows from its customer; doing it again changes nothing, so this needs no transaction. */
 async function assign(

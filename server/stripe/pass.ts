@@ -22,7 +22,7 @@ import { type Effect, type Source, writeEffects } from './effects.ts';
 import type { Fact } from './facts.ts';
 import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
-import { readPrices } from './prices.ts';
+import { readPrices, rememberPrices } from './prices.ts';
 import { isLive, type Projection, planOf, project } from './project.ts';
 import { ended, readAll, readAsked, readPlanChange, readSubscriptions, understood } from './readings.ts';
 import { Contradiction, recordFact } from './record-fact.ts';
@@ -116,7 +116,9 @@ async function carryOut(pass: Pass): Promise<Outcome> {
       if (alert.kind === 'duplicate_left')
         differences.push(...secondLive(alert.stripeSubscriptionId, leftAlone(alert)));
   }
-  return { failures: await settle(pass, failed), differences };
+  const failures = await settle(pass, failed);
+  await rememberPrices(tx);
+  return { failures, differences };
 }
 
 /** What Stripe holds about the account and about each event, as of now. */

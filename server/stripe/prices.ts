@@ -11,7 +11,7 @@ type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
 /**
  * What the prices of these subscriptions mean. What was remembered comes first: a lookup key that is moved to a
  * new price is stripped from the old one, whose subscribers must not become unknown for it. Then come the
- * lookup key and the metadata; what they say is remembered. A price without any of it stays out of the map.
+ * lookup key and the metadata; what they say is learned. A price without any of it stays out of the map.
  */
 export async function readPrices(
   tx: Tx,
@@ -31,22 +31,41 @@ export async function meaningsOf(
 ): Promise<PriceMap> {
   if (seen.size === 0) return new Map();
   const remembered = await tx.find(Price, { stripePriceId: { $in: [...seen.keys()] } });
+  const fresh = learned.get(tx) ?? [];
+  learned.set(tx, fresh);
   const meanings = new Map<string, PriceMeaning>(
-    remembered.map(({ stripePriceId, tier, billingPeriod }) => [stripePriceId, { tier, billingPeriod }]),
+    [...remembered, ...fresh].map(({ stripePriceId, tier, billingPeriod }) => [
+      stripePriceId,
+      { tier, billingPeriod },
+    ]),
   );
   for (const [id, price] of seen) {
     if (meanings.has(id)) continue;
     const meaning = (price && byLookupKey(price)) ?? (await askStripe(stripe, id));
     if (!meaning) continue;
     meanings.set(id, meaning);
-    await tx
-      .createQueryBuilder(Price)
-      .insert({ stripePriceId: id, ...meaning, firstSeenAt: now })
-      .onConflict('stripePriceId')
-      .ignore()
-      .execute();
+    fresh.push({ stripePriceId: id, ...meaning, firstSeenAt: now });
   }
   return meanings;
+}
+
+/** What was found out in transactions that are under way. */
+const learned = new WeakMap<Tx, Price[]>();
+
+/**
+ * Remembers what this transaction has learned of prices. They are everybody's, so whoever writes the same one waits
+ * for our commit: they are written when nothing is left to be waited for, and in the order of their ids.
+ */
+export async function rememberPrices(tx: Tx): Promise<void> {
+  const fresh = new Map(learned.get(tx)?.map((price) => [price.stripePriceId, price]));
+  learned.delete(tx);
+  if (fresh.size === 0) return;
+  await tx
+    .createQueryBuilder(Price)
+    .insert([...fresh.values()].toSorted((a, b) => (a.stripePriceId < b.stripePriceId ? -1 : 1)))
+    .onConflict('stripePriceId')
+    .ignore()
+    .execute();
 }
 
 /** Ids of the prices billed now and of those in the phases of a schedule, with what came along of them. */
