@@ -26,9 +26,9 @@ export function noteErrorsOf(pool: Pool): void {
 
 /** They answer by a promise or by a callback that comes last, as they are called. */
 function noteErrorsOfMethod(of: object, method: string): void {
-  const original: unknown = Reflect.get(of, method);
-  if (typeof original !== 'function') throw new Error(`pg has no ${method}`);
   Reflect.set(of, method, (...args: unknown[]): unknown => {
+    const original: unknown = Reflect.get(Object.getPrototypeOf(of), method);
+    if (typeof original !== 'function') throw new Error(`pg has no ${method}`);
     const last = args.at(-1);
     if (typeof last === 'function') {
       const noted = (error: unknown, ...rest: unknown[]) =>
