@@ -17,7 +17,10 @@ export type SubscriptionStatus = (typeof SUBSCRIPTION_STATUSES)[number];
 
 export const subscriptionStatusSchema = z.enum(SUBSCRIPTION_STATUSES).meta({
   id: 'SubscriptionStatus',
-  description: "Where the subscription stands, in Stripe's words.",
+  description:
+    "Where the subscription stands, in Stripe's words. `active`, `trialing` and `past_due` (Stripe is still trying " +
+    'to collect) entitle to `tier`. `unpaid`, `paused`, `incomplete`, `incomplete_expired` and `canceled` entitle ' +
+    'to nothing.',
   examples: ['active'],
 });
 
@@ -27,7 +30,13 @@ export const subscriptionStateSchema = z
       description: 'Our id of the subscription: `sub_` and a uuid.',
       examples: ['sub_01890a5d-ac96-774b-bcce-b302099a8057'],
     }),
-    tier: tierSchema,
+    tier: tierSchema.meta({
+      id: 'SubscriptionTier',
+      description:
+        'The plan that the subscription has, or had: never gate on it without `status`. With `active`, `trialing` ' +
+        'or `past_due` it is what the account may use now. With `unpaid`, `paused` or `incomplete` it is the plan ' +
+        'that waits; with `canceled` or `incomplete_expired` it is the last one had. Then it grants nothing.',
+    }),
     status: subscriptionStatusSchema,
     billing_period: billingPeriodSchema,
     current_period_start: wireTimeSchema.meta({
@@ -35,11 +44,15 @@ export const subscriptionStateSchema = z
       examples: ['2026-05-01T00:00:00Z'],
     }),
     current_period_end: wireTimeSchema.meta({
-      description: 'When the current period ends.',
+      description:
+        'When the current period ends. It moves on before the renewal is paid and says nothing about what may be ' +
+        'used: `status` does. Of a subscription that is over, it is the last period.',
       examples: ['2026-06-01T00:00:00Z'],
     }),
     cancel_at_period_end: z.boolean().meta({
-      description: 'True whenever the subscription will end without anybody doing anything more.',
+      description:
+        'True whenever the subscription will end without anybody doing anything more, be it at the end of the ' +
+        'period or at another moment, which `subscription.cancel_scheduled` in the audit log says.',
       examples: [false],
     }),
   })
@@ -72,7 +85,9 @@ export const trialPackStateSchema = z
 export const billingStateSchema = z
   .strictObject({
     subscription: subscriptionStateSchema.nullable().meta({
-      description: 'Null only when the account has never subscribed; a canceled one stays visible.',
+      description:
+        'Null only when the account has never subscribed. One that is over stays visible with its last tier, which ' +
+        'grants nothing: `status` says so.',
     }),
     trial_pack: trialPackStateSchema,
   })

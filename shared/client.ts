@@ -45,7 +45,10 @@ export class Driftstack {
     const listUsage = (input?: Inputs['billing']['listTrialPackUsage'], call?: CallOptions) =>
       translated(trpc.billing.listTrialPackUsage.query(input, terms(call)));
     this.billing = {
-      /** What the account has bought; with `checkout_session_id`, brought up to date with Stripe first. */
+      /**
+       * What the account has bought; with `checkout_session_id`, brought up to date with Stripe first. A `tier` may
+       * be used only while `status` is `active`, `trialing` or `past_due`; otherwise it is the last one had.
+       */
       getState: (input?: Inputs['billing']['getState'], call?: CallOptions) =>
         translated(trpc.billing.getState.query(input, terms(call))),
 

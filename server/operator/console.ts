@@ -6,8 +6,10 @@ import { readBilling } from '../billing/caller.ts';
 import { billingState } from '../billing/state.ts';
 import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
+import { Subscription } from '../database/entities/billing.ts';
 import { Email, StripeEvent } from '../database/entities/journal.ts';
 import { JOBS_SCHEMA } from '../database/queues.ts';
+import { projected } from '../stripe/record-row.ts';
 import { type InspectedEndpoint, inspectWebhooks } from '../webhooks/inspect.ts';
 
 const SHOWN = { accounts: 25, audit: 20, emails: 20, events: 50 } as const;
@@ -19,6 +21,13 @@ export interface ConsoleView {
     readonly email: string;
     readonly stripe_customer_id: string | null;
     readonly billing_state: BillingState;
+    /** What the billing state leaves out: whether the tier may be used, and Stripe's moments. */
+    readonly standing: {
+      readonly entitled: boolean;
+      readonly ends_at: string | null;
+      readonly ended_at: string | null;
+      readonly booked: string | null;
+    } | null;
     readonly audit: readonly object[];
     readonly emails: readonly object[];
     readonly webhooks: readonly InspectedEndpoint[];
@@ -27,7 +36,7 @@ export interface ConsoleView {
   readonly events: readonly object[];
 }
 
-/** Reads everything the console shows. For development: it costs four statements for each account. */
+/** Reads everything the console shows. For development: it costs five statements for each account. */
 export async function readConsole(db: Database, now: Date): Promise<ConsoleView> {
   const em = db.orm.em.fork();
   const accounts = await em.find(
@@ -72,6 +81,7 @@ async function readAccount(
     email: account.email,
     stripe_customer_id: account.stripeCustomerId ?? null,
     billing_state: billingState(await readBilling(db, account.id), now),
+    standing: await readStanding(db, account.id),
     webhooks: await inspectWebhooks(db, account.id, now),
     audit: (await listAudit(db, account.id, { limit: SHOWN.audit })).data,
     emails: emails.map(({ template, state, createdAt, error }) => ({
@@ -80,6 +90,21 @@ async function readAccount(
       error,
       created_at: toWireTime(createdAt),
     })),
+  };
+}
+
+async function readStanding(
+  db: Database,
+  accountId: string,
+): Promise<ConsoleView['accounts'][number]['standing']> {
+  const held = await db.orm.em.fork().findOne(Subscription, { accountId });
+  if (!held) return null;
+  const { entitled, endsAt, endedAt, pending } = projected(held);
+  return {
+    entitled,
+    ends_at: endsAt && toWireTime(endsAt),
+    ended_at: endedAt && toWireTime(endedAt),
+    booked: pending && `${pending.tier} ${pending.billingPeriod} on ${toWireTime(pending.changesAt)}`,
   };
 }
 

@@ -51,14 +51,17 @@ export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
   return effects;
 }
 
-/** The row of a subscription that lived when we last looked, and had ended before the present one was made. */
+/**
+ * The row of a subscription that lived when we last looked, and had ended before the present one was made. Within
+ * one second that is not known, and both may have lived.
+ */
 function endedBetween(
   before: SubscriptionRow,
   former: SubscriptionRow | null,
   chosen: Stripe.Subscription | null,
 ): SubscriptionRow | null {
   if (!former?.endedAt || !chosen || !isLive(before.status) || isLive(former.status)) return null;
-  return former.endedAt.getTime() <= chosen.created * 1000 ? former : null;
+  return former.endedAt.getTime() < chosen.created * 1000 ? former : null;
 }
 
 /** The part of the stored row that is a projection. */

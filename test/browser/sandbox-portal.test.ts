@@ -69,7 +69,7 @@ describe('the customer portal in a browser', () => {
     expect(ending.status).toBe('active');
     expect(ending.cancel_at).toBe(ending.items.data[0]?.current_period_end);
     await click('button', 'Keep my subscription');
-    expect(await said()).toContain('goes on');
+    expect(await said()).toContain('The cancellation was undone.');
     expect((await local.stripe.subscriptions.retrieve(subscription)).cancel_at).toBeNull();
   });
 

@@ -80,6 +80,15 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     { do: 'wait', hours: 48 },
     { do: 'subscribe_in_dashboard', ...monthly('api_builder') },
   ],
+  'of two subscriptions, the one we kept ends in the second in which both were made': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'subscribe_in_dashboard', ...monthly('api_starter') },
+    { do: 'set_aside', which: 0, how: 'end_later' },
+    { do: 'come_back', page: 0, process: 0 },
+    { do: 'end_subscription' },
+    { ...deliverAll, picks: [2] },
+  ],
   'a second trial pack whose payment the bank takes back': [
     { do: 'open_page', kind: 'trial_pack', process: 0, ...monthly('api_starter') },
     { do: 'find_old_page', kind: 'trial_pack', ...monthly('api_starter') },

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
+import openapi from '../../openapi.json' with { type: 'json' };
 import { isLive, project, type SubscriptionRow } from '../../server/stripe/project.ts';
 import type { PriceMap } from '../../server/stripe/schedule.ts';
 import { SUBSCRIPTION_STATUSES, type SubscriptionStatus } from '../../shared/billing.ts';
@@ -95,6 +96,22 @@ describe('project', () => {
   ] satisfies [SubscriptionStatus, boolean][])('keeps the status %s and entitles: %s', (status, entitled) => {
     const projection = project([sub({ status })], prices, null);
     expect(projection).toEqual({ row: row({ status, entitled }), former: null, duplicates: [], alerts: [] });
+  });
+
+  it('entitles by exactly the statuses that the reference names as entitling', () => {
+    const { description = '' } = openapi.components.schemas.SubscriptionStatus;
+    const [entitling = '', others = ''] = description.split('entitle to `tier`');
+    const named = (text: string) => SUBSCRIPTION_STATUSES.filter((status) => text.includes(`\`${status}\``));
+    const entitled = SUBSCRIPTION_STATUSES.filter(
+      (status) => project([sub({ status })], prices, null).row?.entitled,
+    );
+    expect(named(entitling)).toEqual(entitled);
+    expect(named(others)).toEqual(SUBSCRIPTION_STATUSES.filter((status) => !entitled.includes(status)));
+    // Where `tier` is read, it says so too.
+    const tier = openapi.components.schemas.SubscriptionTier.description;
+    for (const status of ['unpaid', 'paused', 'incomplete', 'incomplete_expired', 'canceled'])
+      expect(tier.slice(tier.indexOf('With `unpaid`'))).toContain(`\`${status}\``);
+    expect(tier).toMatch(/grants nothing\.$/);
   });
 
   it('knows every status, so that a new one cannot be forgotten here', () => {

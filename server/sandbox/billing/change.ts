@@ -74,7 +74,10 @@ export function changeSubscription(
   return world.get('subscription', id);
 }
 
-/** Sets a subscription aside, as when a trial ends without a payment method. */
+/**
+ * Sets a subscription aside whose trial ends without a payment method. Whether Stripe takes the details away when
+ * it is resumed is not known; here they stay, so whoever reads them has to look at the status first.
+ */
 export function pauseSubscription(
   world: World,
   subscription: Stripe.Subscription,
@@ -84,7 +87,18 @@ export function pauseSubscription(
   const paused = world.change(
     'subscription',
     subscription.id,
-    { ...fields, status: 'paused', trial_end: Math.min(now, subscription.trial_end ?? now) },
+    {
+      ...fields,
+      status: 'paused',
+      status_details: {
+        paused: {
+          subscription: { type: 'trial_end_without_payment_method' },
+          transitioned_at: now,
+          type: 'subscription',
+        },
+      },
+      trial_end: Math.min(now, subscription.trial_end ?? now),
+    },
     'customer.subscription.updated',
   );
   world.emit('customer.subscription.paused', paused);

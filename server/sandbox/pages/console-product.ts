@@ -67,13 +67,17 @@ function accounts(view: ProductView): Html {
 function accountEntry(account: ProductAccount, open: boolean): Html {
   const state = account.billing_state;
   const sub = state?.subscription ?? null;
+  const { standing } = account;
   return html`<details id="account-${account.account_id}"${open ? html` open` : null}>
 <summary><b>${account.email ?? account.account_id}</b> ${sub ? tag(sub.status) : html`<span class="tag">never subscribed</span>`}</summary>
 <dl class="facts">
 <dt>Account</dt><dd class="id">${account.account_id}</dd>
 <dt>Customer</dt><dd class="id">${account.stripe_customer_id ?? 'none yet'}</dd>
-${sub ? html`<dt>Plan</dt><dd>${words(sub.tier ?? 'unknown')}, ${sub.billing_period ?? 'unknown'}</dd>` : null}
-${sub?.current_period_end ? html`<dt>${sub.cancel_at_period_end ? 'Ends' : 'Period until'}</dt><dd>${short(sub.current_period_end)}${sub.cancel_at_period_end ? html` <span class="tag warn">cancels</span>` : null}</dd>` : null}
+${sub ? html`<dt>Plan</dt><dd>${words(sub.tier ?? 'unknown')}, ${sub.billing_period ?? 'unknown'}${standing?.entitled === false ? html` <span class="tag bad">grants nothing</span>` : null}</dd>` : null}
+${sub?.current_period_end ? html`<dt>Period until</dt><dd>${short(sub.current_period_end)}</dd>` : null}
+${standing?.ends_at ? html`<dt>Ends</dt><dd>${moment(standing.ends_at)} <span class="tag warn">cancels</span></dd>` : null}
+${standing?.ended_at ? html`<dt>Ended</dt><dd>${moment(standing.ended_at)}</dd>` : null}
+${standing?.booked ? html`<dt>Booked</dt><dd>${standing.booked}</dd>` : null}
 ${
   state?.trial_pack.redeemed
     ? html`<dt>Trial pack</dt><dd>${state.trial_pack.credit_cents_remaining}¢ left${state.trial_pack.expires_at ? `, until ${short(state.trial_pack.expires_at)}` : ''} ${tag(state.trial_pack.active ? 'active' : 'over')}</dd>`
@@ -128,4 +132,6 @@ function jobList(jobs: readonly ProductJob[]): Html | null {
   return html`<h3>Jobs</h3><ul class="log-plain">${jobs.map((job) => html`<li class="row spread"><span>${job.queue}</span><span>${job.count === undefined ? null : `${job.count} × `}${tag(job.state)}</span></li>`)}</ul>`;
 }
 
+/** `2026-06-01 14:05`. */
+const moment = (timestamp: string): string => timestamp.slice(0, 16).replace('T', ' ');
 const short = (timestamp: string): string => timestamp.slice(0, 10);

@@ -62,7 +62,7 @@ function meaning(preview: PlanChangePreview): Html {
     case 'unchanged':
       return html`<p class="hint">This is the plan you have.</p>`;
     case 'period_end':
-      return html`<p class="hint">Nothing is charged today. The change takes effect on <b>${day(preview.takesEffectAt)}</b>, when the paid period ends; it can be undone until then.</p>`;
+      return html`<p class="hint">Nothing is charged today. The change takes effect on <b>${day(preview.takesEffectAt)}</b>, when the period ends; it can be undone until then.</p>`;
     case 'now':
       return html`<dl class="sums">${preview.lines.map((line) => html`<dt>${line.description}</dt><dd>${money(line.amountCents, preview.currency)}</dd>`)}
 <dt class="total">${preview.dueNowCents < 0 ? 'Credited for later' : 'Charged today'}</dt><dd class="total" id="due">${money(Math.abs(preview.dueNowCents), preview.currency)}</dd></dl>`;
@@ -79,7 +79,7 @@ export function cancelPage(view: PortalView, visit: string): string {
 <p>${
       atOnce || until === undefined
         ? 'It ends at once.'
-        : html`You keep ${view.currentPlan?.name ?? 'your plan'} until <b>${day(until)}</b>. After that nothing is charged any more. Until then you can change your mind.`
+        : html`You keep ${view.currentPlan?.name ?? 'your plan'} until <b>${day(until)}</b>. Until then you can change your mind.`
     }</p>
 <form method="post" class="row" data-once><button class="danger" id="cancel" data-busy="Cancelling…">Cancel subscription</button>
 <a class="button" href="/p/visit/${visit}">Keep it</a></form>`,

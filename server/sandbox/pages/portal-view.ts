@@ -11,8 +11,8 @@ import { day, howOften } from './words.ts';
 const DONE = {
   changed: 'Your plan was changed.',
   scheduled: 'The change is booked for the end of the period.',
-  canceled: 'Your subscription is cancelled and stays until the end of the period.',
-  kept: 'Your subscription goes on as before.',
+  canceled: 'Your subscription was cancelled.',
+  kept: 'The cancellation was undone.',
   method: 'This payment method is used from now on.',
 } as const;
 const REFUSED = 'The payment did not go through. The open invoice below can be paid with another card.';
@@ -49,6 +49,12 @@ export function planPrice(plan: PortalPlan): string {
   return `${money(plan.amountCents, plan.currency)} ${howOften(plan.price)}`;
 }
 
+/** What the end of the period brings, where it is certain. */
+function turn({ status, pause_collection: paused }: Stripe.Subscription): string {
+  if (status === 'trialing') return 'Trial until';
+  return status === 'active' && !paused ? 'Renews on' : 'Period until';
+}
+
 function planCard(view: PortalView, visit: string, now: number): Html {
   const { subscription, currentPlan, cancelsAt, pendingChange, configuration } = view;
   if (!subscription || !currentPlan)
@@ -64,7 +70,7 @@ ${
     ? html`<p class="hint">An invoice of ${money(open.amount_remaining, open.currency)} is not paid yet. <a href="${open.hosted_invoice_url}">Pay it now</a></p>`
     : null
 }
-${cancelsAt === null ? html`<p>${subscription.status === 'trialing' ? 'Free until' : 'Renews on'} <b>${day(until)}</b>.</p>` : html`<p class="hint">Ends on <b>${day(cancelsAt)}</b>. Until then nothing changes.</p>`}
+${cancelsAt === null ? html`<p>${turn(subscription)} <b>${day(until)}</b>.</p>` : html`<p class="hint">Ends on <b>${day(cancelsAt)}</b>.</p>`}
 ${
   pendingChange
     ? html`<p class="hint">Changes to <b>${pendingChange.plan.name}</b> (${planPrice(pendingChange.plan)}) on <b>${day(pendingChange.at)}</b>.</p>

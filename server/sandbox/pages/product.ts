@@ -22,6 +22,13 @@ const trialPack = z.object({
   redeemed: z.boolean(),
 });
 
+const standing = z.object({
+  entitled: z.boolean(),
+  ends_at: z.string().nullable(),
+  ended_at: z.string().nullable(),
+  booked: z.string().nullable(),
+});
+
 const job = z.object({ queue: z.string(), state: z.string(), count: z.number().optional() });
 
 const endpoint = z.object({
@@ -50,6 +57,7 @@ const account = z.object({
   email: z.string().nullable(),
   stripe_customer_id: z.string().nullable(),
   billing_state: z.object({ subscription: subscription.nullable(), trial_pack: trialPack }).nullable(),
+  standing: standing.nullable().default(null),
   audit: z.array(
     z.object({
       action: z.string(),

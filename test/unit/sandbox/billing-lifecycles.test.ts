@@ -227,6 +227,16 @@ describe('a trial', () => {
       },
     });
     travel('2026-05-20T00:00:00Z');
+    // Why and since when, in the words of Stripe's own type.
+    expect(world.get('subscription', id)).toMatchObject({
+      status: 'paused',
+      status_details: {
+        paused: {
+          subscription: { type: 'trial_end_without_payment_method' },
+          transitioned_at: seconds('2026-05-15T00:00:00Z'),
+        },
+      },
+    });
     giveCard(world, owner, 'pm_card_visa');
     told();
     resumeSubscription(world, id, 'now');
