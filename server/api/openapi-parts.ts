@@ -39,7 +39,6 @@ export const IDEMPOTENCY_KEY = {
     'POST takes one; PATCH and DELETE are the same however often they are sent, and look at none. 1 to 255 ' +
     'printable ASCII characters without white space; an empty one counts as absent.',
   schema: { type: 'string' as const, maxLength: 255, pattern: '^[\\x21-\\x7e]*$' },
-  example: '5f0c1c9e-8a54-4c9c-9d52-1c8d6f2f7f11',
 };
 
 const text = (description: string, example: string) => ({

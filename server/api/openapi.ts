@@ -94,6 +94,7 @@ function complete(
   operation.description = `${meta.openapi.description}\n\nNeeds the scope \`${meta.scope}\`.`;
   nameInput(operation, procedure, components);
   showExamples(operation, components);
+  leaveOutGuesses(operation);
   const isPost = meta.openapi.method === 'POST';
   if (isPost) {
     const key = { $ref: '#/components/parameters/IdempotencyKey' };
@@ -111,6 +112,21 @@ function complete(
   };
   for (const [refused, response] of errorResponses(meta, operationId)) {
     operation.responses[refused] = errorResponse(refused, response);
+  }
+}
+
+/**
+ * The reference fills in an example wherever there is one. What can be left out is left out: a made-up session or a
+ * filter that finds nothing would let the first call of a reader fail.
+ */
+function leaveOutGuesses({ parameters = [] }: Operation): void {
+  for (const parameter of parameters) {
+    if (!('in' in parameter) || parameter.required) continue;
+    for (const part of [parameter, parameter.schema]) {
+      if (!part) continue;
+      Reflect.deleteProperty(part, 'example');
+      Reflect.deleteProperty(part, 'examples');
+    }
   }
 }
 

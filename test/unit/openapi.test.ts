@@ -139,3 +139,17 @@ it('names every schema of a body', () => {
     ]),
   );
 });
+
+it('fills in nothing that a call can do without', () => {
+  const parameter = z.looseObject({ name: z.string(), required: z.boolean().optional() });
+  const { paths = {}, components } = buildOpenApi();
+  const found = [
+    ...OPERATIONS.flatMap(([path, method]) => Reflect.get(paths[path] ?? {}, method).parameters ?? []),
+    ...Object.values(components?.parameters ?? {}),
+  ].flatMap((one) => parameter.safeParse(one).data ?? []);
+  const optional = found.filter(({ required }) => required !== true);
+  const names = optional.map(({ name }) => name);
+  for (const name of ['checkout_session_id', 'action', 'since', 'until', 'cursor', 'Idempotency-Key'])
+    expect(names).toContain(name);
+  for (const one of optional) expect(JSON.stringify(one), one.name).not.toMatch(/"examples?":/);
+});
