@@ -26,10 +26,7 @@ const KEPT = 30;
 const SLOW_MS = 8_000;
 
 /** Fastify plugin: an endpoint for customer webhooks, so that a developer need not write one first. */
-export async function receiver(
-  app: FastifyInstance,
-  { world, clock }: { world: World; clock: () => number },
-): Promise<void> {
+export async function receiver(app: FastifyInstance, { world }: { world: World }): Promise<void> {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'string', bodyLimit: 256 * 1024 }, (_request, body, done) =>
     done(null, body),
@@ -41,7 +38,7 @@ export async function receiver(
     if (!isMode(mode)) return reply.code(404).send('There is no receiver of this kind.');
     const header = (name: string): string => String(request.headers[name] ?? '');
     const webhook: ReceivedWebhook = {
-      at: new Date(clock()).toISOString(),
+      at: new Date(world.now() * 1_000).toISOString(),
       mode,
       type: header('x-driftstack-event-type'),
       eventId: header('x-driftstack-event-id'),

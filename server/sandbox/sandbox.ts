@@ -100,7 +100,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     mover,
     ...(mailsPerSecond && { requestsPerSecond: mailsPerSecond }),
   });
-  await app.register(receiver, { world, clock });
+  await app.register(receiver, { world });
   let stopClocks = (): void => {};
   const stop = async (): Promise<void> => {
     await mover.close();

@@ -129,6 +129,8 @@ describe('the customer portal in a browser', () => {
     await click('link', 'Add a payment method');
     await click('button', '3D Secure');
     await page.locator('#save').click();
+    // The bank is asked when the card is kept, and once more for the payment.
+    await click('button', 'Complete');
     await choosePlan(/API Scale/);
     await page.locator('#confirm').click();
     await page.waitForURL('**/authenticate/**');

@@ -6,8 +6,11 @@ import { field, pageDoor } from './door.ts';
 import { html } from './html.ts';
 import { page, problemPage } from './layout.ts';
 
-/** The step where the bank asks whether it is really you (3D Secure). The form posts to the page's own address. */
-export function bankPage(amount: number, currency: string): string {
+/**
+ * The step where the bank asks whether it is really you (3D Secure), about an amount or something else. The form
+ * posts to the page's own address.
+ */
+export function bankPage(about: string): string {
   return page({
     title: 'Confirm with your bank',
     part: 'checkout',
@@ -15,7 +18,7 @@ export function bankPage(amount: number, currency: string): string {
     body: html`<section class="card narrow">
 <h1>Your bank asks: is it you?</h1>
 <p>A real bank would now open its app or send a code (3D Secure). Here you decide what it hears about
-<b>${money(amount, currency)}</b>.</p>
+<b>${about}</b>.</p>
 <form method="post" class="row" data-once>
 <button class="main" name="outcome" value="succeed" data-busy="Confirming…">Complete</button>
 <button class="danger" name="outcome" value="fail" data-busy="Refusing…">Fail</button>
@@ -31,7 +34,7 @@ export async function bankPages(app: FastifyInstance, { world }: { world: World 
   app.get<{ Params: { intent: string } }>('/_sandbox/authenticate/:intent', (request, reply) => {
     const intent = world.get('payment_intent', request.params.intent);
     if (intent.status !== 'requires_action') return reply.send(settledPage(intent.status === 'succeeded'));
-    return reply.send(bankPage(intent.amount, intent.currency));
+    return reply.send(bankPage(money(intent.amount, intent.currency)));
   });
 
   app.post<{ Params: { intent: string } }>('/_sandbox/authenticate/:intent', (request, reply) => {

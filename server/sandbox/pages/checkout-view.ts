@@ -55,7 +55,7 @@ export function checkoutPage(order: Order, attempt: Attempt): string {
     body: html`<div class="columns">
 <div class="stack">
 ${summary(order)}
-<div class="card">${testMethods(allowed, attempt.typed)}</div>
+<div class="card">${testMethods(allowed, attempt.typed, total > 0 ? 'paying' : 'keeping')}</div>
 </div>
 <form method="post" class="card" data-once data-pay>
 <h2>Payment</h2>

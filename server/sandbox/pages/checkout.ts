@@ -6,6 +6,7 @@ import { productName, recurrenceOf } from '../billing/prices.ts';
 import { checkoutDetails } from '../checkout/details.ts';
 import { type CheckoutResult, finishAuthentication, payCheckoutSession } from '../checkout/pay.ts';
 import { StripeError } from '../errors.ts';
+import { money } from '../money.ts';
 import type { World } from '../world.ts';
 import { bankPage, leavingPage } from './bank.ts';
 import {
@@ -72,7 +73,7 @@ export async function checkoutPages(app: FastifyInstance, { world }: { world: Wo
     const { session } = request.params;
     return show(world, reply, session, (order) =>
       isAuthenticating(world, session)
-        ? reply.send(bankPage(order.session.amount_total ?? 0, order.session.currency ?? 'usd'))
+        ? reply.send(bankPage(money(order.session.amount_total ?? 0, order.session.currency ?? 'usd')))
         : reply.redirect(`/c/pay/${session}`, 303),
     );
   });

@@ -5,8 +5,8 @@ import { type Bar, barChart } from './chart.ts';
 import { tag } from './console-product.ts';
 import { first } from './console-stripe.ts';
 import { type Html, html } from './html.ts';
-import { hiddenField } from './layout.ts';
-import { count, moment, timeOfDay, words } from './words.ts';
+import { hiddenField, stamp } from './layout.ts';
+import { count, timeOfDay, words } from './words.ts';
 
 const SHOWN = 30;
 const DELIVERIES_READ = 300;
@@ -44,7 +44,7 @@ function chart(deliveries: readonly Delivery[], nowMs: number): Html {
 }
 
 function entry(world: World, event: Stripe.Event, deliveries: readonly Delivery[]): Html {
-  return html`<li><time datetime="${moment(event.created)}Z">${timeOfDay(event.created)}</time><div class="what"><b>${event.type}</b> <span class="id">${event.id}</span>
+  return html`<li>${stamp(event.created)}<div class="what"><b>${event.type}</b> <span class="id">${event.id}</span>
 ${deliveries.map((delivery) => deliveryRow(world, delivery))}</div></li>`;
 }
 
@@ -52,7 +52,7 @@ function deliveryRow(world: World, delivery: Delivery): Html {
   const last = delivery.tries.at(-1);
   const url = world.find('webhook_endpoint', delivery.endpoint)?.url ?? 'a deleted endpoint';
   return html`<div class="row delivery"><span>${tag(delivery.status)} ${last ? `${last.status ?? last.error ?? 'no answer'}, ${last.durationMs} ms` : ''}${delivery.tries.length > 1 ? `, ${count(delivery.tries.length, 'try').replace('trys', 'tries')}` : ''}${delivery.fault === null ? null : html` <span class="tag warn">${words(delivery.fault)}</span>`}</span>
-<form method="post" action="/console/resend" data-quiet>${hiddenField('delivery', delivery.id)}<button class="plain" id="resend-${delivery.id}" title="to ${url}">Resend<span class="hidden"> ${delivery.type}</span></button></form></div>`;
+<form method="post" action="/console/resend" data-quiet data-done="Sent again.">${hiddenField('delivery', delivery.id)}<button class="plain" id="resend-${delivery.id}" title="to ${url}">Resend<span class="hidden"> ${delivery.type}</span></button></form></div>`;
 }
 
 const isGood = (status: number | null): boolean => status !== null && status >= 200 && status < 300;

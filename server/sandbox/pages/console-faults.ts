@@ -68,7 +68,7 @@ function faultForm(
   label: string,
   faults: Readonly<Record<string, { readonly name: string }>>,
 ): Html {
-  return html`<form method="post" action="/console/faults/${side}" data-quiet aria-label="${title}">
+  return html`<form method="post" action="/console/faults/${side}" data-quiet data-done="Ordered." aria-label="${title}">
 <h3>${title}</h3>
 <div class="row end">
 <div class="field few"><label for="${side}-count">${label}</label><input id="${side}-count" name="count" type="number" min="1" max="1000" value="1" required></div>
@@ -77,7 +77,7 @@ function faultForm(
 }
 
 function mailFaultForm(): Html {
-  return html`<form method="post" action="/mailbox/faults" data-quiet aria-label="Mails">
+  return html`<form method="post" action="/mailbox/faults" data-quiet data-done="Ordered." aria-label="Mails">
 <h3>Mails</h3>
 <div class="row end">
 <div class="field few"><label for="mail-count">The next</label><input id="mail-count" name="count" type="number" min="0" max="1000" value="1" required></div>
@@ -94,7 +94,7 @@ function ordered(world: World): Html {
 ${webhooks.map(({ value }) => html`<li>${count(value.times, 'webhook')}: ${nameOf(WEBHOOK_FAULTS, value.fault)}</li>`)}
 ${api.map(({ value }) => html`<li>${count(value.times, 'API call')}: ${nameOf(API_FAULTS, value.fault)}</li>`)}
 ${mail ? html`<li>${count(mail.left, 'mail')}: ${MAIL_FAULT_NAMES[mail.kind]}</li>` : null}</ul>
-<form method="post" action="/console/faults/clear" data-quiet><button class="plain" id="faults-clear">Take all back</button></form>`;
+<form method="post" action="/console/faults/clear" data-quiet data-done="All taken back."><button class="plain" id="faults-clear">Take all back</button></form>`;
 }
 
 /** How an ordered fault reads; one ordered by API may not be among those offered here. */

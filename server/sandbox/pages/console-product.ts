@@ -1,4 +1,5 @@
 import { type Html, html } from './html.ts';
+import { stamp } from './layout.ts';
 import type { ProductAccount, ProductJob, ProductOverview, ProductView } from './product.ts';
 import { count, words } from './words.ts';
 
@@ -90,7 +91,7 @@ ${
     ? html`<p class="muted">Empty.</p>`
     : html`<ul class="log">${account.audit.map(
         (entry) =>
-          html`<li><time datetime="${entry.timestamp}">${entry.timestamp.slice(11, 19)}</time><div class="what"><b>${entry.action}</b>${payload(entry.payload)}</div></li>`,
+          html`<li>${stamp(entry.timestamp)}<div class="what"><b>${entry.action}</b>${payload(entry.payload)}</div></li>`,
       )}</ul>`
 }
 ${
@@ -98,7 +99,7 @@ ${
     ? null
     : html`<h3>Mails</h3><ul class="log">${account.emails.map(
         (mail) =>
-          html`<li><time datetime="${mail.created_at}">${mail.created_at.slice(11, 19)}</time><div class="what">${words(mail.template)} ${tag(mail.state)}</div></li>`,
+          html`<li>${stamp(mail.created_at)}<div class="what">${words(mail.template)} ${tag(mail.state)}</div></li>`,
       )}</ul>`
 }
 </details>`;
@@ -122,7 +123,7 @@ ${
     ? html`<p class="muted">None yet.</p>`
     : html`<div class="scroll" id="intake-scroll" data-scroll tabindex="0"><ul class="log">${overview.events.map(
         (event) =>
-          html`<li><time datetime="${event.received_at}">${event.received_at.slice(11, 19)}</time><div class="what">${event.type} ${tag(event.state)}<br><span class="id">${event.id}</span>${event.error === null ? null : html`<br><span class="error">${event.error}</span>`}</div></li>`,
+          html`<li>${stamp(event.received_at)}<div class="what">${event.type} ${tag(event.state)}<br><span class="id">${event.id}</span>${event.error === null ? null : html`<br><span class="error">${event.error}</span>`}</div></li>`,
       )}</ul></div>`
 }`;
 }

@@ -6,8 +6,8 @@ import { money } from '../money.ts';
 import type { World } from '../world.ts';
 import { tag } from './console-product.ts';
 import { type Html, html } from './html.ts';
-import { hiddenField } from './layout.ts';
-import { moment, priceInWords, timeOfDay, words } from './words.ts';
+import { hiddenField, stamp } from './layout.ts';
+import { moment, priceInWords, words } from './words.ts';
 
 const CUSTOMERS = 12;
 const PER_CUSTOMER = 5;
@@ -40,7 +40,7 @@ export function mailsPanel(world: World): Html {
           .slice(0, 8)
           .map(
             (mail) =>
-              html`<li><time datetime="${moment(mail.createdAt)}Z">${timeOfDay(mail.createdAt)}</time><div class="what"><a href="/mailbox/${mail.id}">${mail.subject}</a><br><span class="id">${mail.to.join(', ')}</span></div></li>`,
+              html`<li>${stamp(mail.createdAt)}<div class="what"><a href="/mailbox/${mail.id}">${mail.subject}</a><br><span class="id">${mail.to.join(', ')}</span></div></li>`,
           )}</ul>`
   }</div><p><a href="/mailbox">Open the mailbox</a></p></section>`;
 }
@@ -101,7 +101,7 @@ ${group(
       html`${methodName(method)}${idOf(customer.invoice_settings.default_payment_method) === method.id ? html` <span class="tag">default</span>` : null}<br><span class="id">${method.id}</span>`,
   ),
 )}
-<form method="post" action="/console/fail-next-payment" data-quiet class="row">
+<form method="post" action="/console/fail-next-payment" data-quiet data-done="Its next payment will fail." class="row">
 ${hiddenField('customer', customer.id)}<button class="plain" id="fail-${customer.id}">Fail the next payment</button>
 ${world.hidden.get('decline_next', customer.id) === undefined ? null : html`<span class="tag warn">the next one will fail</span>`}</form>
 </details>`;

@@ -46,7 +46,7 @@ export function clockPanel(world: World, mover: ClockMover, besideProduct: boole
 ${moved(world, mover.current())}
 ${clocks.map(testClock)}
 </div>
-<form method="post" action="/console/clock" data-quiet class="row" aria-label="Move the clock ahead">
+<form method="post" action="/console/clock" data-quiet data-done="On the way." class="row" aria-label="Move the clock ahead">
 ${Object.entries(STEPS).map(([name, { label }]) => html`<button name="by" value="${name}" id="by-${name}">+ ${label}</button>`)}
 </form>
 <p class="muted">Renewals, retries, reminders and ends of trials happen on the way, each at its moment${besideProduct ? ', and the product lives in the same time' : ''}.</p>
@@ -62,9 +62,9 @@ function moved(world: World, move: Move | null): Html | null {
     case 'moving':
       return html`<p><label for="clock-progress">On the way to ${moment(to)} UTC, ${count(moments, 'moment')} so far</label><br>
 <progress id="clock-progress" max="${to - from}" value="${Math.min(world.now() - from, to - from)}"></progress></p>
-<form method="post" action="/console/clock" data-quiet class="row"><button class="plain" name="by" value="stop" id="clock-stop">Stop here</button></form>${told}`;
+<form method="post" action="/console/clock" data-quiet data-done="Stopping." class="row"><button class="plain" name="by" value="stop" id="clock-stop">Stop here</button></form>${told}`;
     case 'done':
-      return html`<p class="muted">Moved to ${moment(to)} UTC through ${count(moments, 'moment')} with something to do.</p>${told}`;
+      return html`<p class="muted">Moved to ${moment(to)} UTC. ${moments === 0 ? 'Nothing fell due on the way.' : `Something fell due at ${count(moments, 'moment')} on the way.`}</p>${told}`;
     case 'stopped':
       return html`<p class="muted">Stopped on the way to ${moment(to)} UTC.</p>${told}`;
     case 'failed':
@@ -75,7 +75,7 @@ function moved(world: World, move: Move | null): Html | null {
 function testClock({ id, name, frozen_time: at, status }: Stripe.TestHelpers.TestClock): Html {
   const title = name ?? 'Test clock';
   return html`<p>${title} <span class="id">${id}</span><br>${moment(at)} UTC${status === 'ready' ? '' : `, ${words(status)}`}</p>
-<form method="post" action="/console/clock" data-quiet class="row" aria-label="Move ${title} ahead">${hiddenField('clock', id)}
+<form method="post" action="/console/clock" data-quiet data-done="On the way." class="row" aria-label="Move ${title} ahead">${hiddenField('clock', id)}
 <button name="by" value="day" id="${id}-day">+ 1 day</button><button name="by" value="month" id="${id}-month">+ 1 month</button></form>`;
 }
 
@@ -88,17 +88,17 @@ export function tryPanel(url: string, productUrl: string | null): Html {
           [
             'try-state',
             'Billing state',
-            `curl -s ${productUrl}/v1/billing -H "Authorization: Bearer $API_KEY"`,
+            `curl -s ${productUrl}/v1/billing -H "Authorization: Bearer $KEY"`,
           ] satisfies [string, string, string],
           [
             'try-checkout',
             'Start a subscription',
-            `curl -s ${productUrl}/v1/billing/checkout-session -H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" -d '{"tier":"api_builder","billing_period":"monthly","success_url":"${url}/app/success?session_id={CHECKOUT_SESSION_ID}","cancel_url":"${url}/app/cancel"}'`,
+            `curl -s ${productUrl}/v1/billing/checkout-session -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" -d '{"tier":"api_builder","billing_period":"monthly","success_url":"${url}/app/success?session_id={CHECKOUT_SESSION_ID}","cancel_url":"${url}/app/cancel"}'`,
           ] satisfies [string, string, string],
           [
             'try-portal',
             'Open the portal',
-            `curl -s -X POST ${productUrl}/v1/billing/portal-session -H "Authorization: Bearer $API_KEY" -H "Content-Type: application/json" -d '{}'`,
+            `curl -s -X POST ${productUrl}/v1/billing/portal-session -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" -d '{}'`,
           ] satisfies [string, string, string],
         ]),
     ['try-customers', 'Customers in Stripe', `curl -s ${url}/v1/customers -u sk_test_local_stripe:`],
@@ -106,7 +106,7 @@ export function tryPanel(url: string, productUrl: string | null): Html {
   ];
   return html`<section class="panel" aria-labelledby="try-title">
 <h2 id="try-title">Try it</h2>
-${productUrl === null ? html`<p class="muted">Point the stripe package at this server: host <code>127.0.0.1</code>, protocol <code>http</code>, any key like <code>sk_test_local_stripe</code>.</p>` : html`<p class="muted">Put the API key that the start printed into <code>API_KEY</code>, then:</p>`}
+${productUrl === null ? html`<p class="muted">Point the stripe package at this server: host <code>127.0.0.1</code>, protocol <code>http</code>, any key like <code>sk_test_local_stripe</code>.</p>` : html`<p class="muted">In the terminal where <code>KEY</code> holds the API key that the start printed (<code>export KEY=ds_live_…</code>):</p>`}
 ${lines.map(
   ([id, title, line]) =>
     html`<div><div class="row spread"><h3>${title}</h3><button type="button" class="plain" data-copy="${id}">Copy<span class="hidden"> the line: ${title}</span></button></div><pre id="${id}" tabindex="0">${line}</pre></div>`,

@@ -3,6 +3,7 @@ import { RECEIVER_MODES, receivedWebhooks } from '../receiver.ts';
 import type { World } from '../world.ts';
 import { tag } from './console-product.ts';
 import { type Html, html } from './html.ts';
+import { stamp } from './layout.ts';
 import type { ProductEndpoint, ProductView } from './product.ts';
 
 /** Panel with the webhooks the product sends: its endpoints and deliveries, and what arrived at our own receiver. */
@@ -40,7 +41,7 @@ ${
     ? html`<p class="muted">Nothing was sent yet.</p>`
     : html`<ul class="log">${endpoint.deliveries.map(
         (one) =>
-          html`<li><time datetime="${one.created_at}">${one.created_at.slice(11, 19)}</time><div class="what"><b>${one.event_type}</b> ${tag(one.status)}<br><span class="id">${one.id}, ${one.attempts} tries${one.response_status === null ? '' : `, answered ${one.response_status}`}</span>${one.error === null ? null : html`<br><span class="error">${one.error}</span>`}${one.response_excerpt ? html`<br><span class="id">${one.response_excerpt.slice(0, 200)}</span>` : null}${one.payload === null ? null : payload(`payload-${one.id}`, JSON.stringify(one.payload, null, 2))}</div></li>`,
+          html`<li>${stamp(one.created_at)}<div class="what"><b>${one.event_type}</b> ${tag(one.status)}<br><span class="id">${one.id}, ${one.attempts} tries${one.response_status === null ? '' : `, answered ${one.response_status}`}</span>${one.error === null ? null : html`<br><span class="error">${one.error}</span>`}${one.response_excerpt ? html`<br><span class="id">${one.response_excerpt.slice(0, 200)}</span>` : null}${one.payload === null ? null : payload(`payload-${one.id}`, JSON.stringify(one.payload, null, 2))}</div></li>`,
       )}</ul>`
 }
 </details>`;
@@ -51,7 +52,7 @@ function arrived(world: World): Html {
   if (webhooks.length === 0) return html`<p class="muted">Nothing yet.</p>`;
   return html`<ul class="log">${webhooks.map(
     (one, at) =>
-      html`<li><time datetime="${one.at}">${one.at.slice(11, 19)}</time><div class="what"><b>${one.type}</b> <span class="tag">${one.mode}</span><br><span class="id">${one.eventId}</span>${payload(`arrived-${webhooks.length - at}-${one.eventId}`, one.body)}</div></li>`,
+      html`<li>${stamp(one.at)}<div class="what"><b>${one.type}</b> <span class="tag">${one.mode}</span><br><span class="id">${one.eventId}</span>${payload(`arrived-${webhooks.length - at}-${one.eventId}`, one.body)}</div></li>`,
   )}</ul>`;
 }
 

@@ -78,10 +78,10 @@ function consolePage({ world, product, clock, mover }: ConsoleOptions, view: Pro
     body: html`
 <div class="bar">
 <h1>Console</h1>
-<p class="small muted">What happened, on both sides.</p>
+<p class="small muted">What happened, on both sides. All times are UTC.</p>
 <p class="live small end" data-live-state="idle">Reload to see what is new</p>
 <button type="button" class="plain" data-pause aria-pressed="false">Pause</button>
-<p class="notice" role="status" data-said></p>
+<p class="hidden" role="status" data-said></p>
 </div>
 <div class="panels">
 <div class="panel-column">${productPanels(view)}${tryPanel(baseUrl(world), product?.baseUrl ?? null)}</div>

@@ -1,6 +1,7 @@
 import type Stripe from 'stripe';
 import { money } from '../money.ts';
 import { tag } from './console-product.ts';
+import { methodName } from './console-stripe.ts';
 import { type Html, html } from './html.ts';
 import { alert, page } from './layout.ts';
 import {
@@ -17,9 +18,16 @@ export interface PaymentTry {
   readonly typed: TypedMethod;
   readonly errors: FieldErrors;
   readonly message: string | null;
+  /** The payment method with which the payment only has to be confirmed. */
+  readonly toConfirm: Stripe.PaymentMethod | null;
 }
 
-export const NO_PAYMENT_YET: PaymentTry = { typed: NOTHING_TYPED, errors: {}, message: null };
+export const NO_PAYMENT_YET: PaymentTry = {
+  typed: NOTHING_TYPED,
+  errors: {},
+  message: null,
+  toConfirm: null,
+};
 
 /** Whether money can still be paid for it. */
 export function isPayable(invoice: Stripe.Invoice): boolean {
@@ -39,12 +47,12 @@ export function invoicePage(
     part: 'invoice',
     scripts: ['checkout.js', 'form.js'],
     body: html`<div class="${payable ? 'columns' : 'narrow'}">
-<div class="stack">${paper(invoice, title)}${payable ? html`<div class="card no-print">${testMethods(allowed, attempt.typed)}</div>` : null}</div>
+<div class="stack">${payable ? confirmCard(invoice, attempt) : null}${paper(invoice, title)}${payable ? html`<div class="card no-print">${testMethods(allowed, attempt.typed, 'paying')}</div>` : null}</div>
 ${
   payable
     ? html`<form method="post" class="card no-print" data-once data-pay>
-<h2>Payment</h2>
-${alert(attempt.message)}
+<h2>${attempt.toConfirm ? 'Or pay with another card' : 'Payment'}</h2>
+${attempt.toConfirm ? null : alert(attempt.message)}
 ${methodFields(allowed, attempt.typed, attempt.errors)}
 <button class="main wide" id="pay" data-busy="Paying…">Pay ${money(invoice.amount_remaining, invoice.currency)}</button>
 </form>`
@@ -52,6 +60,17 @@ ${methodFields(allowed, attempt.typed, attempt.errors)}
 }
 </div>`,
   });
+}
+
+/** What a mail that asks to confirm a payment leads to: one button, and the bank behind it. */
+function confirmCard(invoice: Stripe.Invoice, { toConfirm, message }: PaymentTry): Html | null {
+  if (toConfirm === null) return null;
+  return html`<section class="card no-print" aria-labelledby="confirm-title">
+<h2 id="confirm-title">Confirm this payment</h2>
+${alert(message)}
+<p>Your bank wants you to confirm <b>${money(invoice.amount_remaining, invoice.currency)}</b> from ${methodName(toConfirm)}. Nothing has to be typed in again.</p>
+<form method="post" action="/i/${invoice.id ?? ''}/confirm" data-once><button class="main wide" id="confirm" data-busy="Asking your bank…">Confirm the payment</button></form>
+</section>`;
 }
 
 function paper(invoice: Stripe.Invoice, title: string): Html {

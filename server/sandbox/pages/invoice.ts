@@ -1,8 +1,10 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type Stripe from 'stripe';
 import { collectInvoice } from '../billing/collect.ts';
+import { idOf } from '../billing/customers.ts';
 import { paymentIntentOf } from '../billing/invoice-payments.ts';
 import { StripeError } from '../errors.ts';
+import { money } from '../money.ts';
 import { completeAuthentication } from '../payments.ts';
 import type { World } from '../world.ts';
 import { bankPage } from './bank.ts';
@@ -30,7 +32,11 @@ export async function invoicePages(app: FastifyInstance, { world }: { world: Wor
     show(world, reply, request.params.invoice, (invoice) => {
       const use = request.query['use'];
       const typed = filledWith(typeof use === 'string' ? use : '');
-      return reply.send(invoicePage(invoice, allowedFor(world, invoice), { ...NO_PAYMENT_YET, typed }));
+      const message = request.query['done'] === 'refused' ? NOT_CONFIRMED : null;
+      const toConfirm = methodToConfirm(world, invoice);
+      return reply.send(
+        invoicePage(invoice, allowedFor(world, invoice), { ...NO_PAYMENT_YET, typed, message, toConfirm }),
+      );
     }),
   );
 
@@ -47,6 +53,7 @@ export async function invoicePages(app: FastifyInstance, { world }: { world: Wor
             typed,
             errors,
             message,
+            toConfirm: methodToConfirm(world, invoice),
           } satisfies PaymentTry),
         );
       if (Object.keys(errors).length > 0) return refused('Please look at the marked fields.', 422);
@@ -67,26 +74,36 @@ export async function invoicePages(app: FastifyInstance, { world }: { world: Wor
     }),
   );
 
+  // The payment waits for its customer alone: with the same payment method, and the customer present this time.
+  app.post<Visit>('/i/:invoice/confirm', (request, reply) =>
+    show(world, reply, request.params.invoice, (invoice) => {
+      const { invoice: id } = request.params;
+      const method = methodToConfirm(world, invoice);
+      if (!isPayable(invoice) || method === null) return reply.redirect(`/i/${id}`, 303);
+      if (paymentIntentOf(world, id)?.status === 'requires_action')
+        return reply.redirect(`/i/${id}/authenticate`, 303);
+      const paid = world.atomically(() =>
+        collectInvoice(world, id, { paymentMethod: method.id, offSession: false, automatic: false }),
+      );
+      return answer(world, reply, paid, () => reply.redirect(`/i/${id}?done=refused`, 303));
+    }),
+  );
+
   app.get<Visit>('/i/:invoice/authenticate', (request, reply) =>
     show(world, reply, request.params.invoice, (invoice) => {
       const intent = paymentIntentOf(world, request.params.invoice);
       if (intent?.status !== 'requires_action') return reply.redirect(`/i/${request.params.invoice}`, 303);
-      return reply.send(bankPage(invoice.amount_remaining, invoice.currency));
+      return reply.send(bankPage(money(invoice.amount_remaining, invoice.currency)));
     }),
   );
 
   app.post<Visit>('/i/:invoice/authenticate', (request, reply) => {
     const { invoice: id } = request.params;
     const intent = paymentIntentOf(world, id);
-    if (intent?.status === 'requires_action')
-      world.atomically(() =>
-        completeAuthentication(
-          world,
-          intent.id,
-          field(request.body, 'outcome') === 'succeed' ? 'succeed' : 'fail',
-        ),
-      );
-    return reply.redirect(`/i/${id}`, 303);
+    if (intent?.status !== 'requires_action') return reply.redirect(`/i/${id}`, 303);
+    const outcome = field(request.body, 'outcome') === 'succeed' ? 'succeed' : 'fail';
+    const { status } = world.atomically(() => completeAuthentication(world, intent.id, outcome));
+    return reply.redirect(status === 'succeeded' ? `/i/${id}` : `/i/${id}?done=refused`, 303);
   });
 
   app.get<Visit>('/i/:invoice/pdf', (request, reply) =>
@@ -129,6 +146,22 @@ function answer(
     `${intent?.last_payment_error?.message ?? 'Your card was declined.'} You can try again.`,
     402,
   );
+}
+
+const NOT_CONFIRMED =
+  'Your bank did not confirm the payment, so nothing was charged. Confirm it again, or pay with another card.';
+
+/** The payment method with which this invoice waits for its customer to confirm; null where it does not wait. */
+function methodToConfirm(world: World, invoice: Stripe.Invoice): Stripe.PaymentMethod | null {
+  const intent = paymentIntentOf(world, invoice.id ?? '');
+  const code = intent?.last_payment_error?.code;
+  const id =
+    intent?.status === 'requires_action'
+      ? idOf(intent.payment_method)
+      : code === 'authentication_required' || code === 'payment_intent_authentication_failure'
+        ? (intent?.last_payment_error?.payment_method?.id ?? null)
+        : null;
+  return id === null ? null : (world.find('payment_method', id) ?? null);
 }
 
 const allowedFor = (world: World, invoice: Stripe.Invoice): readonly MethodType[] =>

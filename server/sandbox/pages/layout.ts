@@ -1,4 +1,5 @@
 import { type Html, html } from './html.ts';
+import { moment } from './words.ts';
 
 export interface PageContent {
   readonly title: string;
@@ -56,6 +57,12 @@ export function problemPage(title: string, why: string, next: Html | null = null
     part: 'problem',
     body: html`<section class="card narrow"><h1>${title}</h1><p>${why}</p>${next}</section>`,
   });
+}
+
+/** A moment in a log, with its day: unix seconds, or as an ISO text in UTC. */
+export function stamp(at: number | string): Html {
+  const iso = typeof at === 'number' ? `${moment(at).replace(' ', 'T')}Z` : at;
+  return html`<time datetime="${iso}">${iso.slice(0, 10)}<br>${iso.slice(11, 19)}</time>`;
 }
 
 /** A hidden field of a plain form. */

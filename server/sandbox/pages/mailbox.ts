@@ -118,13 +118,13 @@ function mailboxPage(world: World, mail: Mail | null, view: View, query: Record<
 <p class="hidden" role="status" data-said></p>
 <form method="post" action="/mailbox/clear"><button id="clear">Clear all</button></form>
 </div>
-<div class="mailbox">
-<section class="card flush" aria-label="Mails"><ul class="mails" id="mails" data-live>${
+<div class="mailbox${mail ? ' reading' : ''}">
+<section class="card flush mails-list" aria-label="Mails"><ul class="mails" id="mails" data-live>${
       mails.length > 0
         ? mails.map((one) => row(one, one.id === mail?.id))
         : html`<li class="card"><p class="muted">No mail yet. Pay for something, and the receipt arrives here.</p></li>`
     }</ul></section>
-<section class="card" aria-label="Mail">${mail ? opened(mail, view) : html`<p class="muted">Choose a mail to read it.</p>`}</section>
+<section class="card" aria-label="Mail">${mail ? html`<p class="mailbox-back"><a href="/mailbox">← All mails</a></p>${opened(mail, view)}` : html`<p class="muted">Choose a mail to read it.</p>`}</section>
 </div>`,
   });
 }

@@ -131,8 +131,8 @@ function chooser(types: readonly MethodType[], current: MethodType): Html {
 
 const NAMES: Readonly<Record<MethodType, { readonly label: string; readonly hint: string }>> = {
   card: { label: 'Card', hint: 'Paid at once' },
-  sepa_debit: { label: 'SEPA direct debit', hint: 'Confirmed some days later' },
-  us_bank_account: { label: 'US bank account', hint: 'Confirmed some days later' },
+  sepa_debit: { label: 'SEPA direct debit', hint: 'On its way first, confirmed later' },
+  us_bank_account: { label: 'US bank account', hint: 'On its way first, confirmed later' },
 };
 
 function luhn(digits: string): boolean {

@@ -99,7 +99,7 @@ export function methodPage(
     scripts: ['checkout.js', 'form.js'],
     back: backLink(view),
     body: html`${returnLink(visit)}<div class="columns">
-<div class="card"><h1>Add a payment method</h1><p class="muted">It is used for everything from now on.</p>${testMethods(allowed, attempt.typed)}</div>
+<div class="card"><h1>Add a payment method</h1><p class="muted">It is used for everything from now on.</p>${testMethods(allowed, attempt.typed, 'keeping')}</div>
 <form method="post" class="card" data-once data-pay>
 <h2>Payment method</h2>
 ${alert(attempt.message)}

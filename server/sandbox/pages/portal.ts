@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { StripeError } from '../errors.ts';
+import { money } from '../money.ts';
 import {
   portalCancel,
   portalChangePlan,
@@ -9,6 +10,7 @@ import {
   previewPlanChange,
 } from '../portal/actions.ts';
 import type { PortalResult } from '../portal/results.ts';
+import { portalFinishSetup, portalSaveMethod, portalSetup } from '../portal/save-method.ts';
 import { redeemPortalLink } from '../portal/sessions.ts';
 import { portalView } from '../portal/view.ts';
 import type { World } from '../world.ts';
@@ -21,6 +23,7 @@ import { isDone, overviewPage } from './portal-view.ts';
 import { filledWith } from './test-methods.ts';
 
 type Visit = { Params: { visit: string }; Querystring: Record<string, unknown> };
+type SetupVisit = { Params: { visit: string; setup: string } };
 type InvoiceVisit = { Params: { visit: string; invoice: string } };
 
 /** Fastify plugin: the customer portal. A link opens once; the visit it starts has an address of its own. */
@@ -121,11 +124,22 @@ export async function portalPages(app: FastifyInstance, { world }: { world: Worl
       reply.code(status).send(methodPage(view, visit, { typed, errors, message }));
     if (Object.keys(errors).length > 0) return refused('Please look at the marked fields.', 422);
     try {
-      const result = world.atomically(() => {
-        const method = known === '' ? makeMethod(world, typed, { email: view.customer.email }).id : known;
-        return portalSetDefaultPaymentMethod(world, visit, method);
-      });
-      return follow(reply, visit, result, 'method');
+      if (known !== '')
+        return follow(
+          reply,
+          visit,
+          world.atomically(() => portalSetDefaultPaymentMethod(world, visit, known)),
+          'method',
+        );
+      const saved = world.atomically(() =>
+        portalSaveMethod(world, visit, makeMethod(world, typed, { email: view.customer.email })),
+      );
+      return reply.redirect(
+        saved.outcome === 'done'
+          ? `/p/visit/${visit}?done=method`
+          : `/p/visit/${visit}/payment-method/${saved.setup}`,
+        303,
+      );
     } catch (error) {
       // What the typed card made impossible belongs beside the form; everything else has a page of its own.
       if (error instanceof StripeError && error.fields.code !== 'billing_portal_link_expired')
@@ -134,11 +148,32 @@ export async function portalPages(app: FastifyInstance, { world }: { world: Worl
     }
   });
 
+  app.get<SetupVisit>('/p/visit/:visit/payment-method/:setup', (request, reply) => {
+    const { visit, setup } = request.params;
+    if (portalSetup(world, visit, setup).status !== 'requires_action')
+      return reply.redirect(`/p/visit/${visit}`, 303);
+    return reply.send(bankPage('keeping this payment method for later payments'));
+  });
+
+  app.post<SetupVisit>('/p/visit/:visit/payment-method/:setup', (request, reply) => {
+    const { visit, setup } = request.params;
+    const answer = field(request.body, 'outcome') === 'succeed' ? 'succeed' : 'fail';
+    try {
+      world.atomically(() => portalFinishSetup(world, visit, setup, answer));
+      return reply.redirect(`/p/visit/${visit}?done=method`, 303);
+    } catch (error) {
+      if (!(error instanceof StripeError) || error.fields.status !== 402) throw error;
+      const message = 'Your bank did not confirm it, so it was not kept. Try again, or add another one.';
+      const attempt = { typed: NOTHING_TYPED, errors: {}, message };
+      return reply.code(402).send(methodPage(portalView(world, visit), visit, attempt));
+    }
+  });
+
   app.get<InvoiceVisit>('/p/visit/:visit/authenticate/:invoice', (request, reply) => {
     const { visit, invoice: id } = request.params;
     const invoice = portalView(world, visit).invoices.find((one) => one.id === id);
     if (invoice?.status !== 'open') return reply.redirect(`/p/visit/${visit}`, 303);
-    return reply.send(bankPage(invoice.amount_remaining, invoice.currency));
+    return reply.send(bankPage(money(invoice.amount_remaining, invoice.currency)));
   });
 
   app.post<InvoiceVisit>('/p/visit/:visit/authenticate/:invoice', (request, reply) => {
