@@ -15,6 +15,7 @@ export const PROBLEMS = {
   forbidden: { status: 403, trpc: 'FORBIDDEN', title: 'Forbidden' },
   'not-found': { status: 404, trpc: 'NOT_FOUND', title: 'Not found' },
   'method-not-allowed': { status: 405, trpc: 'METHOD_NOT_SUPPORTED', title: 'Method not allowed' },
+  'request-timeout': { status: 408, trpc: 'TIMEOUT', title: 'Request timeout' },
   conflict: { status: 409, trpc: 'CONFLICT', title: 'Conflict' },
   'payload-too-large': { status: 413, trpc: 'PAYLOAD_TOO_LARGE', title: 'Payload too large' },
   'unsupported-media-type': {
@@ -22,6 +23,8 @@ export const PROBLEMS = {
     trpc: 'UNSUPPORTED_MEDIA_TYPE',
     title: 'Unsupported media type',
   },
+  'expectation-failed': { status: 417, trpc: 'BAD_REQUEST', title: 'Expectation failed' },
+  'headers-too-large': { status: 431, trpc: 'BAD_REQUEST', title: 'Headers too large' },
   'rate-limited': { status: 429, trpc: 'TOO_MANY_REQUESTS', title: 'Rate limited' },
   internal: { status: 500, trpc: 'INTERNAL_SERVER_ERROR', title: 'Internal error' },
   'feature-unavailable': { status: 503, trpc: 'SERVICE_UNAVAILABLE', title: 'Feature unavailable' },

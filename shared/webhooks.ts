@@ -129,13 +129,11 @@ export const createdEndpointSchema = z
 export type CreatedEndpoint = z.infer<typeof createdEndpointSchema>;
 
 /** The input of `webhooks.create`. */
-export const createEndpointInput = z
-  .strictObject({ url, events, description: description.default(null) })
-  .meta({
-    id: 'WebhookEndpointInput',
-    description: 'Where to send which events.',
-    examples: [{ url: EXAMPLE.url, events: EXAMPLE.events, description: EXAMPLE.description }],
-  });
+export const createEndpointInput = z.strictObject({ url, events, description: description.optional() }).meta({
+  id: 'WebhookEndpointInput',
+  description: 'Where to send which events.',
+  examples: [{ url: EXAMPLE.url, events: EXAMPLE.events, description: EXAMPLE.description }],
+});
 export type CreateEndpointInput = z.infer<typeof createEndpointInput>;
 
 /** The input of `webhooks.update`. */

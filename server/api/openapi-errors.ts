@@ -1,10 +1,7 @@
 import { type ConflictCode, ProblemError } from '../../shared/errors.ts';
 import type { Meta } from './init.ts';
-
-const REQUEST_ID = 'req_01890a5d-ac96-774b-bcce-b302099a8057';
-
-export type ErrorExample = { name: string; summary: string; error: ProblemError };
-export type ErrorResponse = { description: string; examples: ErrorExample[]; retryAfter?: true };
+import { type ErrorResponse, example } from './openapi-example.ts';
+import { transportErrors } from './openapi-transport.ts';
 
 /** Everything that a call with this meta can be refused with, by status. */
 export function errorResponses(
@@ -31,12 +28,7 @@ export function errorResponses(
     ...(operationId === 'getBillingState' ? [[404, NOT_FOUND] as const] : []),
     ...(openapi.path.includes('{id}') ? [[404, notFound(openapi.path)] as const] : []),
     ...(openapi.method === 'POST' ? [[409, conflicts(operationId)] as const] : []),
-    ...(openapi.method === 'POST' || openapi.method === 'PATCH'
-      ? ([
-          [413, TOO_LARGE],
-          [415, NOT_JSON],
-        ] as const)
-      : []),
+    ...transportErrors(openapi.method),
     [429, RATE_LIMITED],
     [500, FAULT],
     ...(callsStripe
@@ -47,15 +39,6 @@ export function errorResponses(
       ? [[504, stripe('Stripe did not answer in time.', 'did not answer in time', 504)] as const]
       : []),
   ]);
-}
-
-/** The document of an example, as it goes over the wire. */
-export function exampleValue({ error }: ErrorExample) {
-  return error.toProblem(REQUEST_ID);
-}
-
-function example(summary: string, error: ProblemError): ErrorExample {
-  return { name: error.code, summary, error };
 }
 
 /** The field that the example of a refusal is about. */
@@ -183,18 +166,6 @@ function conflicts(operationId: string): ErrorResponse {
     ],
   };
 }
-
-const TOO_LARGE: ErrorResponse = {
-  description: 'The body is larger than 100 kB. The connection is closed.',
-  examples: [example('Too large', new ProblemError('payload-too-large', 'The body is too large.'))],
-};
-
-const NOT_JSON: ErrorResponse = {
-  description: 'The body is not `application/json` in UTF-8, or it is compressed.',
-  examples: [
-    example('Not JSON', new ProblemError('unsupported-media-type', 'Send the body as application/json.')),
-  ],
-};
 
 const RATE_LIMITED: ErrorResponse = {
   description: 'Too many calls. Wait as long as `Retry-After` says.',

@@ -8,6 +8,7 @@ export const INFO = {
     'at Stripe. Errors are `application/problem+json` (RFC 9457): branch on `type` or `code`. Repeat only ' +
     '`rate-limited`, `internal` and network failures. Billing is always that of the account the API key ' +
     'belongs to; `X-Driftstack-Account` is ignored.',
+  contact: { name: 'Driftstack', email: 'billing@driftstack.dev' },
   license: { name: 'MIT', identifier: 'MIT' },
 };
 

@@ -54,6 +54,8 @@ export function webhookPaths(schemas: Readonly<Record<string, object>>) {
             description:
               `${description}\n\nAnswer 2xx within 10 seconds. Otherwise it is tried again after 1, 5, 15, 30 and ` +
               '60 minutes, later if you send Retry-After. 410 pauses the endpoint.',
+            // Nobody authenticates to a receiver; the signature says who calls.
+            security: [],
             parameters: SIGNED,
             requestBody: {
               required: true,
@@ -61,7 +63,10 @@ export function webhookPaths(schemas: Readonly<Record<string, object>>) {
                 'application/json': { schema: { $ref: `#/components/schemas/${BODY_NAMES[type]}` } },
               },
             },
-            responses: { '2XX': { description: 'You have it; it is not sent again.' } },
+            responses: {
+              '2XX': { description: 'You have it; it is not sent again.' },
+              410: { description: 'You want no more of them: the endpoint is paused.' },
+            },
           },
         },
       ];

@@ -8,7 +8,8 @@ import {
 import { problemSchema } from '../../shared/errors.ts';
 import { EVENT_TYPES, WEBHOOK_BODIES } from '../../shared/events.ts';
 import type { Meta } from './init.ts';
-import { type ErrorResponse, errorResponses, exampleValue } from './openapi-errors.ts';
+import { errorResponses } from './openapi-errors.ts';
+import { type ErrorResponse, exampleValue } from './openapi-example.ts';
 import {
   HEADERS,
   IDEMPOTENCY_KEY,

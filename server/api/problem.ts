@@ -94,9 +94,9 @@ function explain(issue: ZodError['issues'][number]): string {
   switch (issue.code) {
     case 'invalid_type':
       // zod leaves the input out of its issues, and only its own message tells what is missing.
-      return issue.message.endsWith('received undefined')
-        ? 'is required'
-        : `must be ${article(issue.expected)}`;
+      if (issue.message.endsWith('received undefined')) return 'is required';
+      if (issue.message.endsWith('received Infinity')) return `must be at most ${Number.MAX_SAFE_INTEGER}`;
+      return `must be ${article(issue.expected)}`;
     case 'invalid_value':
       return `must be one of ${issue.values.map(String).join(', ')}`;
     case 'too_big':

@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { ProblemError } from '../../shared/errors.ts';
 
@@ -11,28 +11,42 @@ export function answerClientError(error: Error, socket: Socket, instance: string
     socket.destroy();
     return;
   }
-  const [status, detail] = explain('code' in error ? error.code : undefined);
-  const body = JSON.stringify({ ...new ProblemError('bad-request', detail).toProblem(instance), status });
-  socket.end(
-    [
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-      'content-type: application/problem+json',
-      `content-length: ${Buffer.byteLength(body)}`,
-      `x-request-id: ${instance}`,
-      'connection: close',
-      '',
-      body,
-    ].join('\r\n'),
-  );
+  const { status, headers, body } = answerOf(explain('code' in error ? error.code : undefined), instance);
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+  socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'));
 }
 
-function explain(code: unknown): [number, string] {
+/** Answers a request that expects something else than to be told to go on; Node would send 417 and no word. */
+export function answerExpectation(
+  _request: IncomingMessage,
+  response: ServerResponse,
+  instance: string,
+): void {
+  const problem = new ProblemError('expectation-failed', 'The Expect header may ask for 100-continue alone.');
+  const { status, headers, body } = answerOf(problem, instance);
+  response.writeHead(status, headers).end(body);
+}
+
+function answerOf(problem: ProblemError, instance: string) {
+  const body = JSON.stringify(problem.toProblem(instance));
+  const headers = {
+    'content-type': 'application/problem+json',
+    'content-length': Buffer.byteLength(body),
+    'x-request-id': instance,
+    connection: 'close',
+  };
+  return { status: problem.status, headers, body };
+}
+
+function explain(code: unknown): ProblemError {
   switch (code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return [408, 'The request was not complete in time.'];
+      return new ProblemError('request-timeout', 'The request was not complete in time.');
     case 'HPE_HEADER_OVERFLOW':
-      return [431, 'The headers of the request are too large.'];
+      return new ProblemError('headers-too-large', 'The headers of the request are too large.');
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return new ProblemError('payload-too-large', 'The extensions of the chunks are too large.');
     default:
-      return [400, 'This is not a well-formed HTTP request.'];
+      return new ProblemError('bad-request', 'This is not a well-formed HTTP request.');
   }
 }

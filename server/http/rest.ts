@@ -78,7 +78,7 @@ function withPath(params: unknown, input: unknown): unknown {
   return { ...input, ...Object.fromEntries(named) };
 }
 
-const INTEGER = /^-?\d{1,15}$/;
+const INTEGER = /^-?\d{1,300}$/;
 
 /** Reads parameters as text, and as numbers where the schema asks for them; never guesses otherwise. */
 function queryReader(procedure: OpenApiProcedure): (query: unknown) => Record<string, unknown> | undefined {

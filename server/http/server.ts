@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import type { Clock } from '../../shared/time.ts';
-import { answerClientError } from './client-error.ts';
+import { answerClientError, answerExpectation } from './client-error.ts';
 import { boundConnections, CONNECTIONS, type ConnectionBounds, oneByOne } from './connections.ts';
 import { isTurnedAway } from './gate.ts';
 import { setHeaders } from './headers.ts';
@@ -10,6 +10,7 @@ import { countBodies, MOST_BODY_BYTES } from './incoming-bodies.ts';
 import type { Metrics } from './metrics.ts';
 import { sendProblem } from './problems.ts';
 import { requestIds } from './request-ids.ts';
+import { sendTrpcProblem } from './trpc.ts';
 
 export type ServerDeps = {
   readonly clock: Clock;
@@ -57,6 +58,9 @@ export function openServer(deps: ServerDeps): FastifyInstance {
         },
         oneByOne(handler, connections.waiting),
       );
+      server.on('checkExpectation', (request, response) =>
+        answerExpectation(request, response, newRequestId()),
+      );
       server.setTimeout(STANDSTILL_TIMEOUT_MS);
       boundConnections(server, connections, () => {
         if (mayTellOfRefusal())
@@ -69,7 +73,9 @@ export function openServer(deps: ServerDeps): FastifyInstance {
     routerOptions: { maxParamLength: 2_048 },
     frameworkErrors: (error, request, reply) => {
       setHeaders(request, reply);
-      sendProblem(reply, error);
+      // A path that cannot be decoded leads nowhere, but whoever speaks tRPC understands nothing else.
+      if (request.url.startsWith('/trpc/')) sendTrpcProblem(reply, error);
+      else sendProblem(reply, error);
     },
     clientErrorHandler: (error, socket) => answerClientError(error, socket, newRequestId()),
   });

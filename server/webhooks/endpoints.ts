@@ -23,7 +23,7 @@ const DAY_MS = 86_400_000;
 export async function createEndpoint(
   deps: WebhookDeps,
   caller: WebhookCaller,
-  { url, events, description }: CreateEndpointInput,
+  { url, events, description = null }: CreateEndpointInput,
 ): Promise<CreatedEndpoint> {
   const { accountId } = caller;
   const now = deps.clock.now();

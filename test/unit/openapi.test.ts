@@ -152,4 +152,26 @@ it('fills in nothing that a call can do without', () => {
   for (const name of ['checkout_session_id', 'action', 'since', 'until', 'cursor', 'Idempotency-Key'])
     expect(names).toContain(name);
   for (const one of optional) expect(JSON.stringify(one), one.name).not.toMatch(/"examples?":/);
+
+it('declares on every operation what any request can be refused with', () => {
+  for (const [path, item] of Object.entries(buildOpenApi().paths ?? {})) {
+    for (const [method, operation] of Object.entries(item ?? {})) {
+      const declared = Object.keys(Object(operation).responses);
+      const any = ['400', '401', '403', '408', '415', '417', '429', '431', '500', '503'];
+      const wanted = method === 'get' ? any : [...any, '413'];
+      expect(declared, `${method} ${path}`).toEqual(expect.arrayContaining(wanted));
+    }
+  }
+});
+
+it('asks nobody who receives webhooks for our keys, says who answers for it, and gives no optional field null', () => {
+  const { webhooks = {}, info } = buildOpenApi();
+  for (const hook of Object.values(webhooks)) {
+    const post = Object(hook).post;
+    expect(post.security).toEqual([]);
+    expect(Object.keys(post.responses).some((status) => status.startsWith('4'))).toBe(true);
+  }
+  expect(info.contact).toMatchObject({ name: expect.any(String), email: expect.stringContaining('@') });
+  // Generators make whatever has a default a field that has to be there.
+  expect(serializeOpenApi()).not.toMatch(/"default": null/);
 });
