@@ -152,6 +152,7 @@ it('fills in nothing that a call can do without', () => {
   for (const name of ['checkout_session_id', 'action', 'since', 'until', 'cursor', 'Idempotency-Key'])
     expect(names).toContain(name);
   for (const one of optional) expect(JSON.stringify(one), one.name).not.toMatch(/"examples?":/);
+});
 
 it('declares on every operation what any request can be refused with', () => {
   for (const [path, item] of Object.entries(buildOpenApi().paths ?? {})) {
