@@ -5,6 +5,7 @@ import { wireTimeSchema } from './time.ts';
 /** Every action this service writes into the audit log. */
 export const AUDIT_ACTIONS = [
   'account.created',
+  'account.email_changed',
   'api_key.minted',
   'api_key.revoked',
   'stripe_customer.created',

@@ -1,13 +1,10 @@
-import { z } from 'zod';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { type Actor, append } from '../audit/append.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { uuidv7 } from '../database/uuid.ts';
-
-/** zod's pattern leaves no room for line breaks, NUL or commas, with which a mail could be sent elsewhere. */
-const emailSchema = z.string().trim().toLowerCase().max(254).pipe(z.email());
+import { emailSchema } from '../notify/address.ts';
 
 /**
  * Opens an account and returns its uuid. Throws `validation-failed` for an address that is none and `conflict`

@@ -29,7 +29,7 @@ export async function createCustomer(
     const mapped = await tx.nativeUpdate(
       Account,
       { id: accountId, stripeCustomerId: null, stripeCustomerGeneration: generation },
-      { stripeCustomerId: customer.id },
+      { stripeCustomerId: customer.id, stripeEmail: customer.email?.toLowerCase() ?? null },
     );
     if (mapped === 0) return;
     await append(tx, {

@@ -1,3 +1,8 @@
+import { z } from 'zod';
+
+/** zod's pattern leaves no room for line breaks, NUL or commas, with which a mail could be sent elsewhere. */
+export const emailSchema = z.string().trim().toLowerCase().max(254).pipe(z.email());
+
 const ADDRESS = /^[^\s\p{Cc}<>()[\],;:"\\@]{1,64}@[^\s\p{Cc}<>()[\],;:"\\@]{1,255}$/u;
 
 /**

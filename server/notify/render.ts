@@ -1,6 +1,7 @@
 import { render } from '@react-email/components';
 import { createElement } from 'react';
 import type { EmailContent, EmailContext } from './content.ts';
+import { emailChanged } from './emails/account.ts';
 import { creditExpiring, creditNearlyUsed, creditUsedUp } from './emails/credit.ts';
 import { paymentActionRequired, paymentFailed, paymentReceipt } from './emails/payment.ts';
 import { planChanged, planChangeScheduled, planChangeUnscheduled } from './emails/plan.ts';
@@ -86,5 +87,6 @@ const WRITERS: { readonly [T in EmailTemplate]: Writer<T> } = {
   credit_used_up: creditUsedUp,
   credit_expiring: creditExpiring,
   duplicate_purchase_refunded: duplicatePurchaseRefunded,
+  email_changed: emailChanged,
   webhook_endpoint_paused: webhookEndpointPaused,
 };

@@ -3,12 +3,15 @@ import { formatId, parseId } from '../../shared/ids.ts';
 import { SCOPES, type Scope } from '../../shared/scopes.ts';
 import { toWireTime } from '../../shared/time.ts';
 import { createAccount, listAccounts } from '../billing/accounts.ts';
+import { changeEmail } from '../billing/change-email.ts';
 import { issueKey, listKeys, revokeKey } from '../billing/keys.ts';
 import { ACCOUNT, accountNamed } from './account-word.ts';
 import { type Command, type Given, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';
+import { reachStripe } from './stripe.ts';
 
 const STAFF = { type: 'staff' } as const;
+const STRIPE_MS = 20_000;
 
 /** Accounts and their API keys. A key is shown once, when it is issued; only its hash is kept. */
 export const ACCOUNT_COMMANDS: readonly Command[] = [
@@ -62,6 +65,25 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
         say(`${row.account_id}  ${row.created_at}  ${row.stripe_customer_id ?? '-'}  ${row.email}`);
       if (rows.length === 0) say('There are no accounts yet: accounts create --email ADDRESS');
       answer({ data: rows });
+    },
+  },
+  {
+    name: 'accounts set-email',
+    usage: `${ACCOUNT} --email ADDRESS [--json]`,
+    summary: 'Give an account another address, at Stripe as well; the old one is told',
+    options: ['email'],
+    words: [ACCOUNT],
+    async run({ config, now, say, answer }, given) {
+      const email = given.required('email');
+      const account = accountNamed(given.word(ACCOUNT));
+      const changed = await withDatabase(config, async (db) => {
+        const accountId = await account(db);
+        const stripe = reachStripe(config).within(STRIPE_MS);
+        return { accountId, ...(await changeEmail({ db, clock: { now }, stripe }, accountId, email)) };
+      });
+      const { accountId, from, to } = changed;
+      say(from === to ? `${to} was its address before.` : `${from} is now ${to}; the old address is told.`);
+      answer({ account_id: formatId('acc', accountId), email: to, email_before: from });
     },
   },
   {

@@ -4,7 +4,7 @@ import type { Clock } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { Log } from '../database/log.ts';
 import { saveTurn, takeTurn } from '../database/recurring.ts';
-import { EVENT_TYPES, parseEvent } from './events.ts';
+import { EVENT_LISTS, parseEvent } from './events.ts';
 import type { StripeGateway } from './gateway.ts';
 import { store } from './intake.ts';
 
@@ -38,34 +38,48 @@ export async function catchUp(deps: CatchUpDeps): Promise<number | null> {
   const now = clock.now();
   let turn = await takeTurn(db, 'stripe-catch-up', { now, leaseMs: LEASE_MS });
   if (!turn) return null;
-  let progress = turn.progress === null ? startingAt(now) : progressSchema.parse(turn.progress);
+  const progress = readProgress(turn.progress, now);
   let missed = 0;
-  for (let pages = 1; ; pages++) {
-    const walk = progress.walk ?? { sinceS: progress.reachedS - OVERLAP_S, newestS: 0, after: null };
-    const page = await gateway.listEvents({ types: EVENT_TYPES, sinceS: walk.sinceS, after: walk.after });
-    if (page === null) {
-      progress = { ...progress, walk: null };
-      continue;
+  let isDone = true;
+  for (const [at, types] of EVENT_LISTS.entries()) {
+    for (let pages = 1; ; pages++) {
+      const { reachedS, walk: begun } = progress[at] ?? startingAt(now);
+      const walk = begun ?? { sinceS: reachedS - OVERLAP_S, newestS: 0, after: null };
+      const page = await gateway.listEvents({ types, sinceS: walk.sinceS, after: walk.after });
+      if (page === null) {
+        progress[at] = { reachedS, walk: null };
+        continue;
+      }
+      missed += await storeMissing(deps, page.data, now);
+      progress[at] = advance(reachedS, walk, page, now);
+      const isOver = progress[at].walk === null;
+      const untilMs = clock.now().getTime() + LEASE_MS;
+      turn = await saveTurn(db, turn, progress, new Date(untilMs));
+      isDone &&= isOver || pages < MOST_PAGES;
+      if (isOver || pages >= MOST_PAGES) break;
     }
-    missed += await storeMissing(deps, page.data, now);
-    progress = advance(progress, walk, page, now);
-    const isOver = progress.walk === null;
-    const end = isOver || pages >= MOST_PAGES;
-    const untilMs = isOver ? EVERY_MS : end ? 0 : LEASE_MS;
-    turn = await saveTurn(db, turn, progress, new Date(clock.now().getTime() + untilMs));
-    if (end) break;
   }
+  await saveTurn(db, turn, progress, new Date(clock.now().getTime() + (isDone ? EVERY_MS : 0)));
   if (missed > 0) deps.log.warn({ missed }, 'events of Stripe had not arrived and were caught up');
   return missed;
 }
 
-const progressSchema = z.object({
-  /** Everything Stripe created before this has been stored; unix seconds. */
+const listProgress = z.object({
+  /** Everything of this list that Stripe created before this has been stored; unix seconds. */
   reachedS: z.int(),
   /** Where a walk through the list stands, from the newest back to `sinceS`. */
   walk: z.object({ sinceS: z.int(), newestS: z.int(), after: z.string().nullable() }).nullable(),
 });
-type Progress = z.infer<typeof progressSchema>;
+type Progress = z.infer<typeof listProgress>;
+/** Before there were several lists, that of the first one was all. */
+const stored = z.union([z.array(listProgress), listProgress.transform((first) => [first])]);
+
+/** Where each list stands. One that is new is looked at from where we stopped looking at the first. */
+function readProgress(found: unknown, now: Date): Progress[] {
+  const progress = found === null ? [] : stored.parse(found);
+  const { reachedS } = progress[0] ?? startingAt(now);
+  return EVENT_LISTS.map((_, at) => progress[at] ?? { reachedS, walk: null });
+}
 
 /** How far ahead of Stripe's our clock may be at the first run, without events being lost for it. */
 const SKEW_S = 2 * 3_600;
@@ -76,7 +90,7 @@ function startingAt(now: Date): Progress {
 }
 
 function advance(
-  { reachedS }: Progress,
+  reachedS: number,
   walk: NonNullable<Progress['walk']>,
   { data, has_more: hasMore }: Stripe.ApiList<Stripe.Event>,
   now: Date,

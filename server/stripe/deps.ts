@@ -14,6 +14,8 @@ export type Alarm = {
     | 'duplicate_trial_pack'
     /** Somebody paid, or was given back, for something that we do not understand. */
     | 'unrecognised_payment'
+    /** A customer wrote an address into the portal that we cannot take. */
+    | 'address_refused'
     | 'refund_failed'
     | 'invoice_finalization_failed'
     | 'contradiction'

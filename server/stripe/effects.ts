@@ -27,6 +27,8 @@ type MailEffect = {
     readonly key: string;
     readonly template: T;
     readonly data: EmailTemplates[T];
+    /** The account's address where it is left out. */
+    readonly to?: string;
   };
 }[EmailTemplate];
 
@@ -45,8 +47,8 @@ export async function writeEffects(
     } else if (effect.kind === 'event') {
       await recordEvent(tx, { accountId, news: effect.news, dedupeKey: effect.key, now });
     } else {
-      const { kind: _, key: naturalKey, ...mail } = effect;
-      await queueEmail(tx, { accountId, to, naturalKey, ...mail } satisfies Mail, now);
+      const { kind: _, key: naturalKey, to: other = to, ...mail } = effect;
+      await queueEmail(tx, { accountId, to: other, naturalKey, ...mail } satisfies Mail, now);
     }
   }
 }

@@ -1,10 +1,9 @@
 import { z } from 'zod';
 
 /**
- * The events we ask Stripe for, and nothing else: `invoice.created` would let a failing endpoint delay
- * charging, `invoice.payment_succeeded` doubles `invoice.paid`, and
- * `customer.subscription.resumed` says what `updated` says. A booked downgrade that is changed before its time
- * is told by its schedule alone. Twenty fit into one `events.list`.
+ * The events we ask Stripe for, and nothing else: `invoice.created` would let a failing endpoint delay charging, and
+ * `invoice.payment_succeeded` doubles `invoice.paid`. A booked downgrade that is changed before its time is told by
+ * its schedule alone. New ones go to the end: where the catch-up stands is kept for each list of them.
  */
 export const EVENT_TYPES = [
   'checkout.session.completed',
@@ -27,8 +26,18 @@ export const EVENT_TYPES = [
   'charge.dispute.created',
   'charge.dispute.closed',
   'customer.deleted',
+  'customer.updated',
+  'customer.subscription.resumed',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
+
+const MOST_LISTED = 20;
+
+/** The same in as many lists as `events.list` needs, which takes twenty types at most. */
+export const EVENT_LISTS: readonly (readonly EventType[])[] = Array.from(
+  { length: Math.ceil(EVENT_TYPES.length / MOST_LISTED) },
+  (_, at) => EVENT_TYPES.slice(at * MOST_LISTED, (at + 1) * MOST_LISTED),
+);
 
 /** Narrows a type that Stripe or our table wrote to the ones we handle. */
 export function isHandled(type: string): type is EventType {

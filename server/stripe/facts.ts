@@ -69,6 +69,8 @@ export async function readFact(
     case 'customer.subscription.updated':
     case 'customer.subscription.deleted':
     case 'customer.subscription.paused':
+    case 'customer.subscription.resumed':
+    case 'customer.updated':
     case 'subscription_schedule.updated':
     case 'customer.deleted':
       return { kind: 'nothing' };

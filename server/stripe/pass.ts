@@ -4,6 +4,7 @@ import type { Account } from '../database/entities/account.ts';
 import { Subscription } from '../database/entities/billing.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { lockAccount } from '../database/locks.ts';
+import { followAddress } from './address.ts';
 import { alarmOf, raise } from './alarm.ts';
 import { catalogueOf } from './catalogue.ts';
 import { type Cause, sourceOf } from './cause.ts';
@@ -125,6 +126,8 @@ async function carryOut(pass: Pass): Promise<Outcome> {
 type Seen = {
   readonly subscriptions: readonly Stripe.Subscription[];
   readonly customerGone: boolean;
+  /** The customer itself, where we were told of a change of it or are to compare. */
+  readonly customer: Stripe.Customer | null;
   readonly projection: Projection;
   /** The subscription that the row is projected from. */
   readonly chosen: Stripe.Subscription | null;
@@ -138,7 +141,8 @@ type Seen = {
 
 async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const { tx, stripe, account, events, cause, now } = pass;
-  const { subscriptions, customerGone } = await readSubscriptions(stripe, account, events, cause);
+  const { customer, ...read } = await readSubscriptions(stripe, account, events, cause);
+  const { subscriptions, customerGone } = read;
   const prices = await readPrices(tx, stripe, subscriptions, now);
   const ours = subscriptions.filter((subscription) => !isMarked(subscription));
   const before = held && projected(held);
@@ -153,8 +157,8 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const told = await readAll(stripe, events, { ...known, chosen });
   const asked = await readAsked(tx, stripe, account, { cause, known, now });
   return {
-    subscriptions,
-    customerGone,
+    ...read,
+    customer,
     prices,
     projection,
     chosen,
@@ -205,6 +209,7 @@ async function record(
   const { planChangedAt } = seen;
   const change = { accountId: account.id, held, after: row, former, chosen, planChangedAt };
   const effects: Effect[] = [
+    ...(seen.customer ? await followAddress(pass, seen.customer, source) : []),
     ...(await writeRow(tx, { ...change, source, now })),
     ...recordAlerts(alerts, source, alarms),
     ...duplicates.effects,

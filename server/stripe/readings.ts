@@ -16,25 +16,37 @@ import { packOn, readPackFacts, readSessionFacts } from './session-purchase.ts';
 
 type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'>;
 
+/** `customer`: as Stripe holds it, where it was read. */
+type Customer = {
+  subscriptions: Stripe.Subscription[];
+  customerGone: boolean;
+  customer: Stripe.Customer | null;
+};
+
 /** Every subscription of the account's customer; whether Stripe has deleted it is asked where that may be so. */
 export async function readSubscriptions(
   stripe: StripeCalls,
   { stripeCustomerId }: Account,
   events: readonly Pending[],
   cause: Cause,
-): Promise<{ subscriptions: Stripe.Subscription[]; customerGone: boolean }> {
-  if (!stripeCustomerId) return { subscriptions: [], customerGone: false };
+): Promise<Customer> {
+  if (!stripeCustomerId) return { subscriptions: [], customerGone: false, customer: null };
   const toldGone = events.some(
     ({ type, objectId }) => type === 'customer.deleted' && objectId === stripeCustomerId,
   );
-  if (toldGone || cause.kind === 'reconcile') {
-    const customer = await stripe.readCustomer(stripeCustomerId);
-    if (customer?.deleted) return { subscriptions: [], customerGone: true };
+  const toldChanged = events.some(
+    ({ type, objectId }) => type === 'customer.updated' && objectId === stripeCustomerId,
+  );
+  let customer: Stripe.Customer | null = null;
+  if (toldGone || toldChanged || cause.kind === 'reconcile') {
+    const found = await stripe.readCustomer(stripeCustomerId);
+    if (found?.deleted) return { subscriptions: [], customerGone: true, customer };
     // Without an event that says so, a customer Stripe has never heard of more likely means the wrong key.
-    if (customer === null && toldGone) return { subscriptions: [], customerGone: true };
-    if (customer === null) throw new Error(`Stripe does not know the customer ${stripeCustomerId}`);
+    if (found === null && toldGone) return { subscriptions: [], customerGone: true, customer };
+    if (found !== null) customer = found;
+    else throw new Error(`Stripe does not know the customer ${stripeCustomerId}`);
   }
-  return { subscriptions: await stripe.listSubscriptions(stripeCustomerId), customerGone: false };
+  return { subscriptions: await stripe.listSubscriptions(stripeCustomerId), customerGone: false, customer };
 }
 
 /** Stripe ends the subscriptions of a customer it deletes, and no longer lists them. */

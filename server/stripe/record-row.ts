@@ -124,7 +124,11 @@ export async function forgetCustomer(
 ): Promise<Effect[]> {
   const { id, stripeCustomerId, stripeCustomerGeneration } = account;
   if (!stripeCustomerId) return [];
-  const next = { stripeCustomerId: null, stripeCustomerGeneration: stripeCustomerGeneration + 1 };
+  const next = {
+    stripeCustomerId: null,
+    stripeEmail: null,
+    stripeCustomerGeneration: stripeCustomerGeneration + 1,
+  };
   await tx.nativeUpdate(Account, { id }, next);
   await tx
     .createQueryBuilder(FormerStripeCustomer)

@@ -34,16 +34,18 @@ const later = (ms: number) => {
 };
 const created = (at: Date) => ({ created: Math.floor(at.getTime() / 1000) });
 
-/** Events that Stripe has, answered page by page as `events.list` does: newest first, filtered by time. */
-function stripeHolds(events: { id: string; created: number }[], pageSize = 100) {
+/** Events that Stripe has, answered page by page as `events.list` does: newest first, filtered by time and type. */
+function stripeHolds(events: { id: string; type: string; created: number }[], pageSize = 100) {
   const asked: URLSearchParams[] = [];
   bench.stripe.interfere(({ path }) => {
     const url = new URL(path, 'http://stripe.test');
     if (url.pathname !== '/v1/events') return undefined;
     asked.push(url.searchParams);
+    const types = typesIn(url.searchParams);
+    if (types.length > 20) return { kind: 'answer', status: 400, body: TOO_MANY };
     const since = Number(url.searchParams.get('created[gte]'));
     const matching = events
-      .filter((event) => event.created >= since)
+      .filter((event) => event.created >= since && types.includes(event.type))
       .toSorted((a, b) => b.created - a.created);
     const after = url.searchParams.get('starting_after');
     if (after !== null && !events.some(({ id }) => id === after)) {
@@ -61,10 +63,17 @@ function stripeHolds(events: { id: string; created: number }[], pageSize = 100) 
   return asked;
 }
 
+const typesIn = (query: URLSearchParams): string[] =>
+  [...query].flatMap(([name, value]) => (name.startsWith('types[') ? [value] : []));
+const TOO_MANY = JSON.stringify({ error: { type: 'invalid_request_error', message: 'At most 20 types.' } });
+/** Those that asked for the first list of types. */
+const ofTheFirst = (asked: URLSearchParams[]) =>
+  asked.filter((query) => typesIn(query).includes(EVENT_TYPES[0]));
+
 const event = (minutesAfterNow: number, type: string = 'customer.subscription.updated') => {
   const at = new Date(NOW.getTime() + minutesAfterNow * MINUTE_MS);
   const { body } = eventBody(type, { id: 'sub_1', object: 'subscription', customer: 'cus_1' }, created(at));
-  const parsed: { id: string; created: number } = JSON.parse(body);
+  const parsed: { id: string; type: string; created: number } = JSON.parse(body);
   return parsed;
 };
 
@@ -76,7 +85,7 @@ describe('the catch-up', () => {
     const { customer } = await addCustomer(bench);
     const sub = bench.stripe.put(subscription({ customer }));
     const arrived = await deliver(bench, 'customer.subscription.created', sub, created(NOW));
-    stripeHolds([...missed, { ...event(0), id: arrived }]);
+    stripeHolds([...missed, { ...event(0, 'customer.subscription.created'), id: arrived }]);
     later(10 * MINUTE_MS);
     expect(await run()).toBe(2);
     later(MINUTE_MS);
@@ -85,7 +94,7 @@ describe('the catch-up', () => {
     expect(await jobs()).toEqual(await stored());
   });
 
-  it('asks for all our types at once, and for the minutes before again, so that a late event is not missed', async () => {
+  it('asks for all our types, twenty at a time, and for the minutes before again, so that a late event is not missed', async () => {
     const first = event(10);
     const asked = stripeHolds([first]);
     await run();
@@ -96,8 +105,9 @@ describe('the catch-up', () => {
     later(MINUTE_MS);
     expect(await run()).toBe(1);
     expect(await stored()).toContain(late.id);
-    expect(asked[0]?.getAll('types[0]')).toEqual([EVENT_TYPES[0]]);
-    expect([...(asked[0]?.keys() ?? [])].filter((key) => key.startsWith('types['))).toHaveLength(20);
+    const lists = asked.slice(0, 2).map(typesIn);
+    expect(lists.flat()).toEqual([...EVENT_TYPES]);
+    for (const types of lists) expect(types.length).toBeLessThanOrEqual(20);
   });
 
   it('leaves an event of this moment to the door, and takes it when the door never sees it', async () => {
@@ -114,7 +124,7 @@ describe('the catch-up', () => {
     const other = await bench.another();
     const runs = await Promise.all([run(), run(other), run(), run(other)]);
     expect(runs.filter((missed) => missed !== null)).toEqual([1]);
-    expect(asked).toHaveLength(1);
+    expect(ofTheFirst(asked)).toHaveLength(1);
     later(MINUTE_MS - 1);
     expect(await run()).toBeNull();
     later(1);
@@ -158,8 +168,32 @@ describe('the catch-up', () => {
     const anew = event(31 * 24 * 60);
     const asked = stripeHolds([anew], 2);
     expect(await run()).toBe(1);
-    expect(asked.map((query) => query.has('starting_after'))).toEqual([true, false]);
+    expect(ofTheFirst(asked).map((query) => query.has('starting_after'))).toEqual([true, false]);
     expect(await stored()).toContain(anew.id);
+  });
+
+  it('goes on where each list of types stands, also from what an earlier version had kept', async () => {
+    const reachedS = Math.floor(NOW.getTime() / 1_000);
+    const turn = await takeTurn(bench.db, 'stripe-catch-up', { now: NOW, leaseMs: MINUTE_MS });
+    if (!turn) throw new Error('it is due');
+    const newest = event(50);
+    const walk = { sinceS: reachedS, newestS: newest.created, after: newest.id };
+    await saveTurn(bench.db, turn, { reachedS, walk }, NOW);
+    const older = event(20);
+    const changed = [event(30, 'customer.updated'), event(-1, 'customer.updated')];
+    const long = event(-60, 'customer.updated');
+    later(100 * MINUTE_MS);
+    const asked = stripeHolds([newest, older, ...changed, long]);
+    // Of the old list what is older than where the walk stood; of the new one all since nobody looked.
+    expect(await run()).toBe(3);
+    expect(await stored()).toEqual([older.id, ...changed.map(({ id }) => id)].sort());
+    expect(asked.map((query) => query.get('starting_after'))).toEqual([newest.id, null]);
+    // From here on each list has a place of its own.
+    later(MINUTE_MS);
+    const next = [event(98, 'customer.updated'), event(98)];
+    stripeHolds([newest, older, ...changed, ...next]);
+    expect(await run()).toBe(3);
+    expect(await stored()).toContain(newest.id);
   });
 
   it('finds what is lost in the present while a test clock at Stripe is a year ahead', async () => {

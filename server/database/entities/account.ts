@@ -9,6 +9,8 @@ export const Account = defineEntity({
     /** In lower case. */
     email: p.text().unique(),
     stripeCustomerId: p.text().nullable().unique(),
+    /** The address that Stripe's customer was last seen with: what differs from it was changed there. */
+    stripeEmail: p.text().nullable(),
     /** Counts the Stripe customers this account has had; part of the idempotency key that creates one. */
     stripeCustomerGeneration: p.integer().default(0),
     receiptEmails: p.boolean().default(true),

@@ -34,6 +34,12 @@ export function sellingCalls({ stripe, call, found }: Caller, remembered: Rememb
         stripe.customers.create(params, { ...options, idempotencyKey }),
       ),
 
+    /** Writes another address onto a customer; the same key does it once. */
+    setCustomerEmail: (id: string, email: string, idempotencyKey: string) =>
+      call<Stripe.Customer>('customer', (options) =>
+        stripe.customers.update(id, { email }, { ...options, idempotencyKey }),
+      ),
+
     /** The customers with exactly this address, newest first; the newest hundred. */
     listCustomers: async (email: string): Promise<Stripe.Customer[]> => {
       const list = await call<Stripe.ApiList<Stripe.Customer>>('list', (options) =>

@@ -1,0 +1,156 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { changeEmail } from '../../server/billing/change-email.ts';
+import { createCustomer } from '../../server/billing/customer.ts';
+import { Account } from '../../server/database/entities/account.ts';
+import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
+import { reconcile } from '../../server/stripe/reconcile.ts';
+import { runCli } from '../support/cli.ts';
+import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
+import { addAccount } from '../support/stripe.ts';
+
+let bench: LocalBench;
+const kinds: string[] = [];
+beforeAll(async () => {
+  bench = await openLocalBench(({ kind }) => void kinds.push(kind));
+});
+beforeEach(() => void kinds.splice(0));
+afterAll(() => bench.close());
+
+const em = () => bench.db.orm.em.fork();
+const sdk = () => bench.gateway.sdk;
+const emailOf = async (accountId: string) => (await em().findOneOrFail(Account, accountId)).email;
+const changesOf = async (accountId: string) =>
+  (await em().find(AuditEntry, { accountId, action: 'account.email_changed' })).map(
+    ({ actorType, payload: { from, to } }) => ({ actorType, from, to }),
+  );
+const mailsOf = async (accountId: string) =>
+  (await em().find(Email, { accountId })).map(({ template, toAddress }) => [template, toAddress]);
+
+async function addBuyer() {
+  const accountId = await addAccount(bench);
+  const call = { accountId, keyId: uuidv7(new Date()), requestId: 'req_1', idempotencyKey: null };
+  await createCustomer(bench, bench.gateway, call, await em().findOneOrFail(Account, accountId));
+  const { stripeCustomerId, email } = await em().findOneOrFail(Account, accountId);
+  return { accountId, customer: String(stripeCustomerId), email };
+}
+const fresh = () => `Ada.${uuidv7(new Date())}@Example.com`;
+
+describe('the address that a customer sets in the portal', () => {
+  it('is followed, in lower case; the old one is told, and mails go to the new one', async () => {
+    const { accountId, customer, email: old } = await addBuyer();
+    const email = fresh();
+    await sdk().customers.update(customer, { email });
+    await bench.catchUp();
+    const now = email.toLowerCase();
+    expect(await emailOf(accountId)).toBe(now);
+    expect(await changesOf(accountId)).toEqual([{ actorType: 'system', from: old, to: now }]);
+    const session = await sdk().checkout.sessions.create({
+      ...{ mode: 'payment', customer, success_url: 'https://your.app/thanks' },
+      line_items: [{ price: await bench.gateway.priceId('driftstack_trial_pack'), quantity: 1 }],
+    });
+    await bench.pay(session.id);
+    await bench.catchUp();
+    expect(await mailsOf(accountId)).toEqual([
+      ['email_changed', old],
+      ['trial_pack_ready', now],
+    ]);
+    // And back again: each change is a fact of its own.
+    await sdk().customers.update(customer, { email: old });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(old);
+    expect(await changesOf(accountId)).toHaveLength(2);
+  });
+
+  it('is found by the comparison when no event tells of it, and told once', async () => {
+    const { accountId, customer } = await addBuyer();
+    const email = fresh().toLowerCase();
+    await sdk().customers.update(customer, { email });
+    for (let n = 0; n < 2; n++) await reconcile(bench, accountId, { by: 'reconciler' });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(email);
+    expect(await changesOf(accountId)).toHaveLength(1);
+    expect(await mailsOf(accountId)).toHaveLength(1);
+  });
+
+  it('is not taken where it is empty, none, or another account’s; a person is told once', async () => {
+    const other = await addBuyer();
+    for (const email of ['', 'no address', other.email.toUpperCase()]) {
+      const { accountId, customer, email: old } = await addBuyer();
+      await sdk().customers.update(customer, { email });
+      await bench.catchUp();
+      await reconcile(bench, accountId, { by: 'reconciler' });
+      expect(await emailOf(accountId)).toBe(old);
+      expect(await changesOf(accountId)).toEqual([]);
+      expect(kinds.splice(0)).toEqual(['address_refused']);
+    }
+  });
+
+  it('is none of another change of the customer', async () => {
+    const { accountId, customer, email } = await addBuyer();
+    await sdk().customers.update(customer, { name: 'Ada', email: email.toUpperCase() });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(email);
+    expect(await changesOf(accountId)).toEqual([]);
+    expect(kinds).toEqual([]);
+  });
+});
+
+describe('the address that an operator sets', () => {
+  it('is Stripe’s as well, and no other change of the customer undoes it', async () => {
+    const { accountId, customer, email: old } = await addBuyer();
+    const to = fresh().toLowerCase();
+    const stripe = bench.gateway.within(10_000);
+    for (let n = 0; n < 2; n++) await changeEmail({ ...bench, stripe }, accountId, to.toUpperCase());
+    await sdk().customers.update(customer, { name: 'Ada' });
+    await bench.catchUp();
+    await reconcile(bench, accountId, { by: 'reconciler' });
+    expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email: to });
+    expect(await emailOf(accountId)).toBe(to);
+    expect(await changesOf(accountId)).toEqual([{ actorType: 'staff', from: old, to }]);
+    expect(await mailsOf(accountId)).toEqual([['email_changed', old]]);
+    // An address can come back within the day for which Stripe keeps idempotency keys.
+    for (const email of [old, to]) await changeEmail({ ...bench, stripe }, accountId, email);
+    expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email: to });
+  });
+
+  it('is refused for what is none or another account’s, and then nothing has changed', async () => {
+    const other = await addBuyer();
+    const { accountId, customer, email } = await addBuyer();
+    const stripe = bench.gateway.within(10_000);
+    const set = (to: string) => changeEmail({ ...bench, stripe }, accountId, to);
+    await expect(set('nobody')).rejects.toMatchObject({ status: 400 });
+    await expect(set(other.email)).rejects.toMatchObject({ status: 409, code: 'email_taken' });
+    await expect(
+      changeEmail({ ...bench, stripe }, uuidv7(new Date()), 'a@example.com'),
+    ).rejects.toMatchObject({ status: 404 });
+    expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email });
+    expect(await emailOf(accountId)).toBe(email);
+  });
+
+  it('is followed from Stripe when we crash before we wrote it down', async () => {
+    const { accountId, email: old } = await addBuyer();
+    const to = fresh().toLowerCase();
+    const calls = bench.gateway.within(10_000);
+    const dying = {
+      setCustomerEmail: async (...given: Parameters<typeof calls.setCustomerEmail>) => {
+        await calls.setCustomerEmail(...given);
+        throw new Error('killed');
+      },
+    };
+    await expect(changeEmail({ ...bench, stripe: dying }, accountId, to)).rejects.toThrow('killed');
+    expect(await emailOf(accountId)).toBe(old);
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(to);
+  });
+
+  it('is set by a command', { timeout: 60_000 }, async () => {
+    const { accountId, email: old } = await addBuyer();
+    const to = fresh();
+    const where = { databaseUrl: bench.db.url, stripeUrl: bench.sandbox.url };
+    const run = await runCli(where, 'accounts', 'set-email', old, '--email', to, '--json');
+    expect(run).toMatchObject({ code: 0 });
+    expect(run.json()).toMatchObject({ email: to.toLowerCase(), email_before: old });
+    expect(await emailOf(accountId)).toBe(to.toLowerCase());
+  });
+});
