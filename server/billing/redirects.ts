@@ -1,3 +1,4 @@
+import { getPublicSuffix } from 'tldts';
 import { ProblemError } from '../../shared/errors.ts';
 
 /** Decides to which addresses a customer may be sent (requirement V-248). */
@@ -31,7 +32,9 @@ export function parseAllowlist(
     allows,
     check(field, url) {
       if (allows(url)) return url;
-      const message = 'is not on the allowlist of redirect addresses of this deployment';
+      const message = isUnfilled(url)
+        ? 'holds a template that was not filled in: Stripe replaces {CHECKOUT_SESSION_ID} exactly as it stands here'
+        : 'is not on the allowlist of redirect addresses of this deployment';
       throw new ProblemError('validation-failed', `${field} ${message}.`, {
         code: 'redirect_url_not_allowed',
         errors: [{ field, message }],
@@ -69,8 +72,16 @@ function parseEntry(text: string): Entry {
   if (wildcard && !/^[^.]+(\.[^.]+)*\.[a-z][a-z0-9-]*$/.test(target.host)) {
     throw refuse('a wildcard needs a domain of at least two labels below it');
   }
+  if (wildcard && isPublicSuffix(target.host)) {
+    throw refuse('anybody can have a name below that domain, so a wildcard would allow strangers');
+  }
   const pathPrefix = target.path.replace(/\/$/, '');
   return { ...target, wildcard: wildcard !== undefined, pathPrefix };
+}
+
+/** As https://publicsuffix.org/ lists them, those of hosting services such as github.io included. */
+function isPublicSuffix(host: string): boolean {
+  return getPublicSuffix(host, { allowPrivateDomains: true }) === host;
 }
 
 function covers(entry: Entry, target: Target): boolean {
@@ -93,6 +104,10 @@ const SHAPE =
 const ENCODED_CONTROL = /%(?:[01][0-9A-F]|7F)/i;
 /** What servers and proxies behind the origin read in different ways. */
 const AMBIGUOUS_PATH = /(?:^|\/)\.{1,2}(?:\/|$)|\.\.|%2e|%2f|%5c|;|\/\//i;
+/** A template of another language around ours, or ours in a form that Stripe does not know. */
+const UNFILLED =
+  /(?:\$|%24|%25|%)\{|\{(?!CHECKOUT_SESSION_ID\})|%7[Bb]\$?(?:CHECKOUT_SESSION_ID|checkout_session_id)/;
+const MOST_ENCODINGS = 8;
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: '80', https: '443' };
 
@@ -111,7 +126,7 @@ function parseTarget(url: unknown): Target | null {
   const [, schemeText = '', hostText = '', portText, pathText = ''] = shape;
   const scheme = schemeText.toLowerCase();
   const host = hostText.toLowerCase();
-  if (ENCODED_CONTROL.test(url) || AMBIGUOUS_PATH.test(pathText)) return null;
+  if (ENCODED_CONTROL.test(url) || isAmbiguous(pathText) || isUnfilled(url)) return null;
   if (!host.startsWith('[') && !host.split('.').every((label) => LABEL.test(label))) return null;
   if (!URL.canParse(url)) return null;
   // Other spellings of an IP address and names that the parser maps to others.
@@ -119,6 +134,34 @@ function parseTarget(url: unknown): Target | null {
   if (scheme === 'http' && !isLoopback(host)) return null;
   const path = url.slice(authority.length).split(/[?#]/, 1).join('');
   return { scheme, host, port: portText ?? DEFAULT_PORTS[scheme] ?? '', path };
+}
+
+/** An address that was put together before its template was filled in. */
+function isUnfilled(url: unknown): boolean {
+  return typeof url === 'string' && UNFILLED.test(url);
+}
+
+/**
+ * Whether somebody behind the origin could read another path: servers and proxies decode once more than they should,
+ * take broken UTF-8 for what it resembles, or put look-alikes of dots and slashes in their place.
+ */
+function isAmbiguous(path: string): boolean {
+  let text = path;
+  for (let decoded = 0; decoded < MOST_ENCODINGS; decoded += 1) {
+    if (AMBIGUOUS_PATH.test(text) || ENCODED_CONTROL.test(text)) return true;
+    const next = text.replaceAll(/%([2-7][0-9A-F])/gi, (_, hex: string) =>
+      String.fromCharCode(Number.parseInt(hex, 16)),
+    );
+    if (next === text) break;
+    text = next;
+  }
+  try {
+    const plain = decodeURIComponent(path).normalize('NFKC');
+    return /\.\.|\\|\/\//.test(plain) || plain.split('/').length !== path.split('/').length;
+  } catch {
+    // It is not UTF-8.
+    return true;
+  }
 }
 
 function isLoopback(host: string): boolean {

@@ -33,9 +33,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/notify',
     'server/database',
   ],
-  'server/config.ts': [],
+  'server/environment.ts': [],
+  'server/config.ts': ['server/environment.ts'],
   'server/app.ts': [
     'server/config.ts',
+    'server/environment.ts',
     'server/http',
     'server/operator',
     'server/api',

@@ -114,3 +114,78 @@ it('reads the key of webhook secrets and the ports webhooks may use, and refuses
   ])
     expect(() => readConfig(env)).toThrow(Object.keys(env)[0]);
 });
+
+describe('what carries a secret or a mail', () => {
+  const test = { STRIPE_SECRET_KEY: 'sk_test_1234567890' };
+  const resend = { RESEND_API_KEY: 're_12345678' };
+
+  it.each<[Record<string, string>, string | null]>([
+    [{ ...live, ...resend, RESEND_BASE_URL: 'http://mail.example' }, 'RESEND_BASE_URL must be https'],
+    [{ ...live, ...resend, RESEND_BASE_URL: 'http://127.0.0.1:12111' }, 'RESEND_BASE_URL must be https'],
+    [{ ...live, STRIPE_API_BASE: 'http://127.0.0.1:12111' }, 'STRIPE_API_BASE must be https'],
+    [{ ...test, ...resend, RESEND_BASE_URL: 'http://mail.example' }, 'RESEND_BASE_URL must be https'],
+    [{ ...test, STRIPE_API_BASE: 'http://stripe.example' }, 'STRIPE_API_BASE must be https'],
+    [{ ...test, ...resend, RESEND_BASE_URL: 'http://127.0.0.1:12111' }, null],
+    [{ ...test, STRIPE_API_BASE: 'http://[::1]:12111' }, null],
+    [{ ...live, ...resend, RESEND_BASE_URL: 'https://mail.example' }, null],
+    [
+      { ...test, STRIPE_API_BASE: 'https://user:pass@stripe.example' },
+      'STRIPE_API_BASE must hold no user name',
+    ],
+    [{ ...test, ...resend, RESEND_BASE_URL: 'https://mail.example/?key=1' }, 'RESEND_BASE_URL must hold no'],
+  ])('%j: %s', (env, expected) => {
+    expect(mistakesOf(env)).toEqual(expected === null ? [] : [expect.stringContaining(expected)]);
+  });
+
+  const strange = ['é', '\0', ' ', '\n', '\u2028', '\x7f', '\u{1f511}'];
+  it.each(strange)('holds no %j', (character) => {
+    const long = 'a'.repeat(12) + character + 'b'.repeat(12);
+    const given: Record<string, Record<string, string>> = {
+      INTERNAL_API_TOKEN: {},
+      STRIPE_SECRET_KEY: {},
+      STRIPE_WEBHOOK_SECRETS: test,
+      RESEND_API_KEY: test,
+      DATABASE_URL: {},
+      STRIPE_API_BASE: test,
+      RESEND_BASE_URL: { ...test, ...resend },
+    };
+    const prefix: Record<string, string> = {
+      STRIPE_SECRET_KEY: 'sk_test_',
+      STRIPE_WEBHOOK_SECRETS: 'whsec_',
+      RESEND_API_KEY: 're_',
+      DATABASE_URL: 'postgres://u:p@h/',
+      STRIPE_API_BASE: 'https://h.example/',
+      RESEND_BASE_URL: 'https://h.example/',
+    };
+    for (const [name, others] of Object.entries(given)) {
+      const mistakes = mistakesOf({ ...others, [name]: (prefix[name] ?? '') + long });
+      expect(mistakes.length).toBeGreaterThan(0);
+      for (const line of mistakes) expect(line).toMatch(new RegExp(`^${name} (?!.*aaaa)`));
+    }
+  });
+
+  it('is a secret key, not the one for browsers', () => {
+    expect(mistakesOf({ STRIPE_SECRET_KEY: 'pk_live_1234567890' })).toEqual([
+      expect.stringMatching(/^STRIPE_SECRET_KEY is a publishable key/),
+    ]);
+  });
+
+  it('has a sender of one line', () => {
+    for (const from of ['a@b.test\r\nBcc: c@d.test', 'A\u2028 <a@b.test>', 'A\x07 <a@b.test>'])
+      expect(mistakesOf({ EMAIL_FROM: from })).toContain(
+        'EMAIL_FROM must be one line without control characters',
+      );
+  });
+});
+
+it('says which name was meant where one of ours is written otherwise and missing', () => {
+  expect(mistakesOf({ STRIPE_SECRETKEY: 'sk_live_1234567890' })).toEqual([
+    'STRIPE_SECRETKEY is not read: the name is STRIPE_SECRET_KEY',
+  ]);
+  expect(mistakesOf({ database_url: 'postgres://u:p@h/d' })).toEqual([
+    'database_url is not read: the name is DATABASE_URL',
+  ]);
+  // Somebody else's, or beside the right one.
+  expect(mistakesOf({ port: '1', Port: '2', STRIPE_API_KEY: 'sk_test_1234567890' })).toEqual([]);
+  expect(mistakesOf({ data_dir: '/a', DATA_DIR: '/b' })).toEqual([]);
+});

@@ -120,11 +120,86 @@ it.each([
   'https://your.app/a/../b',
   'https://your.app/{CHECKOUT_SESSION_ID}',
   'https://*.127.0.0.1',
+  // Anybody can have a name below these: https://publicsuffix.org/list/public_suffix_list.dat
+  'https://*.co.uk',
+  'https://*.com.au',
+  'https://*.github.io',
+  'https://*.vercel.app',
+  'https://*.herokuapp.com',
+  'https://*.s3.amazonaws.com',
+  'https://*.GitHub.io/app',
+  'https://*.compute.amazonaws.com',
   'http://your.app',
   'ftp://your.app',
   'null',
 ])('stops at the bad entry "%s" and names it', (entry) => {
   expect(() => parseAllowlist(['https://fine.app', entry])).toThrow(`"${entry}"`);
+});
+
+it.each([
+  'https://*.your-app.co.uk',
+  'https://*.you.github.io',
+  'https://*.corp.internal',
+  'https://*.your.app',
+])('takes the wildcard %s, below which names are those of one owner', (entry) => {
+  expect(parseAllowlist([entry]).allows(entry.replace('*', 'a'))).toBe(true);
+});
+
+describe('below a path prefix', () => {
+  const policy = parseAllowlist(['https://your.app/billing']);
+
+  it.each([
+    '%252e%252e/admin',
+    '%25252e%25252e/admin',
+    '%25%32%65%25%32%65/admin',
+    'x%252fy',
+    'x%255c..%255cadmin',
+    '%c0%ae%c0%ae/admin',
+    '%c0%af',
+    '%e0%80%ae',
+    '%ff',
+    '%ef%bc%8e%ef%bc%8e/admin',
+    'x%ef%bc%8fadmin',
+    'x%ef%bc%bcadmin',
+    'x%253badmin',
+    'x%250d%250aSet-Cookie:a',
+    '%2500',
+  ])('%s is refused: what stands behind may read it as another path', (rest) => {
+    expect(policy.allows(`https://your.app/billing/${rest}`)).toBe(false);
+  });
+
+  it.each(['100%25', 'a%20b', 'caf%C3%A9', '%E6%97%A5', '%25x', '%2525', 'x?next=%252e%252e%252f'])(
+    '%s is a path like any other',
+    (rest) => {
+      expect(policy.allows(`https://your.app/billing/${rest}`)).toBe(true);
+    },
+  );
+});
+
+describe('a template that was never filled in', () => {
+  it.each([
+    'https://your.app/$' + '{CHECKOUT_SESSION_ID}/done',
+    'https://your.app/?s=%24{CHECKOUT_SESSION_ID}',
+    'https://your.app/?s={checkout_session_id}',
+    'https://your.app/?s={{CHECKOUT_SESSION_ID}}',
+    'https://your.app/?s={CHECKOUT_SESSION_ID',
+    'https://your.app/?s=%7BCHECKOUT_SESSION_ID%7D',
+    'https://your.app/?s={SESSION}',
+  ])('%s is refused, and says what Stripe replaces', (url) => {
+    const policy = parseAllowlist(['https://your.app']);
+    expect(() => policy.check('success_url', url)).toThrow(
+      /success_url holds a template .*\{CHECKOUT_SESSION_ID\}/,
+    );
+  });
+
+  it.each([
+    'https://your.app/?s={CHECKOUT_SESSION_ID}',
+    'https://your.app/{CHECKOUT_SESSION_ID}?s={CHECKOUT_SESSION_ID}',
+    'https://your.app/done#{CHECKOUT_SESSION_ID}',
+    'https://your.app/?price=$5&s={CHECKOUT_SESSION_ID}',
+  ])("%s is Stripe's own", (url) => {
+    expect(parseAllowlist(['https://your.app']).check('success_url', url)).toBe(url);
+  });
 });
 
 describe('for whatever text', () => {

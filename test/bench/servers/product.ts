@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { createApp } from '../../../server/app.ts';
 import { parseAllowlist } from '../../../server/billing/redirects.ts';
-import { ROLES } from '../../../server/config.ts';
 import { connectDatabase } from '../../../server/database/connection.ts';
+import { ROLES } from '../../../server/environment.ts';
 import { createLog } from '../../../server/http/log.ts';
 import { connectStripe } from '../../../server/stripe/gateway.ts';
 import { serve } from './serve.ts';
