@@ -254,6 +254,8 @@ describe('what is public', () => {
   it('has its script under a name of its content, kept for ever and a quarter of its size', async () => {
     await open();
     const page = await http.app.inject('/docs/');
+    expect(page.payload).toContain('<html lang="en">');
+    expect(page.payload).toContain('--scalar-color-3: #666');
     const name = /<script src="(scalar-[\w-]{20}\.js)">/.exec(page.payload)?.[1] ?? expect.unreachable();
     const script = await http.app.inject({ url: `/docs/${name}`, headers: { 'accept-encoding': 'br' } });
     expect(script.headers['cache-control']).toBe('public, max-age=31536000, immutable');
