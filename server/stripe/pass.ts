@@ -173,14 +173,15 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
  * they are marked at Stripe, so a crash loses no trace of them.
  */
 async function endSecond(
-  { stripe, alarms }: Pass,
+  { stripe, account, alarms }: Pass,
   { subscriptions, projection: { row, duplicates } }: Seen,
 ): Promise<Surplus[]> {
   const before = endedBefore(subscriptions);
-  if (row === null || duplicates.length === 0) return before;
+  if (!account.stripeCustomerId || row === null || duplicates.length === 0) return before;
   const bestFirst = [row.stripeSubscriptionId, ...duplicates];
   const ended = await endSurplus(
     stripe,
+    account.stripeCustomerId,
     bestFirst.flatMap((wanted) => subscriptions.find(({ id }) => id === wanted) ?? []),
   );
   for (const { subscription } of ended) {

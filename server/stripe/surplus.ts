@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type Stripe from 'stripe';
 import { beginningOf } from './cost.ts';
 import type { StripeCalls } from './gateway.ts';
@@ -48,14 +49,18 @@ function besideOf(
 
 /**
  * Ends all of these but the first at once, for good, and returns what was ended: a marked one counts for nothing
- * any more. The worst goes first, so that each is marked with one that is still there, and the customer has paid
+ * any more. None where one of them is otherwise by now: that change has an event of its own, which leads here
+ * again. The worst goes first, so that each is marked with one that is still there, and the customer has paid
  * for the best alone at any time. What somebody else has ended meanwhile is left out: it is not marked, and its
  * money is for them to give back.
  */
 export async function endSurplus(
-  stripe: Pick<StripeCalls, 'cancelSubscription'>,
+  stripe: Pick<StripeCalls, 'cancelSubscription' | 'listSubscriptions'>,
+  customer: string,
   bestFirst: readonly Stripe.Subscription[],
 ): Promise<Surplus[]> {
+  const now = new Map((await stripe.listSubscriptions(customer)).map((one) => [one.id, one]));
+  if (!bestFirst.every((one) => isDeepStrictEqual(now.get(one.id), one))) return [];
   const ended: Surplus[] = [];
   for (const [index, subscription] of [...bestFirst.entries()].reverse()) {
     const beside = eldest(bestFirst.slice(0, index));

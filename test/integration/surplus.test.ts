@@ -281,6 +281,47 @@ describe('where one of two is to end by itself', () => {
   });
 });
 
+describe('between our reading and our ending', () => {
+  it('somebody may set one of them to end: then none is ended by us', async () => {
+    const { accountId, customer, first, second } = await twice();
+    const intent = payment(9_900);
+    paidInvoice(customer, second, [{ intent, paid: 9_900 }]);
+    let reads = 0;
+    bench.stripe.interfere(({ method, path }) => {
+      if (method === 'GET' && path.startsWith('/v1/subscriptions?')) reads += 1;
+      if (reads === 2) bench.stripe.change(first.id, { cancel_at: FIRST + 20 * DAY });
+      return undefined;
+    });
+    const event = await deliver(bench, 'customer.subscription.updated', second);
+    expect((await processEvents(bench, [event])).size).toBe(0);
+    expect([statusOf(first.id), statusOf(second.id)]).toEqual(['active', 'active']);
+    bench.stripe.interfere(() => undefined);
+    expect((await hear(accountId, second)).refunds).toEqual([]);
+    expect(await entries(accountId, 'subscription.duplicate_left')).toHaveLength(1);
+  });
+
+  it('and after a crash staff may give back a part: the rest follows', async () => {
+    const { accountId, customer, second } = await twice();
+    const intent = payment(9_900);
+    paidInvoice(customer, second, [{ intent, paid: 9_900 }]);
+    bench.stripe.interfere(({ path }) => (path === '/v1/refunds' ? { kind: 'lost_answer' } : undefined));
+    const event = await deliver(bench, 'customer.subscription.updated', second);
+    expect((await processEvents(bench, [event])).size).toBe(1);
+    bench.stripe.interfere(() => undefined);
+    // The bank has sent ours back, and staff has begun to make it good.
+    const held = bench.stripe.all('payment_intent').find(({ id }) => id === intent);
+    const charge = held?.['latest_charge'] as object;
+    bench.stripe.change(intent, { latest_charge: { ...charge, amount_refunded: 4_000 } });
+    expect((await processEvents(bench, [event])).size).toBe(0);
+    const amounts = bench.stripe
+      .all('refund')
+      .filter((refund) => refund['payment_intent'] === intent)
+      .map((refund) => Number(refund['amount']));
+    expect(amounts.toSorted()).toEqual([5_900, 9_900]);
+    expect(await entries(accountId, 'subscription.duplicate_canceled')).toHaveLength(1);
+  });
+});
+
 describe('a dry run', () => {
   it.each([
     ['ended; to give back: $99.00', 1],
