@@ -36,12 +36,13 @@ export async function readCost(
     const lines = await stripe.readInvoiceLines(invoice);
     read.push(partOf(invoice, lines, subscription.id, sinceS));
   }
-  // What was credited for a smaller plan has gone into the customer's balance, and is with them already.
-  let credited = read.reduce((sum, { cents }) => sum - Math.min(0, cents), 0);
-  const parts = read.map(({ invoice, cents }) => {
-    const offset = Math.min(credited, Math.max(0, cents));
-    credited -= offset;
-    return { invoice, cents: Math.max(0, cents) - offset };
+  // A change of plan settles with what was paid before: what it credited, and what goes beyond its own payment, is of
+  // the older ones.
+  let carried = 0;
+  const parts = read.map(({ invoice, cents: own }) => {
+    const cents = Math.max(0, Math.min(invoice.amount_paid, own + carried));
+    carried += own - cents;
+    return { invoice, cents };
   });
   const untaxed = read.reduce((sum, part) => sum + part.untaxedCents, 0);
   const doubt =
@@ -52,7 +53,7 @@ export async function readCost(
 
 type Part = {
   readonly invoice: Stripe.Invoice;
-  /** Below zero where more was credited than charged. */
+  /** Below zero where more was credited than charged; above what was paid where a credit came before it. */
   readonly cents: number;
   /** The same, without the tax on top: this is compared with the price. */
   readonly untaxedCents: number;
@@ -76,8 +77,8 @@ function partOf(
   const ofWhole = (cents: number) => (total > 0 ? floorOf(cents, Math.min(paid, total), total) : 0);
   const owed = ours.reduce((sum, line) => sum + inTime(charged(line), line.period, sinceS), 0);
   const untaxed = ours.reduce((sum, line) => sum + inTime(priced(line), line.period, sinceS), 0);
-  // A balance may have paid the rest of it: no more goes back than came in by this invoice.
-  const cents = total > 0 ? Math.min(paid, ofWhole(owed)) : Math.min(0, owed);
+  // A balance may have paid a part of it, or all.
+  const cents = total > 0 ? ofWhole(owed) : Math.min(0, owed);
   const whole = ours.filter(({ parent }) => parent?.subscription_item_details?.proration !== true);
   return {
     invoice,

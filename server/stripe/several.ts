@@ -30,6 +30,13 @@ export function restraintOf(
   return null;
 }
 
+/** All of a subscription that decides about ending it or one beside it: equal as long as nobody has changed that. */
+export function standingOf(subscription: Stripe.Subscription): unknown[] {
+  const { status, items, cancel_at, cancel_at_period_end } = subscription;
+  const prices = items.data.map(({ price }) => price.id);
+  return [status, cancel_at, cancel_at_period_end, standingAside(subscription), prices.sort()];
+}
+
 function standingAside(subscription: Stripe.Subscription): 'ends_by_itself' | 'paused' | null {
   const { status, cancel_at, cancel_at_period_end, pause_collection, schedule } = subscription;
   if (status === 'paused' || pause_collection) return 'paused';

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type Stripe from 'stripe';
 import { beginningOf } from './cost.ts';
 import type { StripeCalls } from './gateway.ts';
+import { standingOf } from './several.ts';
 
 /** Written onto what we cancel, so that a crash before our commit leaves a trace to go on from. */
 const MARK = 'Cancelled by Driftstack Billing: the account already had a subscription.';
@@ -59,8 +60,12 @@ export async function endSurplus(
   customer: string,
   bestFirst: readonly Stripe.Subscription[],
 ): Promise<Surplus[]> {
-  const now = new Map((await stripe.listSubscriptions(customer)).map((one) => [one.id, one]));
-  if (!bestFirst.every((one) => isDeepStrictEqual(now.get(one.id), one))) return [];
+  const again = await stripe.listSubscriptions(customer);
+  const areAsRead = bestFirst.every((read) => {
+    const now = again.find(({ id }) => id === read.id);
+    return now !== undefined && isDeepStrictEqual(standingOf(now), standingOf(read));
+  });
+  if (!areAsRead) return [];
   const ended: Surplus[] = [];
   for (const [index, subscription] of [...bestFirst.entries()].reverse()) {
     const beside = eldest(bestFirst.slice(0, index));

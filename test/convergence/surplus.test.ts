@@ -88,6 +88,17 @@ const OUTCOMES: Record<string, Outcome> = {
     living: [1],
     back: [13_500, 14_800],
   },
+  'a dearer plan of a lower tier, changed to an hour before the higher one came: all but that hour': {
+    story: [
+      ...bought('api_scale'),
+      { do: 'change_plan', ...plan('solo_manual', 'annual') },
+      { do: 'wait', hours: 1 },
+      ...byStaff('api_scale'),
+      deliverAll,
+    ],
+    living: [1],
+    back: [78_987, 78_992],
+  },
   'three at once, made a day apart: only the best is paid for at any time': {
     story: [
       ...bought('api_starter'),

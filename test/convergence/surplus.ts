@@ -40,9 +40,12 @@ export function shareIsGivenBack(world: World, { id, since }: SurplusEnd): void 
   if (since === null) return;
   const subscription = world.get('subscription', id);
   const endedAt = subscription.ended_at ?? 0;
-  const paid = invoicesOf(world, subscription).map((invoice) => ({
+  const invoices = invoicesOf(world, subscription);
+  const credits = invoices.some(({ lines }) => lines.data.some(({ amount }) => amount < 0));
+  const paid = invoices.map((invoice) => ({
     ...refundsFor(world, invoice),
     cents: costSince(invoice, id, since),
+    most: mostOf(invoice, costSince(invoice, id, since), credits),
     early: (invoice.status_transitions.paid_at ?? 0) <= endedAt,
     lines: invoice.lines.data.length,
   }));
@@ -54,22 +57,29 @@ export function shareIsGivenBack(world: World, { id, since }: SurplusEnd): void 
   const ours = paid.reduce((total, { byUs }) => total + byUs, 0);
 
   expect(ours, 'never more than a period of it is given back by itself').toBeLessThanOrEqual(period + slack);
-  for (const { byUs, cents, lines } of paid)
-    expect(byUs, 'never more of an invoice than was for that time').toBeLessThanOrEqual(
-      Math.max(0, cents) + lines,
-    );
+  expect(ours, 'never more than was for that time').toBeLessThanOrEqual(due + slack);
+  for (const { byUs, most, lines } of paid)
+    expect(byUs, 'never more of an invoice than was for that time').toBeLessThanOrEqual(most + lines);
   const early = Math.max(0, sum(paid.filter((one) => one.early)));
   if (early > period + slack) expect(ours, 'above a period of it a person decides').toBe(0);
   if (due > period - slack) return;
   // What the bank took back cannot be given back as well, and a refund that it sent back is for a person.
-  const wanted = due - sum(paid.filter(({ cents, withTheBank }) => withTheBank && cents > 0));
+  const withTheBank = paid.filter((one) => one.withTheBank);
+  const wanted = due - withTheBank.reduce((total, { most }) => total + most, 0);
   const given = paid
     .filter(({ withTheBank }) => !withTheBank)
-    .reduce((total, { refunded, cents }) => total + Math.min(refunded, Math.max(0, cents)), 0);
+    .reduce((total, { refunded, most }) => total + Math.min(refunded, most), 0);
   expect(given, 'what was paid for the time in which another one lived is given back').toBeGreaterThanOrEqual(
     wanted - slack,
   );
 }
+
+/**
+ * The most that can go back by the payment of one invoice. A change of plan pays for its time with what was credited
+ * of an earlier payment, so then only the sum of all is known.
+ */
+const mostOf = ({ amount_paid: paid }: Stripe.Invoice, cents: number, credits: boolean): number =>
+  credits ? paid : Math.max(0, cents);
 
 /** What was paid on an invoice for the time since a moment: each line by the part of its period that lies after it. */
 function costSince(invoice: Stripe.Invoice, subscription: string, since: number): number {

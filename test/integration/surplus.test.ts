@@ -139,6 +139,34 @@ describe('a second subscription of which', () => {
     ]);
   });
 
+  it('a payment settled another invoice as well gets from it what was for this one', async () => {
+    const { accountId, customer, second } = await twice();
+    const [one, shared] = [payment(5_000), payment(20_000)];
+    paidInvoice(customer, second, [
+      { intent: one, paid: 5_000 },
+      { intent: shared, paid: 4_900 },
+    ]);
+    const { refunds } = await hear(accountId, second);
+    expect(refunds).toEqual([
+      [shared, 4_900],
+      [one, 5_000],
+    ]);
+  });
+
+  it('one of two payments was given back in part gets no more from it than is left', async () => {
+    const { accountId, customer, second } = await twice();
+    const [one, two] = [payment(5_000), payment(4_900, { amount_refunded: 1_000 })];
+    paidInvoice(customer, second, [
+      { intent: one, paid: 5_000 },
+      { intent: two, paid: 4_900 },
+    ]);
+    const { refunds } = await hear(accountId, second);
+    expect(refunds).toEqual([
+      [two, 3_900],
+      [one, 5_000],
+    ]);
+  });
+
   it('a part was paid in cash leaves that to a person', async () => {
     const { accountId, customer, second } = await twice();
     const intent = payment(5_000);

@@ -129,6 +129,21 @@ describe('what a subscription has cost since a moment', () => {
       10,
       [0, 2_000],
     ],
+    [
+      'all of a longer plan, also what the payment before it had left over',
+      [
+        {
+          paid: 81_300,
+          lines: [
+            { amount: -8_700, from: 1, kind: 'proration' },
+            { amount: 90_000, from: 1, to: 361, kind: 'proration' },
+          ],
+        },
+        whole(9_000),
+      ],
+      2,
+      [81_300, 8_450],
+    ],
     ['prorations as they were written before', [whole(9_000, { kind: 'old_proration' })], 10, [6_000]],
     [
       'not what else was put onto the invoice',
@@ -144,7 +159,7 @@ describe('what a subscription has cost since a moment', () => {
     ],
     ['less rather than more where it does not come out even', [whole(9_001)], 10, [6_000]],
   ] satisfies [string, Invoice[], number, number[]][])('is %s', async (_, invoices, day, expected) => {
-    const { parts, cents, doubt } = await costOf(invoices, day, { cents: 12_000 });
+    const { parts, cents, doubt } = await costOf(invoices, day, { cents: 90_000 });
     expect(parts.map((part) => part.cents)).toEqual(expected);
     expect(cents).toBe(expected.reduce((sum, one) => sum + one, 0));
     expect(doubt).toBeNull();
