@@ -246,6 +246,33 @@ describe('what the mails say', () => {
     expect(text).toContain('Before: API Builder, billed monthly\nNow: API Starter, billed yearly');
   });
 
+  test('a mail that was waiting when it came to know more says what it knew, and promises nothing', async () => {
+    const end = '2026-06-01T00:00:00.000Z';
+    const started = await written('subscription_started', { plan, currentPeriodEnd: end, trialEndsAt: null });
+    expect(started.text).not.toContain('2026');
+    const paused = await written('subscription_paused', { plan, reason: 'paused', payUrl: null });
+    expect(paused.text).not.toMatch(/trial/i);
+    const booked = await written('plan_change_scheduled', { from: plan, to: plan, changesAt: end });
+    expect(booked.text).toContain('Changes on: 1 June 2026');
+    const ending = await written('cancellation_scheduled', { plan, endsAt: end });
+    expect(ending.text).toContain('Ends: 1 June 2026, 00:00 UTC');
+    expect(ending.text).not.toMatch(/renew|works|undo/);
+    const undone = await written('cancellation_undone', { plan, renewsAt: end });
+    expect(undone.text).not.toContain('2026');
+  });
+
+  test('only a trial that has ended so is called one, and an end promises no end of charges', async () => {
+    const reasons = ['unpaid', 'paused', 'trial_ended', 'requested', 'payment_failed', 'unknown'] as const;
+    for (const reason of reasons) {
+      const { text } = await write('subscription_paused', { plan, reason, since: null, payUrl: null });
+      expect(/trial has ended/.test(text), reason).toBe(reason === 'trial_ended');
+      expect(text).not.toContain('On hold since');
+    }
+    const { html, text } = await write('subscription_ended', { plan, endedAt: null });
+    // An invoice may be open, and what was used is billed afterwards.
+    expect(html + text).not.toMatch(/charge|Ended:/);
+  });
+
   test('text of others can neither add lines nor markup', async () => {
     const evil = 'a\r\nBcc: b@c.test\n\n<b onclick="x">&\u2028end';
     const { subject, html, text } = await write('payment_receipt', {

@@ -30,14 +30,14 @@ export function nextSentence(next: Next): string | null {
     case 'bills':
       return `The trial ends on ${day(next.at)}, and billing begins.`;
     case 'bills_if_it_can':
-      return `The trial ends on ${day(next.at)}. ${WITHOUT_METHOD[next.otherwise]}`;
+      return `The trial ends on ${day(next.at)}. ${BY_METHOD[next.otherwise]}`;
     default:
       return null;
   }
 }
 
-/** What Stripe was told to do where a trial ends without a payment method. */
-export const WITHOUT_METHOD = {
-  paused: 'If there is no payment method by then, the subscription is put on hold.',
-  ended: 'If there is no payment method by then, the subscription ends.',
+/** What Stripe does at the end of a trial, which depends on what it has by then. */
+export const BY_METHOD = {
+  paused: 'With a payment method, billing begins then; without one, the subscription is put on hold.',
+  ended: 'With a payment method, billing begins then; without one, the subscription ends.',
 } as const;

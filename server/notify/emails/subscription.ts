@@ -1,7 +1,7 @@
 import { type EmailContent, type EmailContext, facts, linkTo, manageLink, paragraph } from '../content.ts';
 import { day, moment, money, planName, tierName } from '../format.ts';
 import type { EmailTemplates } from '../templates.ts';
-import { nextFact, nextSentence, WITHOUT_METHOD } from './next.ts';
+import { BY_METHOD, nextFact, nextSentence } from './next.ts';
 
 export function subscriptionStarted(
   { plan, next }: EmailTemplates['subscription_started'],
@@ -36,7 +36,7 @@ export function cancellationScheduled(
       paragraph(
         `Your ${name} subscription is set to end on ${day(endsAt)}.`,
         until && UNTIL_THE_END[until],
-        undoable ? 'Until then you can undo the cancellation in the customer portal.' : null,
+        undoable ? 'Before that, you can undo the cancellation in the customer portal.' : null,
       ),
       facts(['Plan', planName(plan)], ['Ends', moment(endsAt)], before && ['Before', moment(before)]),
       ...manageLink(context),
@@ -163,9 +163,13 @@ function whatFollowsTheTrial(next: EmailTemplates['trial_ending']['next']): stri
     case 'bills':
       return 'Billing begins then, unless you cancel before in the customer portal.';
     case 'bills_if_it_can':
-      return `Billing begins then. ${WITHOUT_METHOD[next.otherwise]}`;
+      return BY_METHOD[next.otherwise];
+    case 'ends':
+      return `The subscription is set to end on ${day(next.at)}.`;
+    case 'changes':
+      return `The subscription changes to ${planName(next.to)} on ${day(next.at)}.`;
     default:
-      return nextSentence(next);
+      return null;
   }
 }
 
