@@ -18,6 +18,8 @@ export type RowChange = {
   version: number;
   before: SubscriptionRow | null;
   after: SubscriptionRow;
+  /** When what `before` was projected from ended, where it did and Stripe says so. */
+  endedAt: Date | null;
   /** What `after` was projected from. */
   subscription: Stripe.Subscription | null;
   /** When the plan changed, where Stripe says so. */

@@ -16,7 +16,7 @@ export function mailsOfChange(change: RowChange): Effect[] {
   const next = nextOf(after, subscription);
 
   if (live && !isLive(after.status)) {
-    const data = { plan: planOf(live), endedAt: after.endedAt };
+    const data = { plan: planOf(live), endedAt: change.endedAt };
     return [{ kind: 'mail', key: key('ended'), template: 'subscription_ended', data }];
   }
   const mails: Effect[] = [];

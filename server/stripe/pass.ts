@@ -208,7 +208,7 @@ async function record(
     kept: row && isLive(row.status) ? { tier: row.tier, billingPeriod: row.billingPeriod } : null,
   });
   const { planChangedAt } = seen;
-  const change = { accountId: account.id, held, after: row, former, chosen, planChangedAt };
+  const change = { accountId: account.id, held, after: row, former, chosen, subscriptions, planChangedAt };
   const effects: Effect[] = [
     ...(seen.customer ? await followAddress(pass, seen.customer, source) : []),
     ...(await writeRow(tx, { ...change, source, now })),

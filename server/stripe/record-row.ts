@@ -18,6 +18,8 @@ export type RowWrite = {
   former: SubscriptionRow | null;
   /** What `after` was projected from. */
   chosen: Stripe.Subscription | null;
+  /** All of the customer's, with those that we ended. */
+  subscriptions: readonly Stripe.Subscription[];
   planChangedAt: Date | null;
   source: Source;
   now: Date;
@@ -35,7 +37,9 @@ export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
   let version = held?.version ?? 0;
   const step = (from: SubscriptionRow | null, to: SubscriptionRow): Effect[] => {
     version += 1;
-    const change = { accountId, subscriptionId, version, before: from, after: to };
+    const isSame = from === null || from.stripeSubscriptionId === to.stripeSubscriptionId;
+    const endedAt = isSame ? to.endedAt : (former?.endedAt ?? null);
+    const change = { accountId, subscriptionId, version, before: from, after: to, endedAt };
     return effectsOfChange({
       ...change,
       subscription: to === after ? subscription : null,
@@ -43,7 +47,7 @@ export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
       source,
     });
   };
-  const between = before && endedBetween(before, former, subscription);
+  const between = before && endedBetween(before, write);
   const effects = between ? [...step(before, between), ...step(between, after)] : step(before, after);
   const columns = { ...columnsOf(after), version, updatedAt: now };
   if (held) await tx.nativeUpdate(Subscription, { id: held.id }, columns);
@@ -52,17 +56,23 @@ export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
 }
 
 /**
- * The row of a subscription that lived when we last looked, and had ended before the present one was made. Within
- * one second that is not known, and both may have lived.
+ * The row of a subscription that lived when we last looked, and had ended before the present one was made, with
+ * none in its place meanwhile. Within one second that is not known, and both may have lived.
  */
-function endedBetween(
-  before: SubscriptionRow,
-  former: SubscriptionRow | null,
-  chosen: Stripe.Subscription | null,
-): SubscriptionRow | null {
+function endedBetween(before: SubscriptionRow, { former, chosen, subscriptions }: RowWrite) {
   if (!former?.endedAt || !chosen || !isLive(before.status) || isLive(former.status)) return null;
-  return former.endedAt.getTime() < chosen.created * 1000 ? former : null;
+  const endedAt = former.endedAt.getTime() / 1000;
+  const lived = subscriptions.some(
+    ({ id, status, created, ended_at }) =>
+      id !== former.stripeSubscriptionId &&
+      !NEVER_LIVED.includes(status) &&
+      created <= endedAt &&
+      (!ended_at || ended_at >= endedAt),
+  );
+  return lived || chosen.created <= endedAt ? null : former;
 }
+
+const NEVER_LIVED: readonly string[] = ['incomplete', 'incomplete_expired'];
 
 /** The part of the stored row that is a projection. */
 export function projected(held: Subscription): SubscriptionRow {

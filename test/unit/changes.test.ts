@@ -54,6 +54,7 @@ function effects(
     version: 7,
     before,
     after,
+    endedAt: after.endedAt,
     subscription: held({ status: after.status, ...members }),
     planChangedAt,
     source: { stripe_event_id: 'evt_1' },
