@@ -62,6 +62,28 @@ describe('the address that a customer sets in the portal', () => {
     expect(await changesOf(accountId)).toHaveLength(2);
   });
 
+  it('can be tried on the local portal’s page, which refuses what is none', async () => {
+    const { accountId, customer } = await addBuyer();
+    const { portalConfigurationId: configuration } = bench.setUp;
+    const link = await sdk().billingPortal.sessions.create({ customer, configuration });
+    const visit = (await fetch(link.url, { redirect: 'manual' })).headers.get('location') ?? '';
+    const address = `${bench.sandbox.url}${visit}`;
+    expect(await (await fetch(address)).text()).toContain(await emailOf(accountId));
+    const save = async (email: string) => {
+      const body = new URLSearchParams({ email });
+      const headers = { origin: bench.sandbox.url };
+      const saved = await fetch(`${address}/email`, { method: 'POST', body, headers });
+      return await saved.text();
+    };
+    expect(await save('nobody at home')).toContain('no e-mail address');
+    const email = fresh().toLowerCase();
+    expect(await save(email)).toContain('Your e-mail address was changed.');
+    const [told] = (await sdk().events.list({ type: 'customer.updated', limit: 1 })).data;
+    expect(told?.data.previous_attributes).toEqual({ email: await emailOf(accountId) });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(email);
+  });
+
   it('is found by the comparison when no event tells of it, and told once', async () => {
     const { accountId, customer } = await addBuyer();
     const email = fresh().toLowerCase();

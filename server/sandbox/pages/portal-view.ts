@@ -1,5 +1,6 @@
 import type Stripe from 'stripe';
 import { money } from '../money.ts';
+import { mayChangeEmail } from '../portal/address.ts';
 import type { PortalPlan } from '../portal/plans.ts';
 import type { PortalView } from '../portal/view.ts';
 import { tag } from './console-product.ts';
@@ -14,11 +15,20 @@ const DONE = {
   canceled: 'Your subscription was cancelled.',
   kept: 'The cancellation was undone.',
   method: 'This payment method is used from now on.',
+  email: 'Your e-mail address was changed.',
 } as const;
-const REFUSED = 'The payment did not go through. The open invoice below can be paid with another card.';
-type Done = keyof typeof DONE | 'refused';
 
-export const isDone = (name: string): name is Done => name === 'refused' || Object.hasOwn(DONE, name);
+const REFUSED = 'The payment did not go through. The open invoice below can be paid with another card.';
+const WRONG = {
+  refused: REFUSED,
+  no_email: 'That is no e-mail address. Nothing was changed.',
+} as const;
+type Wrong = keyof typeof WRONG;
+type Done = keyof typeof DONE | Wrong;
+
+const isWrong = (name: string): name is Wrong => Object.hasOwn(WRONG, name);
+
+export const isDone = (name: string): name is Done => isWrong(name) || Object.hasOwn(DONE, name);
 
 /** The portal's first page: plan, payment methods, invoices. `done` says what was just done. */
 export function overviewPage(view: PortalView, visit: string, done: Done | null, now: number): string {
@@ -29,10 +39,10 @@ export function overviewPage(view: PortalView, visit: string, done: Done | null,
     back: backLink(view),
     body: html`<div class="stack">
 <div><h1>Your subscription</h1><p class="muted">${view.customer.email ?? view.customer.name ?? view.customer.id}</p></div>
-${done === 'refused' ? alert(REFUSED) : notice(done === null ? null : DONE[done])}
+${done !== null && isWrong(done) ? alert(WRONG[done]) : notice(done === null ? null : DONE[done])}
 <div class="columns">
 ${planCard(view, visit, now)}
-<div class="stack">${methodsCard(view, visit)}${invoicesCard(view)}</div>
+<div class="stack">${methodsCard(view, visit)}${addressCard(view, visit)}${invoicesCard(view)}</div>
 </div></div>`,
   });
 }
@@ -98,6 +108,14 @@ ${
     : html`<ul class="list">${paymentMethods.map((method) => methodRow(method, method.id === defaultPaymentMethod, visit))}</ul>`
 }
 <p><a class="button" href="/p/visit/${visit}/payment-method">Add a payment method</a></p></section>`;
+}
+
+function addressCard({ configuration, customer }: PortalView, visit: string): Html | null {
+  if (!mayChangeEmail(configuration)) return null;
+  return html`<section class="card" aria-labelledby="billing"><h2 id="billing">Billing information</h2>
+<form class="stack" method="post" action="/p/visit/${visit}/email" data-once>
+<div class="field"><label for="email">E-mail</label><input id="email" name="email" type="email" autocomplete="email" value="${customer.email ?? ''}" required></div>
+<button class="plain" data-busy="Saving…">Save</button></form></section>`;
 }
 
 function methodRow(method: Stripe.PaymentMethod, isDefault: boolean, visit: string): Html {

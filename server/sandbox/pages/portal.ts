@@ -9,6 +9,7 @@ import {
   portalSetDefaultPaymentMethod,
   previewPlanChange,
 } from '../portal/actions.ts';
+import { portalSetEmail } from '../portal/address.ts';
 import type { PortalResult } from '../portal/results.ts';
 import { portalFinishSetup, portalSaveMethod, portalSetup } from '../portal/save-method.ts';
 import { redeemPortalLink } from '../portal/sessions.ts';
@@ -106,6 +107,13 @@ export async function portalPages(app: FastifyInstance, { world }: { world: Worl
       world.atomically(() => portalKeep(world, visit)),
       'kept',
     );
+  });
+
+  app.post<Visit>('/p/visit/:visit/email', (request, reply) => {
+    const { visit } = request.params;
+    const email = field(request.body, 'email').trim();
+    const isTaken = world.atomically(() => portalSetEmail(world, visit, email));
+    return reply.redirect(`/p/visit/${visit}?done=${isTaken ? 'email' : 'no_email'}`, 303);
   });
 
   app.get<Visit>('/p/visit/:visit/payment-method', (request, reply) => {
