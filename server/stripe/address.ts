@@ -20,8 +20,8 @@ export async function followAddress(
   const { id, email: from, stripeEmail: before = null, auditPosition } = account;
   const now = customer.email?.trim().toLowerCase() ?? null;
   if (now === before) return [];
+  // Changed as the entity that it is: written with the transaction.
   account.stripeEmail = now;
-  await tx.nativeUpdate(Account, { id }, { stripeEmail: now });
   if (now === from) return [];
   const address = emailSchema.safeParse(now ?? '');
   if (!address.success || (await isTaken(tx, id, address.data))) {
@@ -31,7 +31,6 @@ export async function followAddress(
   }
   const to = address.data;
   account.email = to;
-  await tx.nativeUpdate(Account, { id }, { email: to });
   // Named by where the audit log stood before, under the account's lock: an address can come back.
   const key = `email_changed:${id}:${auditPosition}`;
   return [

@@ -134,6 +134,11 @@ describe('the address that an operator sets', () => {
     // An address can come back within the day for which Stripe keeps idempotency keys.
     for (const email of [old, to]) await changeEmail({ ...bench, stripe }, accountId, email);
     expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email: to });
+    // The customer changes it back before we hear of either.
+    await changeEmail({ ...bench, stripe }, accountId, fresh());
+    await sdk().customers.update(customer, { email: to });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(to);
   });
 
   it('is refused for what is none or another account’s, and then nothing has changed', async () => {
