@@ -386,9 +386,8 @@ describe('what was paid late for a second subscription', () => {
       await deliver(bench, 'invoice.paid', late),
     ];
     for (let n = 0; n < 2; n++) expect((await processEvents(deps, ids)).size).toBe(0);
-    expect(alarms.map(({ kind, details }) => [kind, details['because']])).toEqual([
-      ['duplicate_unrefunded', 'beside_unknown'],
-    ]);
+    const told = alarms.filter(({ kind }) => kind === 'duplicate_unrefunded');
+    expect(told.map(({ details }) => details['because'])).toEqual(['beside_unknown']);
     expect(await entries(accountId, 'subscription.duplicate_unrefunded')).toHaveLength(1);
   });
 
