@@ -46,6 +46,10 @@ describe('a database that cannot be used is told in a sentence, by the start and
   afterAll(async () => {
     for (const server of [plain, ...servers]) server.close();
     await database.drop();
+    const admin = new Client({ connectionString: inject('adminUrl') });
+    await admin.connect();
+    await admin.query(`drop role if exists ${new URL(database.url).pathname.slice(1)}`);
+    await admin.end();
   });
 
   const urlWith = (change: (url: URL) => void): string => {
