@@ -107,7 +107,6 @@ const AMBIGUOUS_PATH = /(?:^|\/)\.{1,2}(?:\/|$)|\.\.|%2e|%2f|%5c|;|\/\//i;
 /** A template of another language around ours, or ours in a form that Stripe does not know. */
 const UNFILLED =
   /(?:\$|%24|%25|%)\{|\{(?!CHECKOUT_SESSION_ID\})|%7[Bb]\$?(?:CHECKOUT_SESSION_ID|checkout_session_id)/;
-const MOST_ENCODINGS = 8;
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: '80', https: '443' };
 
@@ -147,7 +146,8 @@ function isUnfilled(url: unknown): boolean {
  */
 function isAmbiguous(path: string): boolean {
   let text = path;
-  for (let decoded = 0; decoded < MOST_ENCODINGS; decoded += 1) {
+  // It becomes shorter each time.
+  for (;;) {
     if (AMBIGUOUS_PATH.test(text) || ENCODED_CONTROL.test(text)) return true;
     const next = text.replaceAll(/%([2-7][0-9A-F])/gi, (_, hex: string) =>
       String.fromCharCode(Number.parseInt(hex, 16)),

@@ -164,6 +164,7 @@ describe('below a path prefix', () => {
     'x%253badmin',
     'x%250d%250aSet-Cookie:a',
     '%2500',
+    `%${'25'.repeat(40)}2e%${'25'.repeat(40)}2e/admin`,
   ])('%s is refused: what stands behind may read it as another path', (rest) => {
     expect(policy.allows(`https://your.app/billing/${rest}`)).toBe(false);
   });
