@@ -113,6 +113,11 @@ const OUTCOMES: Record<string, Outcome> = {
     // 30 of 31 days of the first, 30 of 31 of the second.
     back: [2_806 + 9_580 - 2, 2_807 + 9_581],
   },
+  'a schedule is to end the first: both stay': {
+    story: [...bought('api_builder'), { do: 'end_by_schedule' }, ...byStaff('api_scale'), deliverAll],
+    living: [0, 1],
+    back: [0, 0],
+  },
   'the first is to end by itself: both stay': {
     story: [...bought('api_builder'), { do: 'cancel' }, ...byStaff('api_scale'), deliverAll],
     living: [0, 1],

@@ -25,15 +25,24 @@ export function seeEnd(world: World, { type, body }: { type: string; body: strin
   return {
     id,
     since: beside.length === 0 ? null : Math.max(ended.created, first),
-    aside: [ended, ...beside].some(isAside),
+    aside: [ended, ...beside].some((one) => isAside(world, one)),
   };
 }
 
-export const isAside = (one: Stripe.Subscription): boolean =>
+/** Whether it is paused, or Stripe has been told to end it by itself, in whichever of the three ways. */
+export const isAside = (world: World, one: Stripe.Subscription): boolean =>
   one.cancel_at !== null ||
   one.cancel_at_period_end ||
   one.pause_collection !== null ||
-  one.status === 'paused';
+  one.status === 'paused' ||
+  endsWithSchedule(world, one);
+
+/** A schedule that was let go of is not named by its subscription any more; the end of one of ours ends it too. */
+function endsWithSchedule(world: World, { schedule }: Stripe.Subscription): boolean {
+  return (
+    typeof schedule === 'string' && world.get('subscription_schedule', schedule).end_behavior === 'cancel'
+  );
+}
 
 /** Throws unless what was given back of a subscription we ended is what it cost while another one lived, at most. */
 export function shareIsGivenBack(world: World, { id, since }: SurplusEnd): void {
