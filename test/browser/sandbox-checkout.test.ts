@@ -106,7 +106,6 @@ describe('Checkout in a browser', () => {
     await page.getByRole('button', { name: 'Fail' }).click();
     expect(await page.getByRole('alert').textContent()).toContain('failed authentication');
     expect(await state(session.id)).toMatchObject({ status: 'open', payment: 'unpaid' });
-    await page.goto(session.url);
     await fill('Success');
     await pay();
     await page.waitForURL('**/app/success**');

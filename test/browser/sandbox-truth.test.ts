@@ -180,6 +180,12 @@ describe('a card that asks the bank', () => {
     await page.getByRole('alert').filter({ hasText: 'was not kept' }).waitFor();
     const { data } = await local.stripe.customers.listPaymentMethods(customer);
     expect(data.map(({ card }) => card?.last4)).toEqual(['4242']);
+    // The page that says so takes another one.
+    await page.getByRole('button', { name: 'Fails later' }).click();
+    await page.locator('#save').click();
+    await page.getByRole('status').filter({ hasText: 'used from now on' }).waitFor();
+    const after = await local.stripe.customers.listPaymentMethods(customer);
+    expect(after.data.map(({ card }) => card?.last4)).toContain('0341');
   });
 
   it('lets a renewal be confirmed with one button, and with another card where the bank says no', async () => {

@@ -46,6 +46,8 @@ export function checkoutPage(order: Order, attempt: Attempt): string {
   const allowed = offered(session.payment_method_types, session.currency);
   const total = session.amount_total ?? 0;
   const currency = session.currency ?? 'usd';
+  // Named, because this page is also what a refusal at the bank's address answers.
+  const address = `/c/pay/${session.id}`;
   const label = total > 0 ? `Pay ${money(total, currency)}` : 'Start without paying now';
   return page({
     title: 'Checkout',
@@ -55,9 +57,9 @@ export function checkoutPage(order: Order, attempt: Attempt): string {
     body: html`<div class="columns">
 <div class="stack">
 ${summary(order)}
-<div class="card">${testMethods(allowed, attempt.typed, total > 0 ? 'paying' : 'keeping')}</div>
+<div class="card">${testMethods(allowed, attempt.typed, total > 0 ? 'paying' : 'keeping', address)}</div>
 </div>
-<form method="post" class="card" data-once data-pay>
+<form method="post" action="${address}" class="card" data-once data-pay>
 <h2>Payment</h2>
 ${alert(attempt.message)}
 ${emailField(order, attempt)}

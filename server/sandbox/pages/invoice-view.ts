@@ -42,15 +42,16 @@ export function invoicePage(
 ): string {
   const title = `Invoice ${invoice.number ?? ''}`.trim();
   const payable = isPayable(invoice);
+  const address = `/i/${invoice.id ?? ''}`;
   return page({
     title,
     part: 'invoice',
     scripts: ['checkout.js', 'form.js'],
     body: html`<div class="${payable ? 'columns' : 'narrow'}">
-<div class="stack">${payable ? confirmCard(invoice, attempt) : null}${paper(invoice, title)}${payable ? html`<div class="card no-print">${testMethods(allowed, attempt.typed, 'paying')}</div>` : null}</div>
+<div class="stack">${payable ? confirmCard(invoice, attempt) : null}${paper(invoice, title)}${payable ? html`<div class="card no-print">${testMethods(allowed, attempt.typed, 'paying', address)}</div>` : null}</div>
 ${
   payable
-    ? html`<form method="post" class="card no-print" data-once data-pay>
+    ? html`<form method="post" action="${address}" class="card no-print" data-once data-pay>
 <h2>${attempt.toConfirm ? 'Or pay with another card' : 'Payment'}</h2>
 ${attempt.toConfirm ? null : alert(attempt.message)}
 ${methodFields(allowed, attempt.typed, attempt.errors)}

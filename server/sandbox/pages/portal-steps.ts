@@ -92,6 +92,8 @@ export function methodPage(
   visit: string,
   attempt: { typed: TypedMethod; errors: FieldErrors; message: string | null },
 ): string {
+  // Named, because this page is also what a refusal at the bank's address answers.
+  const address = `/p/visit/${visit}/payment-method`;
   const allowed = offered(['card', 'sepa_debit', 'us_bank_account'], view.subscription?.currency ?? null);
   return page({
     title: 'Add a payment method',
@@ -99,8 +101,8 @@ export function methodPage(
     scripts: ['checkout.js', 'form.js'],
     back: backLink(view),
     body: html`${returnLink(visit)}<div class="columns">
-<div class="card"><h1>Add a payment method</h1><p class="muted">It is used for everything from now on.</p>${testMethods(allowed, attempt.typed, 'keeping')}</div>
-<form method="post" class="card" data-once data-pay>
+<div class="card"><h1>Add a payment method</h1><p class="muted">It is used for everything from now on.</p>${testMethods(allowed, attempt.typed, 'keeping', address)}</div>
+<form method="post" action="${address}" class="card" data-once data-pay>
 <h2>Payment method</h2>
 ${alert(attempt.message)}
 ${methodFields(allowed, attempt.typed, attempt.errors)}

@@ -101,15 +101,16 @@ function fieldsOf({ method, number }: TestMethod): Partial<TypedMethod> {
   }
 }
 
-/** Buttons that fill in the form: in place by `checkout.js`, without it by loading the page filled in. */
+/** Buttons that fill in the form: in place by `checkout.js`, without it by loading `address` filled in. */
 export function testMethods(
   allowed: readonly string[],
   filled: TypedMethod,
   purpose: 'paying' | 'keeping',
+  address: string,
 ): Html {
   const title = allowed.length > 1 ? 'Test cards and accounts' : 'Test cards';
   const current = compact(filled[NUMBER_FIELD[filled.method]]);
-  return html`<form method="get" class="tight no-print" data-tests>
+  return html`<form method="get" action="${address}" class="tight no-print" data-tests>
 <h2 id="tests">${title}</h2>
 <p class="small muted">Choose what shall happen; the form is filled in for you. Further test numbers of Stripe’s documentation can be typed in; any other number is refused.</p>
 <ul class="cards" aria-labelledby="tests">${TEST_METHODS.filter((test) => allowed.includes(test.method)).map(
