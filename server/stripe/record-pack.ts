@@ -72,6 +72,7 @@ async function giveBack(
     const refunded = isPart
       ? await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}:${leftCents}`, leftCents)
       : await stripe.refund(paymentIntentId, `safety_refund:${paymentIntentId}`);
+    if (refunded === 'refused') return unreturned({ key, target, cents: leftCents, currency, source });
     if (refunded === 'charged_back') refundedCents = Math.min(cents, money.refundedCents);
   }
   return [
@@ -93,7 +94,10 @@ async function giveBack(
 
 type Unreturned = { key: string; target: string; cents: number; currency: string; source: Source };
 
-/** Paid in cash, from a balance or in several parts: what is owed is given back by a person, who is told. */
+/**
+ * Paid in cash, from a balance or in several parts, or Stripe refuses the refund: what is owed is given back by a
+ * person, who is told.
+ */
 function unreturned({ key, target, cents, currency, source }: Unreturned): Effect[] {
   const payload = { reason: 'second_trial_pack', amount_cents: cents, currency, ...source };
   return [{ kind: 'audit', key, action: 'payment.unrecognised', target, payload }];

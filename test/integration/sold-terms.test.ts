@@ -144,6 +144,35 @@ it('a payment link’s pack whose bank did not pay is told of, and nothing is gr
   expect(kinds).toEqual([]);
 });
 
+it('a second pack whose refund Stripe refuses is given back by a person, who is told until it has been', async () => {
+  const { accountId, customer } = await addCustomer(bench);
+  await tell('checkout.session.completed', sessionOf(customer, 299));
+  const second = sessionOf(customer, 299);
+  const error = {
+    type: 'invalid_request_error',
+    code: 'balance_insufficient',
+    message: 'Insufficient funds.',
+  };
+  bench.stripe.interfere(({ path }) =>
+    path === '/v1/refunds' ? { kind: 'answer', status: 400, body: JSON.stringify({ error }) } : undefined,
+  );
+  const earlier = refunds().length;
+  await tell('checkout.session.completed', second);
+  bench.stripe.interfere(() => undefined);
+  expect(refunds()).toHaveLength(earlier);
+  expect(kinds).toEqual(['duplicate_trial_pack']);
+  const told = await em().find(AuditEntry, { accountId, action: 'payment.unrecognised' });
+  expect(told.map(({ targetResourceId, payload }) => [targetResourceId, payload['reason']])).toEqual([
+    [second.id, 'second_trial_pack'],
+  ]);
+  expect(told[0]?.payload).toMatchObject({ amount_cents: 299 });
+  // Nobody is told that it has been given back, and no refund follows behind a person's back.
+  expect(await count(accountId, 'duplicate_purchase_refunded')).toBe(0);
+  await reconcile(bench, accountId, { by: 'reconciler' });
+  expect(refunds()).toHaveLength(earlier);
+  expect(kinds).toEqual(['duplicate_trial_pack', 'duplicate_trial_pack']);
+});
+
 it('a second pack that was paid for outside of Stripe is given back by a person, who is told once', async () => {
   const { accountId, customer } = await addCustomer(bench);
   await tell('invoice.paid', invoiceOf(customer, 299, null));

@@ -328,6 +328,42 @@ describe('between our reading and our ending', () => {
     expect(await entries(accountId, 'subscription.duplicate_left')).toHaveLength(1);
   });
 
+  it('whose refund Stripe refuses for good is for a person, and all else of the account goes on', async () => {
+    const { accountId, customer, first, second } = await twice();
+    paidInvoice(customer, second, [{ intent: payment(9_900), paid: 9_900 }]);
+    bench.stripe.interfere(({ path }) =>
+      path === '/v1/refunds'
+        ? {
+            kind: 'answer',
+            status: 400,
+            body: JSON.stringify({
+              error: {
+                type: 'invalid_request_error',
+                code: 'balance_insufficient',
+                message: 'Insufficient funds in your Stripe balance to refund this amount.',
+              },
+            }),
+          }
+        : undefined,
+    );
+    const { refunds, alarms } = await hear(accountId, second);
+    expect(refunds).toEqual([]);
+    expect(alarms).toEqual([ENDED, ['duplicate_unrefunded', 'not_refundable']]);
+    const [told] = await entries(accountId, 'subscription.duplicate_canceled');
+    expect(told?.payload).toMatchObject({
+      refunded_cents: 0,
+      left_cents: 9_900,
+      left_because: 'not_refundable',
+    });
+    expect((await mails(accountId)).map(({ data }) => data)).toMatchObject([
+      { amountCents: null, rest: 'with_person' },
+    ]);
+    bench.stripe.change(first.id, { cancel_at_period_end: true });
+    expect((await hear(accountId, first)).alarms).toEqual([]);
+    const row = await em().findOneOrFail(Subscription, { accountId });
+    expect(row).toMatchObject({ stripeSubscriptionId: first.id, cancelAtPeriodEnd: true });
+  });
+
   it('and after a crash staff may give back a part: the rest follows', async () => {
     const { accountId, customer, second } = await twice();
     const intent = payment(9_900);

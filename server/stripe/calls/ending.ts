@@ -1,8 +1,9 @@
 import type Stripe from 'stripe';
 import type { Caller } from './caller.ts';
-import { stripeCode } from './refusal.ts';
+import { isRefused, stripeCode } from './refusal.ts';
 
-export type Refunded = 'refunded' | 'nothing_left' | 'charged_back';
+/** `refused`: Stripe does not refund this by a call, for want of balance or because it is too old, say. */
+export type Refunded = 'refunded' | 'nothing_left' | 'charged_back' | 'refused';
 
 /** The two calls that end something for a customer: each takes effect once under its key. */
 export function endingCalls({ stripe, call, found }: Caller) {
@@ -23,7 +24,8 @@ export function endingCalls({ stripe, call, found }: Caller) {
 
     /**
      * Refunds so many cents of a payment, or all that is left of it; the same key never refunds twice. What the
-     * customer's bank has taken back is no longer ours to give, and stays `charged_back`.
+     * customer's bank has taken back is no longer ours to give, and stays `charged_back`. What Stripe refuses for
+     * good is `refused` and not thrown: it must not keep the account from all else that is told of it.
      */
     refund: async (
       paymentIntent: string,
@@ -46,6 +48,7 @@ export function endingCalls({ stripe, call, found }: Caller) {
         const code = stripeCode(error);
         if (code === 'charge_already_refunded') return 'nothing_left';
         if (code === 'charge_disputed') return 'charged_back';
+        if (isRefused(error)) return 'refused';
         throw error;
       }
     },
