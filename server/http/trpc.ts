@@ -111,7 +111,8 @@ function readCall(request: FastifyRequest, { prefix, procedures }: Mount): TrpcC
   const path = decode(pathname.slice(pathname.indexOf(prefix) + prefix.length));
   const names = isBatch ? path.split(',') : [path];
   if (names.length > MAX_BATCH) {
-    throw new ProblemError('bad-request', `A batch may hold at most ${MAX_BATCH} calls.`);
+    const detail = `A batch may hold at most ${MAX_BATCH} calls. Give tRPC's batch link maxItems: ${MAX_BATCH}.`;
+    throw new ProblemError('bad-request', detail);
   }
   const types = new Set(names.flatMap((name) => procedures.get(name)?._def.type ?? []));
   if (types.size > 1) throw new ProblemError('bad-request', 'A batch holds either queries or mutations.');

@@ -101,7 +101,7 @@ it('a batch of too many is refused in words over a stream too', async () => {
   const errors = await Promise.all(
     Array.from({ length: 11 }, () => refusal(client.billing.getState.query())),
   );
-  for (const error of errors) expect(problemIn(error).detail).toContain('at most 10');
+  for (const error of errors) expect(problemIn(error).detail).toContain('maxItems: 10');
 });
 
 it('a stream that is no batch is refused in words', async () => {
