@@ -6,6 +6,7 @@ import { idOf } from './purchase.ts';
 export type Doubt =
   | 'above_one_period'
   | 'beside_unknown'
+  | 'backdated'
   | 'invoice_unclear'
   | 'credit_note'
   | 'not_refundable'
@@ -145,6 +146,17 @@ function centsOfPeriod({ items, currency }: Stripe.Subscription, read: readonly 
 export function bothSince(one: Stripe.Subscription, other: Stripe.Subscription): number {
   return Math.max(beginningOf(one), beginningOf(other));
 }
+
+/**
+ * Whether that moment lies before the other one was made. Stripe can have billed it for the time since, or not: what
+ * was paid for the first one then was paid twice, or was the only one that there was.
+ */
+export function isBackdatedTo(sinceS: number, { created }: Stripe.Subscription): boolean {
+  return created - sinceS > LONGEST_MAKING_S;
+}
+
+/** Stripe may set both moments a little apart when it makes one. */
+const LONGEST_MAKING_S = 3_600;
 
 /** When a subscription began, in unix seconds. */
 export function beginningOf({ created, start_date: start }: Stripe.Subscription): number {

@@ -5,7 +5,7 @@ import type { Tx } from '../database/connection.ts';
 import { AuditEntry } from '../database/entities/journal.ts';
 import { money } from '../notify/format.ts';
 import type { Plan } from '../notify/templates.ts';
-import { bothSince, type Cost, type Doubt, readCost } from './cost.ts';
+import { bothSince, type Cost, type Doubt, isBackdatedTo, readCost } from './cost.ts';
 import type { Alarm } from './deps.ts';
 import type { Effect, Source } from './effects.ts';
 import type { StripeCalls } from './gateway.ts';
@@ -196,7 +196,9 @@ async function costOf(stripe: StripeCalls, { subscription, beside }: Surplus): P
   // With none beside it that we know of, all of it may be due, or nothing.
   const since = beside === null ? 0 : bothSince(subscription, beside);
   const cost = await readCost(stripe, subscription, since);
-  return beside === null && cost.cents > 0 ? { ...cost, doubt: 'beside_unknown' } : cost;
+  if (cost.cents === 0) return cost;
+  if (beside === null) return { ...cost, doubt: 'beside_unknown' };
+  return isBackdatedTo(since, beside) ? { ...cost, doubt: cost.doubt ?? 'backdated' } : cost;
 }
 
 async function giveAllBack(stripe: StripeCalls, { parts }: Cost): Promise<GivenBack> {

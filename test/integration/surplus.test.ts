@@ -101,6 +101,24 @@ async function hear(accountId: string, second: Thing) {
 const ENDED = ['duplicate_subscription', undefined];
 
 describe('a second subscription of which', () => {
+  it('the other was added later and backdated is for a person: that time may have cost nothing', async () => {
+    const { accountId, customer, first, second } = await twice();
+    bench.stripe.change(first.id, { created: FIRST + 20 * DAY, start_date: FIRST - 700 * DAY });
+    paidInvoice(customer, second, [{ intent: payment(9_900), paid: 9_900 }]);
+    const { refunds, alarms } = await hear(accountId, second);
+    expect(refunds).toEqual([]);
+    expect(alarms).toEqual([ENDED, ['duplicate_unrefunded', 'backdated']]);
+  });
+
+  it('the other was backdated before it began gets its share', async () => {
+    const { accountId, customer, first, second } = await twice({ days: 10 });
+    bench.stripe.change(first.id, { created: FIRST + 5 * DAY, start_date: FIRST - 700 * DAY });
+    const intent = payment(9_900);
+    paidInvoice(customer, second, [{ intent, paid: 9_900 }]);
+    // 20 of the 30 days that were paid for.
+    expect((await hear(accountId, second)).refunds).toEqual([[intent, 6_600]]);
+  });
+
   it('staff has given a part back gets the rest of what is due', async () => {
     const { accountId, customer, second } = await twice();
     const intent = payment(9_900, { amount_refunded: 4_000 });
