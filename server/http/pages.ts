@@ -1,9 +1,9 @@
-import { once } from 'node:events';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import { serializeOpenApi } from '../api/openapi.ts';
 import { ASK_AGAIN, type Asset, makeAsset, sendAsset } from './assets.ts';
 import { createGate } from './gate.ts';
+import { createReaders } from './readers.ts';
 import { makeReference, type Reference } from './reference.ts';
 
 const HOST = /^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i;
@@ -40,17 +40,23 @@ export function mountPages(app: FastifyInstance, { mostInFlight, withOperations 
     cacheControl: ASK_AGAIN,
   });
   const gate = createGate(mostInFlight);
+  const readers = createReaders(mostInFlight);
   let made: Promise<Reference> | undefined;
   const reference = (): Promise<Reference> => {
     made ??= makeReference();
     return made;
   };
-  const send = (asset: (request: FastifyRequest) => Asset | Promise<Asset>) =>
-    gate(async (request, reply) => {
+  const send = (asset: (request: FastifyRequest) => Asset | Promise<Asset>) => {
+    const answer = gate(async (request, reply) => {
       await sendAsset(request, reply, await asset(request));
-      await untilSent(reply);
+      await readers.untilSent(reply);
       return reply;
     });
+    return async (request: FastifyRequest, reply: FastifyReply) => {
+      await readers.makeRoom();
+      return await answer(request, reply);
+    };
+  };
 
   app.get('/', async (request, reply) =>
     reply
@@ -86,11 +92,6 @@ export function mountPages(app: FastifyInstance, { mostInFlight, withOperations 
       }),
     );
   });
-}
-
-/** An answer is under way until its reader has it, or has gone. */
-async function untilSent({ raw }: FastifyReply): Promise<void> {
-  if (!raw.closed) await once(raw, 'close');
 }
 
 function checkedHost({ host }: FastifyRequest): string {

@@ -287,6 +287,22 @@ describe('what is public', () => {
     for (const socket of sockets) socket.destroy();
     await untilTrue(async () => (await http.call('/openapi.json')).status === 200);
   });
+
+  it('is kept from nobody by those who do not read it', async () => {
+    await open({ maxInFlight: { ...MOST_IN_FLIGHT, pages: 2 } });
+    const page = await http.app.inject('/docs/');
+    const name = /<script src="([^"]+)">/.exec(page.payload)?.[1] ?? '';
+    for (let n = 0; n < 2; n += 1) {
+      const { socket } = await dial();
+      socket.once('data', () => socket.pause());
+      socket.write(get(`/docs/${name}`).repeat(16));
+    }
+    const status = async () => (await http.call('/openapi.json')).status;
+    await untilTrue(async () => (await status()) === 503);
+    await untilTrue(async () => (await status()) === 200);
+    // One place is free now, however long the other stands still, and whoever has it gives it back.
+    for (let n = 0; n < 5; n += 1) expect(await status()).toBe(200);
+  });
 });
 
 describe('readiness and metrics', () => {
