@@ -36,6 +36,12 @@ export const environment = z.object({
     .regex(printable, `${PRINTABLE}; write other characters as %XX`)
     .regex(/^postgres(ql)?:\/\//, 'must begin with postgres:// or postgresql://')
     .refine((text) => URL.canParse(text), 'must be a URL such as postgres://user:password@host:5432/billing')
+    .refine(decodes, 'holds a % that is followed by no %XX: write a percent sign itself as %25')
+    .refine(namesDatabase, 'must name the database behind the host, such as postgres://host:5432/billing')
+    .refine(
+      hasKnownSslMode,
+      'has a wrong sslmode: disable, allow, prefer, require, verify-ca, verify-full or no-verify',
+    )
     .optional(),
   STRIPE_SECRET_KEY: z
     .string()
@@ -175,4 +181,27 @@ function isBare(text: string): boolean {
   if (!URL.canParse(text)) return true;
   const { username, password, search, hash } = new URL(text);
   return username + password + search + hash === '';
+}
+
+/** Whether the parts of an address that are written as %XX can be read. What is no address is told of elsewhere. */
+function decodes(text: string): boolean {
+  const url = URL.parse(text);
+  try {
+    if (url !== null) decodeURIComponent([url.username, url.password, url.hostname, url.pathname].join(' '));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function namesDatabase(text: string): boolean {
+  const url = URL.parse(text);
+  return !url?.protocol.startsWith('postgres') || url.pathname.length > 1;
+}
+
+const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'];
+
+function hasKnownSslMode(text: string): boolean {
+  const modes = URL.parse(text)?.searchParams.getAll('sslmode') ?? [];
+  return modes.every((mode) => SSL_MODES.includes(mode));
 }

@@ -101,7 +101,8 @@ describe('the customer portal in a browser', () => {
     expect(booked.schedule).not.toBeNull();
     expect(await page.locator('main').textContent()).toContain('Changes to API Starter');
     await page.locator('#undo-change').click();
-    await page.waitForURL('**done=kept');
+    await page.waitForURL('**done=stays');
+    expect(await said()).toContain('You stay on your present plan.');
     expect((await local.stripe.subscriptions.retrieve(subscription)).schedule).toBeNull();
     const { data: charges } = await local.stripe.charges.list({ customer });
     expect(charges).toHaveLength(1);

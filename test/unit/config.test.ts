@@ -80,6 +80,23 @@ describe('readConfig', () => {
     expect(mistakesOf({ RESEND_BASE_URL: 'http://127.0.0.1:1' })).toHaveLength(1);
   });
 
+  it.each<[string, RegExp | null]>([
+    ['postgres://u:p@h', /^DATABASE_URL must name the database/],
+    ['postgres://h:5432/', /^DATABASE_URL must name the database/],
+    ['postgres://u:p%zz@h/d', /^DATABASE_URL holds a % .* %25$/],
+    ['postgres://u%:p@h/d', /^DATABASE_URL holds a %/],
+    ['postgres://u:p@h/d%', /^DATABASE_URL holds a %/],
+    ['postgres://u:p@h/d?sslmode=verify_full', /^DATABASE_URL has a wrong sslmode: disable,/],
+    ['postgres://u:p@h/d?sslmode=', /^DATABASE_URL has a wrong sslmode/],
+    ['postgres://u:p%25zz@h/d?sslmode=verify-full', null],
+    ['postgresql:///d?host=/run/postgresql', null],
+  ])('says of DATABASE_URL %s what to write instead', (url, mistake) => {
+    const lines = mistakesOf({ ...live, DATABASE_URL: url }).filter((line) =>
+      line.startsWith('DATABASE_URL'),
+    );
+    expect(lines).toEqual(mistake === null ? [] : [expect.stringMatching(mistake)]);
+  });
+
   it('tells a port that was asked for from one that may move', () => {
     expect(readConfig({ PORT: '8080' }).port).toEqual({ number: 8080, fixed: true });
     expect(readConfig({}).opsPort).toBeNull();

@@ -14,6 +14,7 @@ const DONE = {
   scheduled: 'The change is booked for the end of the period.',
   canceled: 'Your subscription was cancelled.',
   kept: 'The cancellation was undone.',
+  stays: 'You stay on your present plan.',
   method: 'This payment method is used from now on.',
   email: 'Your e-mail address was changed.',
 } as const;

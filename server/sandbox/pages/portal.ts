@@ -74,7 +74,7 @@ export async function portalPages(app: FastifyInstance, { world }: { world: Worl
         reply,
         visit,
         result,
-        result.outcome === 'scheduled' ? 'scheduled' : stays ? 'kept' : 'changed',
+        result.outcome === 'scheduled' ? 'scheduled' : stays ? 'stays' : 'changed',
       );
     } catch (error) {
       if (!(error instanceof StripeError) || error.fields.status !== 402) throw error;
@@ -196,7 +196,7 @@ function follow(
   reply: FastifyReply,
   visit: string,
   result: PortalResult,
-  done: 'changed' | 'scheduled' | 'canceled' | 'kept' | 'method',
+  done: 'changed' | 'scheduled' | 'canceled' | 'kept' | 'stays' | 'method',
 ): FastifyReply {
   switch (result.outcome) {
     case 'done':
