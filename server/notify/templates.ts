@@ -14,6 +14,8 @@ const plan = z.object({ tier: z.enum(TIERS), billingPeriod: z.enum(BILLING_PERIO
 
 /** Whether a subscription waits for this payment to begin. */
 const begins = z.boolean().default(false);
+/** Whether the subscription that it bills is over, which no payment takes back. */
+const over = z.boolean().default(false);
 
 /** How an invoice comes to its total. Null where Stripe's figures do not add up to it. */
 const charges = z.object({
@@ -99,13 +101,21 @@ export const EMAIL_DATA = {
   payment_failed: z.object({
     plan: plan.nullable(),
     begins,
+    over,
     attempt: z.int().min(1),
     amountCents,
     currency,
     nextAttemptAt: moment.nullable(),
     payUrl: url,
   }),
-  payment_action_required: z.object({ plan: plan.nullable(), begins, amountCents, currency, payUrl: url }),
+  payment_action_required: z.object({
+    plan: plan.nullable(),
+    begins,
+    over,
+    amountCents,
+    currency,
+    payUrl: url,
+  }),
   payment_receipt: z.object({
     amountCents,
     currency,

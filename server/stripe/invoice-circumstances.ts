@@ -28,17 +28,20 @@ export async function circumstancesOf(
 ): Promise<Circumstances> {
   const id = idOf(invoice.parent?.subscription_details?.subscription);
   const subscription = subscriptions.find((one) => one.id === id);
-  if (!subscription) return { plan: null, begins: false, unasked: null, source };
+  if (!subscription) return { plan: null, begins: false, over: false, unasked: null, source };
   const begins = subscription.status === 'incomplete';
   const isSurplus = surplus.some(({ subscription }) => subscription.id === id);
   const inCheckout = begins && (await isInCheckout(tx, subscription));
   return {
     plan: lines && billedPlan(lines, subscription.id, prices),
     begins,
+    over: ENDED.includes(subscription.status),
     unasked: isSurplus ? 'surplus' : inCheckout ? 'in_checkout' : null,
     source,
   };
 }
+
+const ENDED: readonly string[] = ['canceled', 'incomplete_expired'];
 
 /** Whether the customer still has our Checkout page before them, which tells them itself what to do. */
 async function isInCheckout(tx: Tx, { metadata }: Stripe.Subscription): Promise<boolean> {

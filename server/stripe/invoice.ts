@@ -26,6 +26,8 @@ export type Circumstances = {
   plan: Plan | null;
   /** Whether the subscription waits for this payment to begin. */
   begins: boolean;
+  /** Whether the subscription is over: paying what is open does not bring it back. */
+  over: boolean;
   /** Why nobody is to be asked for this payment, or null. */
   unasked: 'surplus' | 'in_checkout' | null;
   source: Source;
@@ -117,7 +119,7 @@ function waitsFor({ payment, news }: InvoiceFacts): 'confirmation' | 'payment' |
 }
 
 function failed({ invoice, payment }: InvoiceFacts, circumstances: Circumstances): Effect[] {
-  const { plan, begins, unasked, source } = circumstances;
+  const { plan, begins, over, unasked, source } = circumstances;
   const { id, amount_remaining: amountCents, currency } = invoice;
   const attempt = attemptOf(invoice);
   const nextAttemptAt = invoice.next_payment_attempt === null ? null : fromUnix(invoice.next_payment_attempt);
@@ -137,12 +139,12 @@ function failed({ invoice, payment }: InvoiceFacts, circumstances: Circumstances
     },
   };
   if (unasked !== null) return [audit];
-  const data = { plan, begins, attempt, amountCents, currency, nextAttemptAt, payUrl };
+  const data = { plan, begins, over, attempt, amountCents, currency, nextAttemptAt, payUrl };
   return [audit, { kind: 'mail', key: mailKey(invoice), template: 'payment_failed', data }];
 }
 
 function actionRequired({ invoice, payment }: InvoiceFacts, circumstances: Circumstances): Effect[] {
-  const { plan, begins, unasked, source } = circumstances;
+  const { plan, begins, over, unasked, source } = circumstances;
   const { id, amount_remaining: amountCents, currency } = invoice;
   const attempt = attemptOf(invoice);
   const payUrl = invoice.hosted_invoice_url ?? null;
@@ -160,7 +162,7 @@ function actionRequired({ invoice, payment }: InvoiceFacts, circumstances: Circu
     },
   };
   if (unasked !== null) return [audit];
-  const data = { plan, begins, amountCents, currency, payUrl };
+  const data = { plan, begins, over, amountCents, currency, payUrl };
   return [audit, { kind: 'mail', key: mailKey(invoice), template: 'payment_action_required', data }];
 }
 

@@ -118,7 +118,7 @@ async function queued(payUrl: string | null = 'https://pay.example/i/1', address
         accountId,
         to: address,
         template: 'payment_action_required',
-        data: { plan: null, begins: false, amountCents: 9_900, currency: 'usd', payUrl },
+        data: { plan: null, begins: false, over: false, amountCents: 9_900, currency: 'usd', payUrl },
         naturalKey: 'fact',
       },
       start,

@@ -105,13 +105,21 @@ describe('an account that has switched its notices off', () => {
     make('payment_failed', {
       plan,
       begins: false,
+      over: false,
       attempt: 1,
       amountCents: 1,
       currency: 'usd',
       nextAttemptAt: null,
       payUrl: null,
     }),
-    make('payment_action_required', { plan, begins: false, amountCents: 1, currency: 'usd', payUrl: null }),
+    make('payment_action_required', {
+      plan,
+      begins: false,
+      over: false,
+      amountCents: 1,
+      currency: 'usd',
+      payUrl: null,
+    }),
     make('subscription_ended', { plan, endedAt: now }),
   ];
 

@@ -118,6 +118,28 @@ describe('a payment that failed', () => {
     }
   });
 
+  it.each(['invoice.payment_failed', 'invoice.payment_action_required'] as const)(
+    'says of a subscription that is over that paying does not bring it back (%s)',
+    async (news) => {
+      // Docs: "canceled" and "incomplete_expired" are the states that nothing leads out of.
+      const states = {
+        canceled: true,
+        incomplete_expired: true,
+        unpaid: false,
+        past_due: false,
+        paused: false,
+      };
+      for (const [status, over] of Object.entries(states)) {
+        const { accountId, customer, sub } = await subscribed();
+        bench.stripe.change(sub.id, { status });
+        await told(news, renewalOf(customer, sub, { next_payment_attempt: null }));
+        const [mail] = await mailsOf(accountId);
+        const said = mail?.text.includes('has ended, and paying does not bring it back');
+        expect(said, status).toBe(over);
+      }
+    },
+  );
+
   it('for a one-off invoice says nothing of the plan the account is on', async () => {
     const { accountId, customer } = await subscribed();
     const consulting = lines([{ amount: 9_900, description: 'Consulting' }]);

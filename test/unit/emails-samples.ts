@@ -106,23 +106,27 @@ export const SAMPLES: readonly Sample[] = [
   [
     'failed-first',
     'payment_failed',
-    { plan: builder, begins: false, attempt: 1, ...pay, nextAttemptAt: deadline, payUrl },
+    { plan: builder, begins: false, over: false, attempt: 1, ...pay, nextAttemptAt: deadline, payUrl },
   ],
   [
     'failed-last',
     'payment_failed',
-    { plan: null, begins: false, attempt: 4, ...pay, nextAttemptAt: null, payUrl },
+    { plan: null, begins: false, over: false, attempt: 4, ...pay, nextAttemptAt: null, payUrl },
   ],
   [
     'failed-beginning',
     'payment_failed',
-    { plan: builder, begins: true, attempt: 1, ...pay, nextAttemptAt: null, payUrl },
+    { plan: builder, begins: true, over: false, attempt: 1, ...pay, nextAttemptAt: null, payUrl },
   ],
-  ['action-required', 'payment_action_required', { plan: builder, begins: false, ...pay, payUrl }],
+  [
+    'action-required',
+    'payment_action_required',
+    { plan: builder, begins: false, over: false, ...pay, payUrl },
+  ],
   [
     'action-required-elsewhere',
     'payment_action_required',
-    { plan: builder, begins: true, ...pay, payUrl: null },
+    { plan: builder, begins: true, over: false, ...pay, payUrl: null },
   ],
   [
     'receipt',

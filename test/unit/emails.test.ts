@@ -78,6 +78,7 @@ describe('what the mails say', () => {
   const failed = {
     plan,
     begins: false,
+    over: false,
     attempt: 2,
     amountCents: 9_900,
     currency: 'usd',
@@ -112,7 +113,7 @@ describe('what the mails say', () => {
   });
 
   test('a payment to confirm leads to where it can be confirmed, and says so where there is no link', async () => {
-    const data = { plan, begins: false, amountCents: 9_900, currency: 'usd' };
+    const data = { plan, begins: false, over: false, amountCents: 9_900, currency: 'usd' };
     const linked = await write('payment_action_required', { ...data, payUrl: failed.payUrl });
     expect(linked.text).toContain('Confirm payment:\nhttps://invoice.stripe.com/i/1');
     expect(linked.text).not.toContain('portal');

@@ -19,6 +19,7 @@ export function paymentFailed(data: EmailTemplates['payment_failed'], context: E
           ? 'There will be no further attempt.'
           : 'The payment will be attempted again. To settle it sooner, pay now or change the payment method.',
         data.begins ? BEGINS : null,
+        data.over ? OVER : null,
       ),
       facts(
         ['Amount', amount],
@@ -32,7 +33,7 @@ export function paymentFailed(data: EmailTemplates['payment_failed'], context: E
 }
 
 export function paymentActionRequired(
-  { plan, begins, amountCents, currency, payUrl }: EmailTemplates['payment_action_required'],
+  { plan, begins, over, amountCents, currency, payUrl }: EmailTemplates['payment_action_required'],
   context: EmailContext,
 ): EmailContent {
   const amount = money(amountCents, currency);
@@ -45,6 +46,7 @@ export function paymentActionRequired(
       paragraph(
         `Your bank asks you to confirm the payment of ${amount}${forPlan(plan)}. It is not complete until you do.`,
         begins ? BEGINS : null,
+        over ? OVER : null,
         confirm.length > 0 ? null : 'Open the invoice in the customer portal to confirm it.',
       ),
       facts(['Amount', amount], plan && ['Plan', planName(plan)]),
@@ -54,6 +56,7 @@ export function paymentActionRequired(
 }
 
 const BEGINS = 'Your subscription begins once this payment has gone through.';
+const OVER = 'The subscription it is for has ended, and paying does not bring it back.';
 
 export function paymentReceipt(data: EmailTemplates['payment_receipt'], context: EmailContext): EmailContent {
   const amount = money(data.amountCents, data.currency);
