@@ -59,14 +59,15 @@ function auditsOf(change: RowChange): Effect[] {
   const canceling = cancellation(before, after);
   if (canceling?.kind === 'scheduled')
     effects.push(entry('subscription.cancel_scheduled', { ends_at: toWireTime(canceling.endsAt) }));
-  if (canceling?.kind === 'undone') effects.push(entry('subscription.cancel_unscheduled', {}));
+  if (canceling?.kind === 'undone')
+    effects.push(entry('subscription.cancel_unscheduled', replacement(change)));
   for (const what of ['tier', 'billingPeriod'] as const) {
     const booked = bookedChange(before, after, what);
     if (booked === null) continue;
     const action = BOOKED[what][booked.kind];
     const payload =
       booked.kind === 'unscheduled'
-        ? { to: booked.to }
+        ? { to: booked.to, ...replacement(change) }
         : { from: after[what], to: booked.to, changes_at: toWireTime(booked.changesAt) };
     effects.push(entry(action, payload));
   }
@@ -83,6 +84,15 @@ const BOOKED = {
     unscheduled: 'subscription.billing_period_change_unscheduled',
   },
 } as const;
+
+/**
+ * What was planned for another subscription, whose place this one has taken, was called off by nobody: it holds no
+ * more because that one is replaced, and, where Stripe says so, has ended.
+ */
+function replacement({ before, after, endedAt }: RowChange): Readonly<Record<string, string>> {
+  if (before?.stripeSubscriptionId === after.stripeSubscriptionId) return {};
+  return { because: 'replaced', ...(endedAt && { ended_at: toWireTime(endedAt) }) };
+}
 
 /** What Stripe says of the new status itself: since when it is over, or why and since when it is paused. */
 function particulars({ after, subscription }: RowChange): Readonly<Record<string, string>> {

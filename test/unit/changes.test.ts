@@ -46,7 +46,11 @@ const held = (members: Members = {}): Stripe.Subscription =>
 function effects(
   before: SubscriptionRow | null,
   after: SubscriptionRow,
-  { members = {}, planChangedAt = null }: { members?: Members; planChangedAt?: Date | null } = {},
+  {
+    members = {},
+    planChangedAt = null,
+    endedAt = after.endedAt,
+  }: { members?: Members; planChangedAt?: Date | null; endedAt?: Date | null } = {},
 ) {
   const all = effectsOfChange({
     accountId: 'a',
@@ -54,7 +58,7 @@ function effects(
     version: 7,
     before,
     after,
-    endedAt: after.endedAt,
+    endedAt,
     subscription: held({ status: after.status, ...members }),
     planChangedAt,
     source: { stripe_event_id: 'evt_1' },
@@ -155,6 +159,24 @@ describe('a planned end', () => {
       actions: ['subscription.cancel_unscheduled'],
       mails: ['cancellation_undone'],
     });
+  });
+
+  it('of a subscription that another has replaced is called off by nobody, and says when that one ended', () => {
+    const END_OF_IT = START + 10 * DAY;
+    const other = row({ stripeSubscriptionId: 'sub_2', tier: 'api_starter' });
+    const planned = [row({ endsAt: at(END_OF_IT) }), row({ pending: yearly() })];
+    const told = planned.map((before) => {
+      const { payloads, mails } = effects(before, other, { endedAt: at(END_OF_IT) });
+      expect(mails).toEqual(['plan_changed']);
+      return payloads.at(-1);
+    });
+    expect(told).toEqual([
+      { because: 'replaced', ended_at: wire(END_OF_IT) },
+      { to: 'annual', because: 'replaced', ended_at: wire(END_OF_IT) },
+    ]);
+    const { payloads } = effects(row({ endsAt: at(END_OF_IT) }), other, { endedAt: null });
+    expect(payloads.at(-1)).toEqual({ because: 'replaced' });
+    expect(effects(row({ endsAt: at(END_OF_IT) }), row()).payloads).toEqual([{}]);
   });
 
   it('that comes true says that it ended and when, not that it was undone', () => {
