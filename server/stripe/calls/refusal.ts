@@ -1,5 +1,6 @@
 import Stripe from 'stripe';
 import { ProblemError } from '../../../shared/errors.ts';
+import { redactSecrets } from '../../../shared/redact.ts';
 
 /**
  * What a failed call means. `away`: Stripe is down, busy or slow, and the same call may succeed later. `refused`:
@@ -74,7 +75,8 @@ export function refusalDetails(error: unknown): Readonly<Record<string, string |
   if (cause === null) return { reason: error instanceof Error ? error.message : String(error) };
   const { message, statusCode, code, param, requestId } = cause;
   return {
-    reason: message,
+    // Stripe repeats most of a key that it does not know, and others all of it.
+    reason: redactSecrets(message),
     ...(statusCode !== undefined && { status: statusCode }),
     ...(code !== undefined && { code }),
     ...(param !== undefined && { param }),
