@@ -133,6 +133,7 @@ async function openDatabase(
     const postgres = await startEmbeddedPostgres({
       dataDir: embeddedDataDir(config),
       log: (message) => log.warn(message),
+      info: (message) => log.info(message),
     });
     closers.push(() => postgres.close());
     url = postgres.url;

@@ -76,10 +76,11 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     driverOptions: poolConfig({ ...options, url }),
   });
   const pool = await reach(orm);
-  watch(pool, options.onIdleError);
+  let closing: Promise<void> | undefined;
+  // One that we are giving up can still be told that its server goes, which is no news to anybody.
+  watch(pool, (error) => closing === undefined && options.onIdleError?.(error));
   const transaction = transactions(orm);
   const turns = createAccountTurns(ACCOUNT_PATIENCE_MS);
-  let closing: Promise<void> | undefined;
   return {
     orm,
     pool,

@@ -18,7 +18,10 @@ export type EmbeddedPostgres = {
 type Options = {
   /** Keeps the data over restarts; made if missing, for this user alone. */
   dataDir: string;
+  /** Told what went wrong and was mended. */
   log: (message: string) => void;
+  /** Told what is as it should be and may interest somebody. */
+  info?: (message: string) => void;
   /** `false` trades safety against a power cut for speed: only for data that may be lost. */
   durable?: boolean;
 };
@@ -29,14 +32,14 @@ type Options = {
  * when its data is damaged or of another version, or when PostgreSQL cannot run here.
  */
 export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedPostgres> => {
-  const { log, durable = true } = options;
+  const { log, info = () => undefined, durable = true } = options;
   const dataDir = resolve(options.dataDir);
   const clusterDir = join(dataDir, 'cluster');
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const lock = lockDirectory(dataDir);
   try {
     const runAs = chooseUser(clusterDir);
-    const { initdb, postgres, major } = await findBinaries(runAs, log);
+    const { initdb, postgres, major } = await findBinaries(runAs, info);
     const { password } = await openCluster({ dataDir, clusterDir, initdb, major, runAs, durable });
     const logPath = join(dataDir, 'postgres.log');
 

@@ -94,6 +94,21 @@ test('connections the server ends are noticed, survived and replaced', async () 
   }
 });
 
+test("a connection that ends while all are being closed is nobody's news", async () => {
+  const idle: Error[] = [];
+  const own = await connectDatabase({
+    url: database.url,
+    poolMax: 1,
+    applicationName: 'connection-closing',
+    onIdleError: (error) => idle.push(error),
+  });
+  own.pool.emit('error', new Error('before'), undefined);
+  const closing = own.close();
+  own.pool.emit('error', new Error('the server shuts down as well'), undefined);
+  await closing;
+  expect(idle.map(({ message }) => message)).toEqual(['before']);
+});
+
 async function active(applicationName: string): Promise<number> {
   const { rowCount } = await admin.pool.query(
     "select 1 from pg_stat_activity where application_name = $1 and state = 'active' and query like '%pg_sleep%'",

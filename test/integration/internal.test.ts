@@ -107,7 +107,7 @@ describe('bad input', () => {
     ['no seconds', '"seconds":0', 'seconds must be at least 1.'],
     ['half a second', '"seconds":0.5', 'seconds must be an integer.'],
     ['huge seconds', '"seconds":1000001', 'seconds must be at most 1000000.'],
-    ['seconds beyond all numbers', '"seconds":1e999', 'seconds must be a number.'],
+    ['seconds beyond all numbers', '"seconds":1e999', 'seconds must be at most 9007199254740991.'],
     [
       'seconds beyond exact numbers',
       '"seconds":9007199254740993',

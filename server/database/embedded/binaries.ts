@@ -10,13 +10,13 @@ import type { RunAs } from './user.ts';
 /** `major` is the version of what they write to disk. */
 export type Binaries = { initdb: string; postgres: string; major: number };
 
-type Log = (message: string) => void;
+type Info = (message: string) => void;
 
 /**
  * Finds the PostgreSQL programs of this platform and proves that `runAs` can run them; where that user may
  * not enter the checkout, from a copy in a temporary directory. Throws with PostgreSQL's own words otherwise.
  */
-export const findBinaries = async (runAs: RunAs, log: Log): Promise<Binaries> => {
+export const findBinaries = async (runAs: RunAs, info: Info): Promise<Binaries> => {
   const { version, nativeDir } = await findPackage();
   const major = Number.parseInt(version, 10);
   const inPlace = tryRun(nativeDir, runAs);
@@ -37,7 +37,7 @@ export const findBinaries = async (runAs: RunAs, log: Log): Promise<Binaries> =>
     }
     const attempt = tryRun(staged, runAs);
     if (attempt.works) {
-      log(`PostgreSQL runs from ${staged}, because its user may not enter ${nativeDir}`);
+      info(`PostgreSQL runs from ${staged}, because its user may not enter ${nativeDir}`);
       return { ...programs(staged), major };
     }
     reasons.push(`${staged}: ${attempt.reason}`);
