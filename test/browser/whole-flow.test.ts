@@ -116,9 +116,9 @@ it('follows an upgrade, a downgrade, a cancellation and its undoing in the porta
   );
   for (const subject of [
     /Your plan changes on /,
-    /You stay on API Scale/,
+    /The booked change of your plan was called off/,
     /Your subscription ends on /,
-    /Your subscription continues/,
+    /Your subscription is no longer set to end/,
   ]) {
     await untilMail(subject);
   }
