@@ -148,7 +148,8 @@ export const EMAIL_DATA = {
     rest: z.enum(['none', 'with_person', 'with_bank']).optional(),
   }),
   /** The host alone: the rest of the address may hold a secret of its owner's. */
-  email_changed: z.object({ from: z.string(), to: z.string(), by: z.enum(['portal', 'staff']) }),
+  /** `stripe`: it was changed there, be it by the customer or by others; Stripe does not say by whom. */
+  email_changed: z.object({ from: z.string(), to: z.string(), by: z.enum(['stripe', 'staff']) }),
   webhook_endpoint_paused: z.object({
     host: z.string(),
     reason: z.enum(['gone', 'failing']),

@@ -38,7 +38,7 @@ export async function followAddress(
       ...{ kind: 'audit', key, action: 'account.email_changed', target: formatId('acc', id) },
       payload: { from, to, ...source },
     },
-    { kind: 'mail', key, template: 'email_changed', data: { from, to, by: 'portal' }, to: from },
+    { kind: 'mail', key, template: 'email_changed', data: { from, to, by: 'stripe' }, to: from },
   ];
 }
 

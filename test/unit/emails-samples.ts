@@ -234,6 +234,6 @@ export const SAMPLES: readonly Sample[] = [
     'webhook_endpoint_paused',
     { host: 'hooks.example.net', reason: 'failing', pausedAt: deadline },
   ],
-  ['email-changed', 'email_changed', { from: 'ada@old.example', to: 'ada@new.example', by: 'portal' }],
+  ['email-changed', 'email_changed', { from: 'ada@old.example', to: 'ada@new.example', by: 'stripe' }],
   ['email-changed-staff', 'email_changed', { from: 'ada@old.example', to: 'ada@new.example', by: 'staff' }],
 ];

@@ -112,6 +112,18 @@ describe('what the mails say', () => {
     expect(text).toContain('Your subscription begins once this payment has gone through.');
   });
 
+  test('a change of the address claims neither who made it at Stripe nor that nothing else comes', async () => {
+    const change = { from: 'ada@old.example', to: 'ada@new.example' };
+    const { text } = await write('email_changed', { ...change, by: 'stripe' });
+    // Staff changes it in the Dashboard, a program by the API: Stripe's event does not say who did.
+    expect(text).toContain('It was changed in the billing details that Stripe keeps');
+    expect(text).not.toContain('changed in the customer portal');
+    const { text: staff } = await write('email_changed', { ...change, by: 'staff' });
+    expect(staff).toContain('It was changed by our staff.');
+    // What was queued before still goes to the old address.
+    for (const each of [text, staff]) expect(each).not.toMatch(/the last/);
+  });
+
   test('a payment to confirm leads to where it can be confirmed, and says so where there is no link', async () => {
     const data = { plan, begins: false, over: false, amountCents: 9_900, currency: 'usd' };
     const linked = await write('payment_action_required', { ...data, payUrl: failed.payUrl });

@@ -6,18 +6,21 @@ export function emailChanged(
   { from, to, by }: EmailTemplates['email_changed'],
   _context: EmailContext,
 ): EmailContent {
-  const who =
-    by === 'portal' ? 'It was changed in the customer portal.' : 'It was changed by our staff at request.';
   return {
     subject: 'The e-mail address of your billing account has changed',
-    preview: `Mails about it now go to ${to}.`,
+    preview: `New mails about it go to ${to}.`,
     heading: 'Your e-mail address has changed',
     blocks: [
       paragraph(
-        `${who} Mails about your billing account now go to the new address, and this is the last one to this address.`,
+        `${WHERE[by]} New mails about your billing account go to the new address.`,
         'If you did not want this, tell our support at once.',
       ),
       facts(['Before', from], ['Now', to]),
     ],
   };
 }
+
+const WHERE = {
+  stripe: 'It was changed in the billing details that Stripe keeps, as the customer portal does.',
+  staff: 'It was changed by our staff.',
+} satisfies Record<EmailTemplates['email_changed']['by'], string>;
