@@ -184,7 +184,6 @@ export function renewalUpcoming(
     heading: 'Your subscription renews soon',
     blocks: [
       paragraph(
-        charged || amountCents === 0 ? 'There is nothing you need to do.' : null,
         charged || amountCents === 0 ? null : 'You will get an invoice for it.',
         'To change or cancel your plan before it renews, use the customer portal.',
       ),
@@ -195,8 +194,6 @@ export function renewalUpcoming(
 }
 
 function asked(amount: string | null, charged: boolean): string {
-  if (amount === null) return 'There is nothing to pay, and nothing you need to do.';
-  return charged
-    ? `${amount} will be charged. There is nothing you need to do.`
-    : `You will get an invoice of ${amount}.`;
+  if (amount === null) return 'There is nothing to pay.';
+  return charged ? `${amount} will be charged.` : `You will get an invoice of ${amount}.`;
 }
