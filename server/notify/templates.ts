@@ -55,11 +55,13 @@ const next = z
 export const EMAIL_DATA = {
   subscription_started: z.object({ plan, next: next.default(null) }),
   /** `changedAt` null: Stripe does not say when. `inEffect`: it can be used. */
+  /** `endedAt`: set where the subscription of `from` ended then, and another one, of `to`, goes on. */
   plan_changed: z.object({
     from: plan,
     to: plan,
     changedAt: moment.nullable(),
     inEffect: z.boolean().default(false),
+    endedAt: moment.nullable().default(null),
   }),
   /** `replaced`: what had been booked before. */
   plan_change_scheduled: z.object({

@@ -28,12 +28,14 @@ export function mailsOfChange(change: RowChange): Effect[] {
   }
   if (live && !live.entitled && after.entitled)
     mails.push({ kind: 'mail', key: key('resumed'), template: 'subscription_resumed', data: { plan, next } });
-  if (live && !isSamePlan(live, after)) {
-    const data = { from: planOf(live), to: plan, changedAt: change.planChangedAt, inEffect: after.entitled };
-    mails.push({ kind: 'mail', key: key('plan_changed'), template: 'plan_changed', data });
-  }
   // What was planned for another subscription, which this one has replaced, was neither moved nor called off.
   const isSame = before?.stripeSubscriptionId === after.stripeSubscriptionId;
+  const otherEndedAt = isSame ? null : change.endedAt;
+  if (live && (otherEndedAt !== null || !isSamePlan(live, after))) {
+    const changedAt = change.planChangedAt;
+    const data = { from: planOf(live), to: plan, changedAt, inEffect: after.entitled, endedAt: otherEndedAt };
+    mails.push({ kind: 'mail', key: key('plan_changed'), template: 'plan_changed', data });
+  }
   const canceling = cancellation(before, after);
   if (canceling?.kind === 'scheduled') {
     const earlier = isSame ? canceling.was : null;

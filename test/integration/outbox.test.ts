@@ -98,7 +98,7 @@ describe('an account that has switched its notices off', () => {
       settlement: null,
       hostedInvoiceUrl: null,
     }),
-    make('plan_changed', { from: plan, to: plan, changedAt: now, inEffect: true }),
+    make('plan_changed', { from: plan, to: plan, changedAt: now, inEffect: true, endedAt: null }),
     make('plan_change_scheduled', { from: plan, to: plan, changesAt: now, replaced: null }),
     make('plan_change_unscheduled', { plan, calledOff: null }),
     make('renewal_upcoming', { plan, amountCents: 1, currency: 'usd', renewsAt: now, charged: true }),

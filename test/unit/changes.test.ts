@@ -166,14 +166,18 @@ describe('a planned end', () => {
     const other = row({ stripeSubscriptionId: 'sub_2', tier: 'api_starter' });
     const planned = [row({ endsAt: at(END_OF_IT) }), row({ pending: yearly() })];
     const told = planned.map((before) => {
-      const { payloads, mails } = effects(before, other, { endedAt: at(END_OF_IT) });
+      const { payloads, mails, data } = effects(before, other, { endedAt: at(END_OF_IT) });
       expect(mails).toEqual(['plan_changed']);
+      expect(data).toMatchObject([{ endedAt: at(END_OF_IT) }]);
       return payloads.at(-1);
     });
     expect(told).toEqual([
       { because: 'replaced', ended_at: wire(END_OF_IT) },
       { to: 'annual', because: 'replaced', ended_at: wire(END_OF_IT) },
     ]);
+    // Of the same plan as well: what the customer sees in the portal is one less.
+    const twin = effects(row(), row({ stripeSubscriptionId: 'sub_2' }), { endedAt: at(END_OF_IT) });
+    expect(twin).toMatchObject({ mails: ['plan_changed'], data: [{ endedAt: at(END_OF_IT) }] });
     const { payloads } = effects(row({ endsAt: at(END_OF_IT) }), other, { endedAt: null });
     expect(payloads.at(-1)).toEqual({ because: 'replaced' });
     expect(effects(row({ endsAt: at(END_OF_IT) }), row()).payloads).toEqual([{}]);

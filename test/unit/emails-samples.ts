@@ -27,11 +27,26 @@ export const SAMPLES: readonly Sample[] = [
     { plan: builder, next: { kind: 'changes', at: june, to: starter } },
   ],
   ['started-open', 'subscription_started', { plan: builder, next: null }],
-  ['plan-changed', 'plan_changed', { from: starter, to: builder, changedAt: june, inEffect: true }],
+  [
+    'plan-changed',
+    'plan_changed',
+    { from: starter, to: builder, changedAt: june, inEffect: true, endedAt: null },
+  ],
   [
     'period-changed',
     'plan_changed',
-    { from: starter, to: { ...starter, billingPeriod: 'monthly' }, changedAt: null, inEffect: false },
+    {
+      from: starter,
+      to: { ...starter, billingPeriod: 'monthly' },
+      changedAt: null,
+      inEffect: false,
+      endedAt: null,
+    },
+  ],
+  [
+    'plan-other-ended',
+    'plan_changed',
+    { from: builder, to: starter, changedAt: null, inEffect: true, endedAt: june },
   ],
   [
     'plan-scheduled',

@@ -239,7 +239,9 @@ describe('what the mails say', () => {
   test('a renewal says who moves', async () => {
     const renewal = { plan, amountCents: 9_900, currency: 'usd', renewsAt: receipt.paidAt };
     const charged = await write('renewal_upcoming', { ...renewal, charged: true });
-    expect(charged.html).toContain('$99.00 will be charged. There is nothing you need to do.');
+    expect(charged.html).toContain('$99.00 will be charged.');
+    // A card that has run out, or an invoice that is open already, is something to be done.
+    expect(`${charged.html}${charged.text}`).not.toContain('nothing you need');
     const invoiced = await write('renewal_upcoming', { ...renewal, charged: false });
     expect(invoiced.text).toContain('You will get an invoice for it.');
     expect(`${invoiced.html}${invoiced.text}`).not.toMatch(/charged|nothing you need/);
@@ -255,8 +257,20 @@ describe('what the mails say', () => {
       to: starter,
       changedAt: failed.nextAttemptAt,
       inEffect: true,
+      endedAt: null,
     });
     expect(text).toContain('Before: API Builder, billed monthly\nNow: API Starter, billed yearly');
+  });
+
+  test('where one of two subscriptions ended, nothing is said to have changed', async () => {
+    const starter = { tier: 'api_starter', billingPeriod: 'annual' } as const;
+    const endedAt = new Date('2026-06-01T12:30:00Z');
+    const moved = { from: plan, to: starter, changedAt: null, inEffect: true, endedAt };
+    const { subject, text } = await write('plan_changed', moved);
+    expect(subject).toBe('One of your two subscriptions has ended, API Starter is left');
+    expect(text).toContain('Ended: API Builder, billed monthly\nEnded on: 1 June 2026, 12:30 UTC');
+    expect(text).toContain('Left: API Starter, billed yearly');
+    expect(text).not.toMatch(/changed|in effect/);
   });
 
   test('a mail that was waiting when it came to know more says what it knew, and promises nothing', async () => {

@@ -1,11 +1,10 @@
 import { type EmailContent, type EmailContext, facts, manageLink, paragraph } from '../content.ts';
-import { day, planName, tierName } from '../format.ts';
-import type { EmailTemplates } from '../templates.ts';
+import { day, moment, planName, tierName } from '../format.ts';
+import type { EmailTemplates, Plan } from '../templates.ts';
 
-export function planChanged(
-  { from, to, changedAt, inEffect }: EmailTemplates['plan_changed'],
-  context: EmailContext,
-): EmailContent {
+export function planChanged(data: EmailTemplates['plan_changed'], context: EmailContext): EmailContent {
+  const { from, to, changedAt, inEffect, endedAt } = data;
+  if (endedAt !== null) return oneOfTwoEnded({ from, to, endedAt }, context);
   return {
     subject:
       from.tier === to.tier ? 'Your billing period has changed' : `Your plan is now ${tierName(to.tier)}`,
@@ -14,6 +13,26 @@ export function planChanged(
     blocks: [
       ...(inEffect ? [paragraph('The new plan is in effect.')] : []),
       facts(['Before', planName(from)], ['Now', planName(to)], changedAt && ['Changed on', day(changedAt)]),
+      ...manageLink(context),
+    ],
+  };
+}
+
+/** Nothing was changed: the account had two subscriptions, and one of them is left. */
+function oneOfTwoEnded(
+  { from, to, endedAt }: { from: Plan; to: Plan; endedAt: Date },
+  context: EmailContext,
+): EmailContent {
+  const [ended, left] = [tierName(from.tier), tierName(to.tier)];
+  return {
+    subject: `One of your two subscriptions has ended, ${left} is left`,
+    preview: `Ended: ${planName(from)}. Left: ${planName(to)}.`,
+    heading: 'One of your two subscriptions has ended',
+    blocks: [
+      paragraph(
+        `Your account had two subscriptions at the same time. The one to ${ended} has ended, and the one to ${left} is the one you have now.`,
+      ),
+      facts(['Ended', planName(from)], ['Ended on', moment(endedAt)], ['Left', planName(to)]),
       ...manageLink(context),
     ],
   };
