@@ -68,7 +68,7 @@ async function said<T>(calling: Promise<T>, words: (answer: T) => string): Promi
   try {
     return words(await calling);
   } catch (error) {
-    if (error instanceof ProblemError) return error.code;
+    if (error instanceof ProblemError && error.status < 500) return error.code;
     throw error;
   }
 }
@@ -213,7 +213,9 @@ async function insist(call: () => Promise<string>): Promise<string> {
     } catch (error) {
       // A deadlock would pass for a lost connection, and here it is a defect.
       const isDeadlock = error instanceof Error && 'code' in error && error.code === '40P01';
-      if (isDeadlock || !isDatabaseUnavailable(error)) throw error;
+      // Whoever waited too long behind a connection that was killed is told to come back.
+      const isBusy = error instanceof ProblemError && error.status === 503;
+      if (isDeadlock || !(isBusy || isDatabaseUnavailable(error))) throw error;
       await delay(1);
     }
   }
