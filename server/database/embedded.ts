@@ -3,7 +3,8 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { findBinaries } from './embedded/binaries.ts';
 import { openCluster, urlOf } from './embedded/cluster.ts';
-import { lockDirectory } from './embedded/lock.ts';
+import { type DirectoryLock, lockDirectory } from './embedded/lock.ts';
+import { openPlace, type Place } from './embedded/place.ts';
 import { launch, type Postmaster } from './embedded/postmaster.ts';
 import { endPostgres, removeStaleLockFile } from './embedded/processes.ts';
 import { chooseUser } from './embedded/user.ts';
@@ -42,36 +43,26 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
     const { initdb, postgres, major } = await findBinaries(runAs, info);
     const { password } = await openCluster({ dataDir, clusterDir, initdb, major, runAs, durable });
     const logPath = join(dataDir, 'postgres.log');
-
-    let current: Postmaster | undefined;
-    const start = async (port?: number) => {
-      await endPostgres(clusterDir, log);
-      removeStaleLockFile(clusterDir);
-      const onPort = port === undefined ? {} : { port };
-      current = await launch({ postgres, clusterDir, logPath, runAs, durable, ...onPort });
-      return current;
-    };
-    const postmaster = await start();
-    const closing = new AbortController();
-    const end = () => endPostgres(clusterDir, log);
-    const kept = keepRunning(postmaster, { start, end, closing: closing.signal, log });
-    const close = async () => {
-      closing.abort();
-      await end();
-      // If somebody removed the directory under it, it could not be found there.
-      current?.kill();
-      await kept;
-      lock.release();
-    };
-    let closed: Promise<void> | undefined;
-
-    return {
-      url: urlOf(password, postmaster.port),
-      close: () => {
-        closed ??= close();
-        return closed;
-      },
-    };
+    const place = openPlace(clusterDir);
+    try {
+      const run = (port?: number) =>
+        launch({ postgres, clusterDir, logPath, runAs, durable, ...(port !== undefined && { port }) });
+      const { port, close } = await keepRunning({ run, place, lock, log });
+      let closed: Promise<void> | undefined;
+      return {
+        url: urlOf(password, port),
+        close() {
+          closed ??= close().finally(() => {
+            place.close();
+            lock.release();
+          });
+          return closed;
+        },
+      };
+    } catch (error) {
+      place.close();
+      throw error;
+    }
   } catch (error) {
     lock.release();
     throw error;
@@ -80,26 +71,64 @@ export const startEmbeddedPostgres = async (options: Options): Promise<EmbeddedP
 
 const RESTART_DELAY_MS = 500;
 
-type Keeping = {
-  start: (port: number) => Promise<Postmaster>;
-  end: () => Promise<void>;
-  closing: AbortSignal;
+type Parts = {
+  run: (port?: number) => Promise<Postmaster>;
+  place: Place;
+  lock: DirectoryLock;
   log: (message: string) => void;
 };
 
-/** Brings PostgreSQL back on its port whenever it ends by itself, until `closing`; then waits for its end. */
-const keepRunning = async (first: Postmaster, { start, end, closing, log }: Keeping): Promise<void> => {
-  let how = await first.ended;
-  while (!closing.aborted) {
-    log(`PostgreSQL ended by itself (${how}); starting it again`);
-    await delay(RESTART_DELAY_MS);
-    if (closing.aborted) return;
-    try {
-      const again = await start(first.port);
-      if (closing.aborted) await end();
-      how = await again.ended;
-    } catch (error) {
-      how = error instanceof Error ? error.message : String(error);
+/**
+ * Starts PostgreSQL and brings it back on its port whenever it ends by itself, until `close`, which returns once
+ * nothing of it is left.
+ */
+const keepRunning = async ({
+  run,
+  place,
+  lock,
+  log,
+}: Parts): Promise<{ port: number; close(): Promise<void> }> => {
+  // Who finds our directory without our lock may run a PostgreSQL of his own there by now.
+  const isOurs = () => place.isThere() && lock.isHeld();
+  const isAnothers = () => place.isThere() && !lock.isHeld();
+  const start = async (port?: number): Promise<Postmaster> => {
+    await endPostgres(place, log);
+    removeStaleLockFile(place);
+    return await run(port);
+  };
+  let current = await start();
+  const end = async (): Promise<void> => {
+    if (isAnothers()) current.kill();
+    else await endPostgres(place, log);
+  };
+  const closing = new AbortController();
+  const keep = async (): Promise<void> => {
+    let how = await current.ended;
+    while (!closing.signal.aborted) {
+      log(`PostgreSQL ended by itself (${how}); starting it again`);
+      await delay(RESTART_DELAY_MS);
+      if (closing.signal.aborted) return;
+      if (!isOurs()) return log(lost(place.path));
+      try {
+        current = await start(current.port);
+        if (closing.signal.aborted) await end();
+        how = await current.ended;
+      } catch (error) {
+        how = error instanceof Error ? error.message : String(error);
+      }
     }
-  }
+  };
+  const kept = keep();
+  const close = async (): Promise<void> => {
+    closing.abort();
+    await end();
+    // Where it is not told by its directory, as on a system without /proc, it is our child still.
+    current.kill();
+    await kept;
+  };
+  return { port: current.port, close };
 };
+
+const lost = (clusterDir: string): string =>
+  `${clusterDir} was deleted, moved or replaced while PostgreSQL ran there, so it is not started again. ` +
+  'Start this process again: it goes on with what lies there then, or begins anew.';

@@ -1,9 +1,13 @@
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { MendableError } from '../mendable.ts';
 
-export type DirectoryLock = { release(): void };
+export type DirectoryLock = {
+  /** Whether it still keeps others out: not once its file was deleted or replaced. */
+  isHeld(): boolean;
+  release(): void;
+};
 
 /**
  * Makes this process the only owner of `dataDir`, or throws an error that names the process which is.
@@ -26,7 +30,14 @@ export const lockDirectory = (dataDir: string): DirectoryLock => {
     );
   }
   writeFileSync(ownerPath, `${process.pid}\n`, { mode: 0o600 });
-  return { release: () => lock.close() };
+  const { dev, ino } = statSync(lockPath(dataDir));
+  return {
+    isHeld() {
+      const found = statSync(lockPath(dataDir), { throwIfNoEntry: false });
+      return found?.dev === dev && found.ino === ino;
+    },
+    release: () => lock.close(),
+  };
 };
 
 /** Whether a living process owns `dataDir` right now. */
@@ -45,11 +56,22 @@ export const isLocked = (dataDir: string): boolean => {
 
 const openLock = (dataDir: string, options: { timeout?: number } = {}): DatabaseSync => {
   try {
-    // SQLite would make the file readable for everybody.
-    closeSync(openSync(lockPath(dataDir), 'a', 0o600));
+    makeLockFile(lockPath(dataDir));
     return new DatabaseSync(lockPath(dataDir), options);
   } catch (error) {
     throw unusable(dataDir, error);
+  }
+};
+
+/**
+ * SQLite would make the file readable for everybody. A file that exists is not opened here: closing it would give
+ * back the lock that another part of this process may have on it, which is how POSIX wants it.
+ */
+const makeLockFile = (path: string): void => {
+  try {
+    closeSync(openSync(path, 'wx', 0o600));
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
   }
 };
 

@@ -2,32 +2,36 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Place } from './place.ts';
 
 /**
- * Ends whatever PostgreSQL still works in `clusterDir`, as gently as it lets us: fast shutdown, then
- * immediate, then kill. Returns once nothing of it is left.
+ * Ends whatever PostgreSQL still works in `place`, as gently as it lets us: fast shutdown, then immediate, then
+ * kill. Returns once nothing of it is left.
  */
-export const endPostgres = async (clusterDir: string, log: (message: string) => void): Promise<void> => {
+export const endPostgres = async (place: Place, log: (message: string) => void): Promise<void> => {
   for (const { signal, timeoutMs } of ESCALATION) {
-    const pids = findPostgres(clusterDir);
+    const pids = findPostgres(place);
     if (pids.length === 0) return;
-    // Only the postmaster knows how to end the others in order; without it, or in the end, each is told.
-    const postmaster = readPostmasterPid(clusterDir);
+    // Only the postmaster knows how to end the others in order, and only where its files still are.
+    const postmaster = readPostmasterPid(place);
     const leader = pids.filter((pid) => pid === postmaster);
+    if (signal === 'SIGINT' && leader.length === 0) continue;
     const targets = signal === 'SIGKILL' || leader.length === 0 ? pids : leader;
-    if (signal !== 'SIGINT') log(`PostgreSQL in ${clusterDir} does not end, sending ${signal} to ${targets}`);
+    if (signal === 'SIGKILL' || (signal === 'SIGQUIT' && leader.length > 0))
+      log(`PostgreSQL in ${place.path} does not end, sending ${signal} to ${targets}`);
     for (const pid of targets) send(pid, signal);
-    if (await goneWithin(clusterDir, timeoutMs)) return;
+    if (await goneWithin(place, timeoutMs)) return;
   }
-  throw new Error(`PostgreSQL in ${clusterDir} cannot be ended: processes ${findPostgres(clusterDir)}`);
+  throw new Error(`PostgreSQL in ${place.path} cannot be ended: processes ${findPostgres(place)}`);
 };
 
 /**
  * Removes a lock file left by a postmaster that was killed. PostgreSQL does so itself unless the pid in it
  * has been given to another process meanwhile. Call only when nothing of this cluster is running.
  */
-export const removeStaleLockFile = (clusterDir: string): void =>
-  rmSync(join(clusterDir, 'postmaster.pid'), { force: true });
+export const removeStaleLockFile = (place: Place): void => rmSync(lockFileOf(place), { force: true });
+
+const lockFileOf = (place: Place): string => join(place.reach(), 'postmaster.pid');
 
 const ESCALATION = [
   { signal: 'SIGINT', timeoutMs: 10_000 },
@@ -36,17 +40,14 @@ const ESCALATION = [
 ] as const;
 
 /** Processes named postgres that work in this very directory: a pid from a file may belong to anyone by now. */
-const findPostgres = (clusterDir: string): number[] => {
-  const directory = statSync(clusterDir, { throwIfNoEntry: false });
-  if (directory === undefined) return [];
-  if (process.platform !== 'linux') return findByCommand(clusterDir);
+const findPostgres = (place: Place): number[] => {
+  if (process.platform !== 'linux') return place.isThere() ? findByCommand(place.path) : [];
   return readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry))
     .filter((pid) => {
       try {
         if (readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'postgres') return false;
-        const cwd = statSync(`/proc/${pid}/cwd`);
-        return cwd.dev === directory.dev && cwd.ino === directory.ino;
+        return place.is(statSync(`/proc/${pid}/cwd`));
       } catch (error) {
         if (isGoneOrForeign(error)) return false;
         throw error;
@@ -67,9 +68,9 @@ const GONE_OR_FOREIGN = new Set(['ENOENT', 'ESRCH', 'EACCES', 'EPERM']);
 const isGoneOrForeign = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && GONE_OR_FOREIGN.has(String(error.code));
 
-const readPostmasterPid = (clusterDir: string): number | undefined => {
+const readPostmasterPid = (place: Place): number | undefined => {
   try {
-    return Number.parseInt(readFileSync(join(clusterDir, 'postmaster.pid'), 'utf8'), 10);
+    return Number.parseInt(readFileSync(lockFileOf(place), 'utf8'), 10);
   } catch (error) {
     if (isGoneOrForeign(error)) return undefined;
     throw error;
@@ -84,9 +85,9 @@ const send = (pid: number, signal: NodeJS.Signals): void => {
   }
 };
 
-const goneWithin = async (clusterDir: string, timeoutMs: number): Promise<boolean> => {
+const goneWithin = async (place: Place, timeoutMs: number): Promise<boolean> => {
   const deadline = performance.now() + timeoutMs;
-  while (findPostgres(clusterDir).length > 0) {
+  while (findPostgres(place).length > 0) {
     if (performance.now() > deadline) return false;
     await delay(20);
   }
