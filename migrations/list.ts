@@ -9,6 +9,7 @@ import { FairWebhooks } from './0007-fair-webhooks.ts';
 import { Moments } from './0008-moments.ts';
 import { TrialPackPrices } from './0009-trial-pack-prices.ts';
 import { StripeEmail } from './0010-stripe-email.ts';
+import { DueRows } from './0011-due-rows.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
 export const MIGRATIONS: MigrationObject[] = [
@@ -22,4 +23,5 @@ export const MIGRATIONS: MigrationObject[] = [
   { name: '0008-moments', class: Moments },
   { name: '0009-trial-pack-prices', class: TrialPackPrices },
   { name: '0010-stripe-email', class: StripeEmail },
+  { name: '0011-due-rows', class: DueRows },
 ];

@@ -1,12 +1,13 @@
-import { Account, ApiKey, FormerStripeCustomer, IdempotencyKey } from './entities/account.ts';
+import { Account, AccountSync, ApiKey, FormerStripeCustomer, IdempotencyKey } from './entities/account.ts';
 import { CheckoutAttempt, Price, Subscription, TrialPack, TrialPackPrice } from './entities/billing.ts';
 import { CreditEntry, CreditReservation } from './entities/credit.ts';
-import { AuditEntry, Email, RecurringTask, StripeEvent } from './entities/journal.ts';
+import { AuditEntry, Email, Pace, RecurringTask, StripeEvent } from './entities/journal.ts';
 import { BillingEvent, WebhookDelivery, WebhookEndpoint } from './entities/webhooks.ts';
 
 /** Every table of the service. */
 export const ENTITIES = [
   Account,
+  AccountSync,
   FormerStripeCustomer,
   ApiKey,
   IdempotencyKey,
@@ -20,6 +21,7 @@ export const ENTITIES = [
   StripeEvent,
   AuditEntry,
   Email,
+  Pace,
   RecurringTask,
   BillingEvent,
   WebhookEndpoint,

@@ -87,3 +87,27 @@ export const IdempotencyKey = defineEntity({
   ],
 });
 export type IdempotencyKey = InferEntity<typeof IdempotencyKey>;
+
+/**
+ * Whether an account has to be looked at at Stripe. Whoever hears of something raises `wanted`; a pass remembers it
+ * before it reads, and writes it to `done` with what it found. So the account stays due where something was heard of
+ * in between.
+ */
+export const AccountSync = defineEntity({
+  name: 'AccountSync',
+  properties: {
+    accountId: () => p.manyToOne(Account).mapToPk().fieldName('account_id').primary(),
+    wanted: p.bigint('number').default(0),
+    done: p.bigint('number').default(0),
+    /** By the clock of the database, as all of these; null for nothing to do. */
+    dueAt: p.datetime(3).nullable(),
+    lease: p.uuid().nullable(),
+    leasedUntil: p.datetime(3).nullable(),
+    /** How many passes in a row came to nothing. */
+    attempts: p.integer().default(0),
+    /** Why the last one did. */
+    reason: p.text().nullable(),
+  },
+  indexes: [{ name: 'account_sync_due', properties: ['dueAt'], where: 'due_at is not null' }],
+});
+export type AccountSync = InferEntity<typeof AccountSync>;

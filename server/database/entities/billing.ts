@@ -99,6 +99,8 @@ export const TrialPack = defineEntity({
     entryCount: p.integer().default(0),
     /** When a tenth of the grant or less was left for the first time. */
     nearlyUsedAt: p.datetime(3).nullable(),
+    /** When its end, or the notice of it, is to be looked after; null once it is over. */
+    dueAt: p.datetime(3).nullable(),
     version: p.integer(),
   },
   checks: [
@@ -108,5 +110,6 @@ export const TrialPack = defineEntity({
     },
     { name: 'trial_pack_held', expression: 'held_seconds >= 0' },
   ],
+  indexes: [{ name: 'trial_pack_due', properties: ['dueAt'], where: 'due_at is not null' }],
 });
 export type TrialPack = InferEntity<typeof TrialPack>;

@@ -28,8 +28,16 @@ export const StripeEvent = defineEntity({
     error: p.text().nullable(),
     receivedAt: p.datetime(3),
     processedAt: p.datetime(3).nullable(),
+    /**
+     * When its account is to be found out, by the clock of the database; null once it is known or there is none. At
+     * once for whoever inserts a row without it, as a version before this one does beside us.
+     */
+    dueAt: p.datetime(3).nullable().defaultRaw('now()'),
+    lease: p.uuid().nullable(),
+    leasedUntil: p.datetime(3).nullable(),
   },
   indexes: [
+    { name: 'stripe_event_due', properties: ['dueAt'], where: 'due_at is not null' },
     { name: 'stripe_event_account', properties: ['accountId', 'receivedAt'] },
     { name: 'stripe_event_pending_account', properties: ['accountId'], where: "state = 'received'" },
     { name: 'stripe_event_pending_customer', properties: ['customerId'], where: "state = 'received'" },
@@ -88,8 +96,17 @@ export const Email = defineEntity({
     firstAttemptAt: p.datetime(3).nullable(),
     sentAt: p.datetime(3).nullable(),
     error: p.text().nullable(),
+    /** When it is to be sent, by the clock of the database; null where it is not to be. */
+    dueAt: p.datetime(3).nullable().defaultRaw('now()'),
+    lease: p.uuid().nullable(),
+    leasedUntil: p.datetime(3).nullable(),
+    /** The batch it was or may have been sent with; the provider knows the batch by this id. */
+    batchId: p.uuid().nullable().index(),
   },
-  indexes: [{ name: 'email_unsent', properties: ['createdAt'], where: "state in ('pending', 'parked')" }],
+  indexes: [
+    { name: 'email_due', properties: ['dueAt'], where: 'due_at is not null' },
+    { name: 'email_unsent', properties: ['createdAt'], where: "state in ('pending', 'parked')" },
+  ],
 });
 export type Email = InferEntity<typeof Email>;
 
@@ -105,3 +122,15 @@ export const RecurringTask = defineEntity({
   },
 });
 export type RecurringTask = InferEntity<typeof RecurringTask>;
+
+/** How fast we may call somebody who counts the calls of all our processes together. */
+export const Pace = defineEntity({
+  name: 'Pace',
+  properties: {
+    /** Whom we call. */
+    name: p.text().primary(),
+    /** When the next call may be made, by the clock of the database. */
+    freeAt: p.datetime(3),
+  },
+});
+export type Pace = InferEntity<typeof Pace>;
