@@ -3,7 +3,7 @@ import type { StripeCalls } from './gateway.ts';
 
 /** The same calls without effect, as if they had had it: these two are all by which a pass changes something at Stripe. */
 export function withoutEffect(stripe: StripeCalls): StripeCalls {
-  return { ...stripe, refund: async () => 'refunded', cancelSubscription: async () => true };
+  return { ...stripe, refund: async () => 'refunded', cancelSubscription: async () => 'canceled' };
 }
 
 /** Carries an outcome out of a transaction that is rolled back for its sake. */

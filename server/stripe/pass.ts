@@ -24,12 +24,21 @@ import type { Fact } from './facts.ts';
 import { countFailure, isForGood, reasonOf } from './failure.ts';
 import type { StripeCalls } from './gateway.ts';
 import { readPrices, rememberPrices } from './prices.ts';
-import { isLive, type Projection, planOf, project } from './project.ts';
-import { ended, readAll, readAsked, readPlanChange, readSubscriptions, understood } from './readings.ts';
+import { type Alert, isLive, type Projection, planOf, project } from './project.ts';
+import {
+  ended,
+  overAndUnlisted,
+  readAll,
+  readAsked,
+  readPlanChange,
+  readSubscriptions,
+  understood,
+} from './readings.ts';
 import { Contradiction, recordFact } from './record-fact.ts';
 import { forgetCustomer, projected, recordAlerts, writeRow } from './record-row.ts';
 import type { PriceMap } from './schedule.ts';
-import { endedBefore, endSurplus, isMarked, type Surplus } from './surplus.ts';
+import { endSecond } from './second.ts';
+import { isMarked, readUnlisted, type Surplus } from './surplus.ts';
 
 /** What one pass came to: events to be tried again, and what it found to differ where it was to compare. */
 export type Outcome = { failures: Failures; differences: readonly Difference[] };
@@ -102,15 +111,15 @@ async function carryOut(pass: Pass): Promise<Outcome> {
   const before = cause.kind === 'reconcile' ? await readHoldings(tx, account.id) : null;
   const held = await tx.findOne(Subscription, { accountId: account.id });
   const seen = await look(pass, held);
-  const surplus = await endSecond(pass, seen);
-  const { effects, outlooks, failed } = await record(pass, held, seen, surplus);
+  const { surplus, left } = await endSecond(pass, seen);
+  const alerts = [...seen.projection.alerts, ...left];
+  const { effects, outlooks, failed } = await record(pass, held, seen, { surplus, alerts });
   await writeEffects(tx, account, effects, now);
 
   const differences: Difference[] = [];
   if (before !== null && cause.kind === 'reconcile') {
     differences.push(...differencesBetween(before, await readHoldings(tx, account.id)));
-    const { duplicates, alerts } = seen.projection;
-    for (const id of duplicates) differences.push(...secondLive(id, outlooks.get(id)));
+    for (const id of seen.projection.duplicates) differences.push(...secondLive(id, outlooks.get(id)));
     await writeEffects(tx, account, repaired(account, cause.by, differences), now);
     // Not a repair: these stay as they are, night after night, until a person has decided.
     for (const alert of alerts)
@@ -126,6 +135,8 @@ async function carryOut(pass: Pass): Promise<Outcome> {
 type Seen = {
   readonly subscriptions: readonly Stripe.Subscription[];
   readonly customerGone: boolean;
+  /** Second ones that we ended, and Stripe does not list any more. */
+  readonly unlisted: readonly Surplus[];
   /** The customer itself, where we were told of a change of it or are to compare. */
   readonly customer: Stripe.Customer | null;
   readonly projection: Projection;
@@ -144,6 +155,7 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const { customer, ...read } = await readSubscriptions(stripe, account, events, cause);
   const { subscriptions, customerGone } = read;
   const prices = await readPrices(tx, stripe, subscriptions, now);
+  const unlisted = await readUnlisted(stripe, overAndUnlisted(events, subscriptions));
   const ours = subscriptions.filter((subscription) => !isMarked(subscription));
   const before = held && projected(held);
   const projection = ended(project(ours, prices, before), before, customerGone);
@@ -158,6 +170,7 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   const asked = await readAsked(tx, stripe, account, { cause, known, now });
   return {
     ...read,
+    unlisted,
     customer,
     prices,
     projection,
@@ -168,39 +181,16 @@ async function look(pass: Pass, held: Subscription | null): Promise<Seen> {
   };
 }
 
-/**
- * Ends second subscriptions, and returns them with those we ended before. It comes before anything is written:
- * they are marked at Stripe, so a crash loses no trace of them.
- */
-async function endSecond(
-  { stripe, account, alarms }: Pass,
-  { subscriptions, projection: { row, duplicates } }: Seen,
-): Promise<Surplus[]> {
-  const before = endedBefore(subscriptions);
-  if (!account.stripeCustomerId || row === null || duplicates.length === 0) return before;
-  const bestFirst = [row.stripeSubscriptionId, ...duplicates];
-  const ended = await endSurplus(
-    stripe,
-    account.stripeCustomerId,
-    bestFirst.flatMap((wanted) => subscriptions.find(({ id }) => id === wanted) ?? []),
-  );
-  for (const { subscription } of ended) {
-    const details = { stripe_subscription_id: subscription.id };
-    alarms.push({ kind: 'duplicate_subscription', details });
-  }
-  return [...before, ...ended];
-}
-
 /** Writes the row, and returns what else there is to write, and the events that failed. */
 async function record(
   pass: Pass,
   held: Subscription | null,
   seen: Seen,
-  surplus: readonly Surplus[],
+  { surplus, alerts }: { surplus: readonly Surplus[]; alerts: readonly Alert[] },
 ): Promise<{ effects: Effect[]; outlooks: Outlooks; failed: ReadonlyMap<string, unknown> }> {
   const { tx, stripe, account, cause, source, now, alarms } = pass;
   const { subscriptions, customerGone, prices, projection, chosen, facts } = seen;
-  const { row, former, alerts } = projection;
+  const { row, former } = projection;
   const duplicates = await effectsOfDuplicates({ tx, stripe, alarms }, surplus, {
     source,
     anew: cause.kind === 'reconcile',

@@ -47,7 +47,7 @@ export type Alert =
       stripeSubscriptionId: string;
       /** The better one of the two. */
       beside: string;
-      because: Restraint;
+      because: Restraint | 'cancel_refused';
       /** The one of which `because` is true. */
       of: string;
     };

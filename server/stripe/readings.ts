@@ -49,6 +49,17 @@ export async function readSubscriptions(
   return { subscriptions: await stripe.listSubscriptions(stripeCustomerId), customerGone: false, customer };
 }
 
+/** The subscriptions that have ended by what we are told, and that Stripe does not list, as those of a deleted customer. */
+export function overAndUnlisted(
+  events: readonly Pending[],
+  subscriptions: readonly Stripe.Subscription[],
+): string[] {
+  const listed = new Set(subscriptions.map(({ id }) => id));
+  return events.flatMap(({ type, objectId }) =>
+    type === 'customer.subscription.deleted' && objectId && !listed.has(objectId) ? objectId : [],
+  );
+}
+
 /** Stripe ends the subscriptions of a customer it deletes, and no longer lists them. */
 export function ended(
   projection: Projection,

@@ -105,7 +105,9 @@ export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: A
     if (alert.kind === 'unknown_status') return [];
     if (alert.kind === 'duplicate_left') {
       const { stripeSubscriptionId: target, beside, because, of } = alert;
-      const key = `duplicate_left:${[target, beside].sort().join(':')}`;
+      const pair = [target, beside].sort().join(':');
+      // That a person was told to decide before does not tell that we had tried to.
+      const key = because === 'cancel_refused' ? `duplicate_left:${pair}:refused` : `duplicate_left:${pair}`;
       const payload = { beside, because, because_of: of, ...source };
       return [{ kind: 'audit', key, action: 'subscription.duplicate_left', target, payload }];
     }

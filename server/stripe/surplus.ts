@@ -16,6 +16,9 @@ export type Surplus = {
   readonly beside: Stripe.Subscription | null;
 };
 
+/** One that Stripe does not end for us. */
+type Refused = Surplus & { readonly beside: Stripe.Subscription };
+
 /**
  * Whether we have cancelled this subscription because it was a second one. Customers can leave a comment of their
  * own where a portal asks for the reason, but none without choosing one.
@@ -33,11 +36,34 @@ export function endedBefore(subscriptions: readonly Stripe.Subscription[]): Surp
   }));
 }
 
+/**
+ * Of these subscriptions, which Stripe has told of and does not list, as those of a customer it has deleted, the
+ * ones that we had ended, and what each was beside: what is owed for them is owed all the same.
+ */
+export async function readUnlisted(
+  stripe: Pick<StripeCalls, 'readSubscription'>,
+  ids: readonly string[],
+): Promise<Surplus[]> {
+  const found: Surplus[] = [];
+  for (const id of new Set(ids)) {
+    const subscription = await stripe.readSubscription(id);
+    if (!subscription || !isMarked(subscription)) continue;
+    const named = nameOfBeside(subscription);
+    const other = named && (await stripe.readSubscription(named));
+    found.push({ subscription, beside: other ? besideOf(subscription, [other]) : null });
+  }
+  return found;
+}
+
+const nameOfBeside = ({ cancellation_details: details }: Stripe.Subscription): string | undefined =>
+  details?.comment?.slice((MARK + BESIDE).length);
+
 function besideOf(
-  { id, ended_at: endedAt, cancellation_details: details }: Stripe.Subscription,
+  subscription: Stripe.Subscription,
   subscriptions: readonly Stripe.Subscription[],
 ): Stripe.Subscription | null {
-  const named = details?.comment?.slice((MARK + BESIDE).length);
+  const { id, ended_at: endedAt } = subscription;
+  const named = nameOfBeside(subscription);
   const then = subscriptions.filter(
     (other) =>
       other.id !== id &&
@@ -49,8 +75,8 @@ function besideOf(
 }
 
 /**
- * Ends all of these but the first at once, for good, and returns what was ended: a marked one counts for nothing
- * any more. None where one of them is otherwise by now: that change has an event of its own, which leads here
+ * Ends all of these but the first at once, for good, and returns what was ended, and what Stripe refuses to end:
+ * a marked one counts for nothing any more. None where one of them is otherwise by now: that change has an event of its own, which leads here
  * again. The worst goes first, so that each is marked with one that is still there, and the customer has paid
  * for the best alone at any time. What somebody else has ended meanwhile is left out: it is not marked, and its
  * money is for them to give back.
@@ -59,23 +85,26 @@ export async function endSurplus(
   stripe: Pick<StripeCalls, 'cancelSubscription' | 'listSubscriptions'>,
   customer: string,
   bestFirst: readonly Stripe.Subscription[],
-): Promise<Surplus[]> {
+): Promise<{ ended: Surplus[]; refused: Refused[] }> {
   const again = await stripe.listSubscriptions(customer);
   const areAsRead = bestFirst.every((read) => {
     const now = again.find(({ id }) => id === read.id);
     return now !== undefined && isDeepStrictEqual(standingOf(now), standingOf(read));
   });
-  if (!areAsRead) return [];
   const ended: Surplus[] = [];
+  const refused: Refused[] = [];
+  if (!areAsRead) return { ended, refused };
   for (const [index, subscription] of [...bestFirst.entries()].reverse()) {
     const beside = eldest(bestFirst.slice(0, index));
     if (beside === null) continue;
     const { id } = subscription;
     const key = `safety_cancel:${id}:${beside.id}`;
     const comment = `${MARK}${BESIDE}${beside.id}`;
-    if (await stripe.cancelSubscription(id, comment, key)) ended.push({ subscription, beside });
+    const canceled = await stripe.cancelSubscription(id, comment, key);
+    if (canceled === 'canceled') ended.push({ subscription, beside });
+    if (canceled === 'refused') refused.push({ subscription, beside });
   }
-  return ended;
+  return { ended, refused };
 }
 
 /** The one that has been there longest. */

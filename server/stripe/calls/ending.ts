@@ -5,21 +5,29 @@ import { isRefused, stripeCode } from './refusal.ts';
 /** `refused`: Stripe does not refund this by a call, for want of balance or because it is too old, say. */
 export type Refunded = 'refunded' | 'nothing_left' | 'charged_back' | 'refused';
 
+/** `over`: it had ended, or never existed. `refused`: Stripe does not end it by a call. */
+export type Canceled = 'canceled' | 'over' | 'refused';
+
 /** The two calls that end something for a customer: each takes effect once under its key. */
 export function endingCalls({ stripe, call, found }: Caller) {
   return {
-    /** Ends a subscription at once and notes why; false when it had ended or never existed. */
-    cancelSubscription: async (id: string, comment: string, idempotencyKey: string): Promise<boolean> => {
-      const canceled = await found(
-        call<Stripe.Subscription>('subscription', (options) =>
-          stripe.subscriptions.cancel(
-            id,
-            { invoice_now: false, prorate: false, cancellation_details: { comment } },
-            { ...options, idempotencyKey },
+    /** Ends a subscription at once and notes why. What Stripe refuses for good is not thrown, as with a refund. */
+    cancelSubscription: async (id: string, comment: string, idempotencyKey: string): Promise<Canceled> => {
+      try {
+        const canceled = await found(
+          call<Stripe.Subscription>('subscription', (options) =>
+            stripe.subscriptions.cancel(
+              id,
+              { invoice_now: false, prorate: false, cancellation_details: { comment } },
+              { ...options, idempotencyKey },
+            ),
           ),
-        ),
-      );
-      return canceled !== null;
+        );
+        return canceled === null ? 'over' : 'canceled';
+      } catch (error) {
+        if (isRefused(error)) return 'refused';
+        throw error;
+      }
     },
 
     /**

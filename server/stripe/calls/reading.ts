@@ -43,6 +43,13 @@ export function readingCalls({ stripe, call, found }: Caller) {
     readProduct: (id: string) =>
       found(call<Stripe.Product>('product', (options) => stripe.products.retrieve(id, {}, options))),
 
+    readSubscription: (id: string) =>
+      found(
+        call<Stripe.Subscription>('subscription', (options) =>
+          stripe.subscriptions.retrieve(id, {}, options),
+        ),
+      ),
+
     /** Every subscription the customer ever had, newest first, with the schedules that are booked on them. */
     listSubscriptions: (customer: string): Promise<Stripe.Subscription[]> =>
       all((options, after) =>
