@@ -14,11 +14,11 @@ import type { RedirectPolicy } from './billing/redirects.ts';
 import { startTrialPack } from './billing/trial-pack.ts';
 import type { RealEmail } from './config.ts';
 import { checkLedger } from './credit/check.ts';
-import { expireTrialPack } from './credit/expire.ts';
+import { startExpiry } from './credit/expire.ts';
 import { listUsage } from './credit/list.ts';
 import type { Database } from './database/connection.ts';
+import { watchDue } from './database/due.ts';
 import { startBoss, stopBoss, work } from './database/jobs.ts';
-import { databaseNow } from './database/now.ts';
 import { repeat } from './database/recurring.ts';
 import type { Role } from './environment.ts';
 import { buildHttp, buildOperations } from './http/app.ts';
@@ -199,13 +199,8 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
     await sendEmail(sending, job.data.emailId);
     return [{ id: job.id, status: 'completed' }];
   });
-  await work(boss, 'trial-pack-expiry', { batchSize: 1, concurrency: 1 }, async ([job]) => {
-    if (!job) return [];
-    // Those who spend go by this clock, so the end has to be written down by it as well.
-    const now = await databaseNow(db, clock);
-    await expireTrialPack({ db, clock: { now: () => now } }, job.data.accountId);
-    return [{ id: job.id, status: 'completed' }];
-  });
+  const expiry = startExpiry({ db, clock, log });
+  const watch = watchDue({ db, clock, log }, { trial_pack: expiry.wake });
   const poster = createPoster();
   // Without a key there is no endpoint that could be delivered to.
   const dispatcher =
@@ -239,6 +234,8 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
         lookout.close(),
         checks.close(),
         forgetting.close(),
+        watch.close(),
+        expiry.close(),
         stopBoss(boss),
         dispatcher?.close(),
       ]);

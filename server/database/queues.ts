@@ -5,7 +5,6 @@ export const JOBS_SCHEMA = 'pgboss';
 export type Jobs = {
   'stripe-event': { eventId: string };
   'send-email': { emailId: string };
-  'trial-pack-expiry': { accountId: string };
 };
 export type QueueName = keyof Jobs;
 
@@ -44,13 +43,6 @@ export const QUEUES = {
   'stripe-event': { ...COMMON, retryLimit: 35, retryDelay: 2, retryDelayMax: 900, expireInSeconds: 120 },
   // About a day: a mail is parked for a person once it is unclear for 23 hours whether it went out.
   'send-email': { ...COMMON, retryLimit: 60, retryDelay: 5, retryDelayMax: 1_800, expireInSeconds: 60 },
-  'trial-pack-expiry': {
-    ...COMMON,
-    retryLimit: 60,
-    retryDelay: 5,
-    retryDelayMax: 1_800,
-    expireInSeconds: 60,
-  },
 } satisfies Record<QueueName, QueuePolicy>;
 
 /** Dead letters wait for a person. */

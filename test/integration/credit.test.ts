@@ -2,13 +2,14 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { applyTrialPack } from '../../server/credit/apply.ts';
-import { expireTrialPack } from '../../server/credit/expire.ts';
+import { expireTrialPack, startExpiry } from '../../server/credit/expire.ts';
 import { enter, verifyLedger } from '../../server/credit/ledger.ts';
 import { GRANTED_SECONDS, type TrialPackFacts } from '../../server/credit/project.ts';
 import { expiryOf } from '../../server/credit/rules.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { TrialPack } from '../../server/database/entities/billing.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { untilTrue } from '../support/service.ts';
 
 const DAY_MS = 86_400_000;
 const paidAt = new Date('2026-05-01T12:00:00Z');
@@ -31,7 +32,6 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  await db.pool.query('delete from pgboss.job');
   accountId = await newAccount();
 });
 
@@ -99,13 +99,9 @@ const audited = () =>
   column<string>(
     `select action as value from audit_entry where account_id = $1 and action like 'trial_pack.%' order by position`,
   );
-const jobsDue = () =>
-  column<string>(
-    `select to_char(start_after at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as value from pgboss.job
-      where name = 'trial-pack-expiry' and data->>'accountId' = $1 order by start_after`,
-  );
+const due = async () => (await pack())?.dueAt?.toISOString() ?? null;
 
-test('a paid pack is granted: row, ledger, audit log, mail and the job that looks after its end', async () => {
+test('a paid pack is granted: row, ledger, audit log, mail and the moment to look after its end', async () => {
   expect(await apply()).toBe('granted');
   expect(await pack()).toMatchObject({
     state: 'active',
@@ -121,7 +117,7 @@ test('a paid pack is granted: row, ledger, audit log, mail and the job that look
   expect(await mailData('trial_pack_ready')).toEqual([
     { creditCents: 299, expiresAt: expiresAt.toISOString(), amountCents: 299, currency: 'usd' },
   ]);
-  expect(await jobsDue()).toEqual(['2026-05-14T12:00:00Z']);
+  expect(await due()).toBe('2026-05-14T12:00:00.000Z');
 });
 
 test('the audit entry carries what led to it', async () => {
@@ -226,14 +222,13 @@ test('a partial refund takes its part, and no more than what is left', async () 
   expect(await mails()).toEqual(['trial_pack_ready', 'trial_pack_refunded', 'trial_pack_refunded']);
 });
 
-test('a refund that failed gives the credit back, and the job that ends it', async () => {
+test('a refund that failed gives the credit back, and the moment of its end', async () => {
   await apply();
   await apply({ amountRefundedCents: 299 });
-  await db.pool.query('delete from pgboss.job');
   await apply();
   expect(await pack()).toMatchObject({ state: 'active', remainingSeconds: 59_800 });
   expect(await entries()).toEqual(['grant 59800', 'reinstate 59800', 'revoke -59800']);
-  expect(await jobsDue()).toEqual(['2026-05-14T12:00:00Z']);
+  expect(await due()).toBe('2026-05-14T12:00:00.000Z');
 });
 
 test('a dispute holds the credit, winning it gives it back with its original end, losing it takes it', async () => {
@@ -266,17 +261,17 @@ test('a dispute that is won after the end finds the pack expired', async () => {
   expect(await pack()).toMatchObject({ state: 'expired', remainingSeconds: 0 });
 });
 
-test('the job tells of unspent credit a day before, once, and closes the ledger at the end, once', async () => {
+test('who looks after the end tells of unspent credit a day before, once, and closes the ledger at the end, once', async () => {
   await apply();
-  await db.pool.query('delete from pgboss.job');
   const noticeAt = new Date(expiresAt.getTime() - DAY_MS);
   expect(await expire(noticeAt)).toBe('noticed');
   expect(await expire(noticeAt)).toBe('waiting');
   expect(await mailData('credit_expiring')).toEqual([
     { creditCents: 299, expiresAt: expiresAt.toISOString() },
   ]);
-  expect(new Set(await jobsDue())).toEqual(new Set(['2026-05-15T12:00:00Z']));
+  expect(await due()).toBe('2026-05-15T12:00:00.000Z');
   expect(await expire(expiresAt)).toBe('expired');
+  expect(await due()).toBeNull();
   expect(await expire(expiresAt)).toBe('nothing_to_do');
   expect(await entries()).toEqual(['grant 59800', 'expire -59800']);
   expect(await audited()).toEqual([
@@ -289,7 +284,7 @@ test('the job tells of unspent credit a day before, once, and closes the ledger 
   ]);
 });
 
-test('the job waits for whoever is changing the account, and closes what they leave', async () => {
+test('who looks after the end waits for whoever is changing the account, and closes what they leave', async () => {
   await apply();
   const other = await db.pool.connect();
   try {
@@ -326,11 +321,10 @@ async function untilSomebodyWaits(): Promise<void> {
   }
 }
 
-test('a job that comes early waits for its time instead of chasing itself', async () => {
+test('whoever looks early waits for its time instead of chasing himself', async () => {
   await apply();
-  await db.pool.query('delete from pgboss.job');
   expect(await expire(new Date(expiresAt.getTime() - DAY_MS - 5))).toBe('waiting');
-  expect(await jobsDue()).toEqual(['2026-05-14T12:00:59Z']);
+  expect(await due()).toBe('2026-05-14T12:00:59.995Z');
   expect(await mails()).toEqual(['trial_pack_ready']);
 });
 
@@ -343,7 +337,7 @@ test('whoever has spent everything hears neither of an end to come nor of one th
   expect(await entries()).toEqual(['grant 59800', 'use -59800']);
 });
 
-test('the job has nothing to do for an account without a pack or one whose pack was taken back', async () => {
+test('who looks after the end has nothing to do for an account without a pack or one whose pack was taken back', async () => {
   expect(await expire(expiresAt)).toBe('nothing_to_do');
   await apply({ amountRefundedCents: 299 });
   expect(await expire(expiresAt)).toBe('nothing_to_do');
@@ -399,4 +393,18 @@ test('whatever was read before, the last reading decides, and the ledger adds up
     }),
     { numRuns: 60 },
   );
+});
+
+test('a pack that is due is looked after by itself', async () => {
+  await apply();
+  const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const clock = { now: () => new Date(), aheadMs: () => expiresAt.getTime() - Date.now() };
+  const crew = startExpiry({ db, clock, log });
+  try {
+    crew.wake();
+    await untilTrue(async () => (await pack())?.state === 'expired');
+    expect(await due()).toBeNull();
+  } finally {
+    await crew.close();
+  }
 });

@@ -146,7 +146,7 @@ test('a job that fails is tried again with its attempt counted', async () => {
 
 test('a job with a start date waits for it and outlives the wait', async () => {
   const startAfter = new Date(Date.now() + 14 * 86_400_000);
-  await db.transaction((tx) => enqueue(tx, 'trial-pack-expiry', { accountId: 'a' }, { startAfter }));
+  await db.transaction((tx) => enqueue(tx, 'send-email', { emailId: 'a' }, { startAfter }));
   const { rows } = await db.pool.query<{ start_after: string; keeps: boolean }>(
     'select start_after, keep_until > start_after as keeps from pgboss.job',
   );
