@@ -36,6 +36,12 @@ export const mailInput = z
     path: ['html'],
     message: 'Missing `html` or `text` field.',
   });
+
+/** A mail of a batch: the same, but attachments are documented as not supported. */
+export const batchMailInput = mailInput.refine((mail) => mail.attachments == null, {
+  path: ['attachments'],
+  message: 'Attachments are not supported in batches.',
+});
 export type MailInput = z.output<typeof mailInput>;
 
 type RefusalName =
@@ -43,6 +49,7 @@ type RefusalName =
   | 'invalid_api_key'
   | 'invalid_idempotency_key'
   | 'invalid_idempotent_request'
+  | 'concurrent_idempotent_requests'
   | 'missing_required_field'
   | 'validation_error'
   | 'not_found'

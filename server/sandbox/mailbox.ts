@@ -1,6 +1,15 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { batchInput, fieldRefusal, type MailInput, mailInput, Refusal, refusalBody } from './mail-input.ts';
+import {
+  batchInput,
+  batchMailInput,
+  fieldRefusal,
+  type MailInput,
+  mailInput,
+  Refusal,
+  refusalBody,
+} from './mail-input.ts';
+import { once, underWay } from './mail-keys.ts';
 import { failNextMails, findMail, keepMail, type Mail, type MailFault, pendingMailFault } from './mails.ts';
 import type { World } from './world.ts';
 
@@ -42,7 +51,7 @@ export async function mailbox(app: FastifyInstance, options: MailboxOptions): Pr
     if (fault === 'server_error') throw new Refusal(500, 'internal_server_error', 'Internal server error');
     if (fault === 'garbage') return reply.code(502).type('text/html').send('<html>Bad gateway');
     if (fault === 'timeout_before') return hangUp(request, reply);
-    if (fault === 'timeout_after') hangsUpAfter.add(request);
+    if (fault === 'timeout_after' || fault === 'under_way') hangsUpAfter.set(request, fault);
   });
 
   app.post('/emails', (request, reply) => {
@@ -51,14 +60,14 @@ export async function mailbox(app: FastifyInstance, options: MailboxOptions): Pr
       if (!checked.success) throw fieldRefusal(checked.error, body);
       return { id: keep(world, checked.data, key) };
     });
-    return hangsUpAfter.has(request) ? hangUp(request, reply) : answer;
+    return endsUnheard(world, request) ? hangUp(request, reply) : answer;
   });
 
   app.post('/emails/batch', (request, reply) => {
     const answer = once(world, request, (body, key) =>
       keepBatch(world, body, key, request.headers['x-batch-validation'] === 'permissive'),
     );
-    return hangsUpAfter.has(request) ? hangUp(request, reply) : answer;
+    return endsUnheard(world, request) ? hangUp(request, reply) : answer;
   });
 
   app.get<{ Params: { id: string } }>('/emails/:id', (request) => {
@@ -68,9 +77,16 @@ export async function mailbox(app: FastifyInstance, options: MailboxOptions): Pr
   });
 }
 
-const KEY_LIFETIME_SECONDS = 24 * 60 * 60;
-/** Requests whose mail is kept but whose sender shall never hear of it. */
-const hangsUpAfter = new WeakSet<FastifyRequest>();
+/** Requests whose mails are kept but whose sender shall never hear of it, by the fault that is to blame. */
+const hangsUpAfter = new WeakMap<FastifyRequest, MailFault>();
+
+/** Whether the sender shall hear nothing. With `under_way`, the next one with the same key is told to wait. */
+function endsUnheard(world: World, request: FastifyRequest): boolean {
+  const fault = hangsUpAfter.get(request);
+  const key = request.headers['idempotency-key'];
+  if (fault === 'under_way' && typeof key === 'string') underWay(world, key);
+  return fault !== undefined;
+}
 
 /** Ends the connection without an answer, which is what a client's timeout looks like but sooner. */
 function hangUp(request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -117,43 +133,6 @@ function takeFault(world: World, method: string): MailFault | null {
   return pending.kind;
 }
 
-/** Runs `work` once per idempotency key within 24 hours; the same body again gets the same answer again. */
-function once<T extends object>(
-  world: World,
-  request: FastifyRequest,
-  work: (body: unknown, key: string | null) => T,
-): T {
-  const raw = typeof request.body === 'string' ? request.body : '';
-  const header = request.headers['idempotency-key'];
-  if (header === undefined) return world.atomically(() => work(parse(raw), null));
-  if (typeof header !== 'string' || header.length < 1 || header.length > 256)
-    throw new Refusal(400, 'invalid_idempotency_key', 'The key must be between 1-256 chars.');
-  const id = `${request.routeOptions.url} ${header}`;
-  const bodyHash = createHash('sha256').update(raw).digest('hex');
-  const known = world.hidden.get<{ bodyHash: string; at: number; answer: T }>('mail_key', id);
-  if (known && known.at > world.now() - KEY_LIFETIME_SECONDS) {
-    if (known.bodyHash === bodyHash) return known.answer;
-    throw new Refusal(
-      409,
-      'invalid_idempotent_request',
-      'Same idempotency key used with a different request payload.',
-    );
-  }
-  return world.atomically(() => {
-    const answer = work(parse(raw), header);
-    world.hidden.put('mail_key', id, { bodyHash, at: world.now(), answer });
-    return answer;
-  });
-}
-
-function parse(raw: string): unknown {
-  try {
-    return JSON.parse(raw);
-  } catch {
-    throw new Refusal(422, 'validation_error', 'The request body is not valid JSON.');
-  }
-}
-
 function keepBatch(
   world: World,
   body: unknown,
@@ -161,11 +140,12 @@ function keepBatch(
   permissive: boolean,
 ): { data: { id: string }[]; errors?: { index: number; message: string }[] } {
   const batch = batchInput.safeParse(body);
+  // Documented as a reason for an error; in which form is not, so that nothing is sent in either mode.
   if (!batch.success) throw new Refusal(422, 'validation_error', 'A batch is an array of 1 to 100 emails.');
   const data: { id: string }[] = [];
   const errors: { index: number; message: string }[] = [];
   for (const [index, entry] of batch.data.entries()) {
-    const checked = mailInput.safeParse(entry);
+    const checked = batchMailInput.safeParse(entry);
     if (checked.success) data.push({ id: keep(world, checked.data, key) });
     else if (permissive) errors.push({ index, message: fieldRefusal(checked.error, entry).message });
     else throw fieldRefusal(checked.error, entry);

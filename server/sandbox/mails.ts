@@ -20,13 +20,17 @@ export interface Mail {
   readonly createdAt: number;
 }
 
-/** What can be made to go wrong with the next requests. `timeout_after` accepts the mail and never answers. */
+/**
+ * What can be made to go wrong with the next requests. `timeout_after` accepts the mails and never answers;
+ * `under_way` as well, and says of the next request with the same key that this one has not ended yet.
+ */
 export const MAIL_FAULTS = [
   'rate_limited',
   'server_error',
   'garbage',
   'timeout_before',
   'timeout_after',
+  'under_way',
 ] as const;
 export type MailFault = (typeof MAIL_FAULTS)[number];
 

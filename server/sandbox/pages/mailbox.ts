@@ -89,6 +89,7 @@ export const MAIL_FAULT_NAMES: Record<MailFault, string> = {
   garbage: 'get 502 without JSON',
   timeout_before: 'be cut off',
   timeout_after: 'arrive, then be cut off',
+  under_way: 'be cut off while under way',
 };
 
 const MAIL_POLICY =

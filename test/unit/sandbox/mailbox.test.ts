@@ -2,7 +2,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { Resend } from 'resend';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { mailbox } from '../../../server/sandbox/mailbox.ts';
-import { clearMails, failNextMails, listMails } from '../../../server/sandbox/mails.ts';
+import { clearMails, failNextMails, findMail, listMails } from '../../../server/sandbox/mails.ts';
 import { openWorld } from '../../../server/sandbox/open-world.ts';
 import { mailSource } from '../../../server/sandbox/pages/mail-source.ts';
 import type { World } from '../../../server/sandbox/world.ts';
@@ -96,15 +96,93 @@ describe('the mailbox', () => {
     expect(listMails(world)).toHaveLength(3);
   });
 
-  it('takes a batch whole or, when permissive, the valid part of it', async () => {
+  describe('a batch', () => {
+    const letters = ['ada', 'bob', 'eve'].map((name) => ({ ...letter, to: `${name}@example.test` }));
     const bad = { ...letter, to: 'nobody' };
-    const strict = await resend.batch.send([letter, bad]);
-    expect(strict.error).toMatchObject({ statusCode: 422, name: 'validation_error' });
-    expect(listMails(world)).toHaveLength(0);
-    const permissive = await resend.batch.send([letter, bad], { batchValidation: 'permissive' });
-    expect(permissive.data?.data).toHaveLength(1);
-    expect(permissive.data?.errors).toEqual([{ index: 1, message: expect.stringContaining('`to`') }]);
-    expect(listMails(world)).toHaveLength(1);
+    const kept = () => listMails(world).map((mail) => mail.to[0]);
+
+    it('arrives in its order, with an id for each mail', async () => {
+      const tags = [{ name: 'template', value: 'receipt' }];
+      const { data, error } = await resend.batch.send(letters.map((one) => ({ ...one, tags })));
+      expect(error).toBeNull();
+      expect(data).toEqual({ data: letters.map(() => ({ id: expect.any(String) })) });
+      expect(data?.data.map(({ id }) => findMail(world, id)?.to[0])).toEqual(letters.map(({ to }) => to));
+      expect(listMails(world)[0]?.tags).toEqual(tags);
+    });
+
+    it('with one bad mail is refused whole, naming the first thing wrong', async () => {
+      const strict = await resend.batch.send([letter, bad, { ...letter, from: 'nobody' }]);
+      expect(strict.error).toMatchObject({ statusCode: 422, name: 'validation_error' });
+      expect(strict.error?.message).toContain('`to`');
+      expect(listMails(world)).toHaveLength(0);
+    });
+
+    it('with one bad mail leaves its key free', async () => {
+      await resend.batch.send([letter, bad], { idempotencyKey: 'batch/1' });
+      const mended = await resend.batch.send([letter], { idempotencyKey: 'batch/1' });
+      expect(mended.error).toBeNull();
+    });
+
+    it('that is permissive arrives in its valid part, and the rest is named by where it stood', async () => {
+      const { data } = await resend.batch.send([letter, bad, letters[2] ?? letter], {
+        batchValidation: 'permissive',
+      });
+      expect(data?.data).toHaveLength(2);
+      expect(data?.errors).toEqual([{ index: 1, message: expect.stringContaining('`to`') }]);
+      expect(kept()).toEqual(['eve@example.test', 'ada@example.test']);
+    });
+
+    it('is taken in once for each key, and answered alike', async () => {
+      const key = { idempotencyKey: 'batch/1', batchValidation: 'permissive' } as const;
+      const first = await resend.batch.send([...letters, bad], key);
+      const again = await resend.batch.send([...letters, bad], key);
+      expect(again.data).toEqual(first.data);
+      expect(listMails(world)).toHaveLength(3);
+    });
+
+    it.each([
+      ['in another order', () => letters.toReversed()],
+      ['without one of them', () => letters.slice(1)],
+      ['with other words', () => letters.map((one) => ({ ...one, text: 'Other' }))],
+    ])('under a known key %s is refused', async (_what, change) => {
+      await resend.batch.send(letters, { idempotencyKey: 'batch/1' });
+      const { error } = await resend.batch.send(change(), { idempotencyKey: 'batch/1' });
+      expect(error).toMatchObject({ statusCode: 409, name: 'invalid_idempotent_request' });
+      expect(listMails(world)).toHaveLength(3);
+    });
+
+    it('cannot have the key of a single mail', async () => {
+      await resend.emails.send(letter, { idempotencyKey: 'one/1' });
+      const { error } = await resend.batch.send([letter], { idempotencyKey: 'one/1' });
+      expect(error).toMatchObject({ statusCode: 409, name: 'invalid_idempotent_request' });
+    });
+
+    it('is forgotten by its key after 24 hours', async () => {
+      await resend.batch.send(letters, { idempotencyKey: 'batch/1' });
+      now += 24 * 60 * 60 * 1000;
+      await resend.batch.send(letters, { idempotencyKey: 'batch/1' });
+      expect(listMails(world)).toHaveLength(6);
+    });
+
+    it('has a hundred mails at most, one at least, and counts as one request', async () => {
+      const hundred = Array.from({ length: 100 }, () => letter);
+      const { error } = await resend.batch.send([...hundred, letter], { batchValidation: 'permissive' });
+      expect(error).toMatchObject({ statusCode: 422, name: 'validation_error' });
+      const whole = await resend.batch.send(hundred);
+      expect(whole.data?.data).toHaveLength(100);
+      expect(whole.headers).toMatchObject({ 'ratelimit-remaining': '0' });
+      nextSecond();
+      expect((await resend.batch.send([])).error).toMatchObject({ statusCode: 422 });
+      expect(listMails(world)).toHaveLength(100);
+    });
+
+    it('takes no attachments', async () => {
+      const body = JSON.stringify([{ ...letter, attachments: [{ filename: 'a.pdf', content: 'AA==' }] }]);
+      const headers = { authorization: 'Bearer re_test_1' };
+      const response = await fetch(`${baseUrl}/emails/batch`, { method: 'POST', body, headers });
+      expect(response.status).toBe(422);
+      expect(await response.json()).toMatchObject({ message: expect.stringContaining('`attachments`') });
+    });
   });
 
   it.each([
@@ -151,24 +229,33 @@ describe('the mailbox', () => {
     expect(error).toMatchObject({ statusCode: 404, name: 'not_found' });
   });
 
-  it.each([
-    ['rate_limited', { statusCode: 429, name: 'rate_limit_exceeded' }, 0],
-    ['server_error', { statusCode: 500, name: 'internal_server_error' }, 0],
-    ['garbage', { statusCode: 502, name: 'application_error' }, 0],
-    ['timeout_before', { statusCode: null, name: 'application_error' }, 0],
-    ['timeout_after', { statusCode: null, name: 'application_error' }, 1],
-  ] as const)(
-    'fails the next mail with %s, and the retry with its key arrives once',
-    async (kind, error, kept) => {
+  describe.each([
+    ['mail', 1, () => resend.emails.send(letter, { idempotencyKey: 'k1' })],
+    ['batch', 3, () => resend.batch.send([letter, letter, letter], { idempotencyKey: 'k1' })],
+  ] as const)('ordered to fail the next %s', (_what, mails, send) => {
+    it.each([
+      ['rate_limited', { statusCode: 429, name: 'rate_limit_exceeded' }, 0],
+      ['server_error', { statusCode: 500, name: 'internal_server_error' }, 0],
+      ['garbage', { statusCode: 502, name: 'application_error' }, 0],
+      ['timeout_before', { statusCode: null, name: 'application_error' }, 0],
+      ['timeout_after', { statusCode: null, name: 'application_error' }, mails],
+    ] as const)('with %s, does, and the retry with its key arrives once', async (kind, error, kept) => {
       failNextMails(world, kind, 1);
-      const failed = await resend.emails.send(letter, { idempotencyKey: 'k1' });
-      expect(failed.error).toMatchObject(error);
+      expect((await send()).error).toMatchObject(error);
       expect(listMails(world)).toHaveLength(kept);
-      const retried = await resend.emails.send(letter, { idempotencyKey: 'k1' });
-      expect(retried.error).toBeNull();
-      expect(listMails(world)).toHaveLength(1);
-    },
-  );
+      expect((await send()).error).toBeNull();
+      expect(listMails(world)).toHaveLength(mails);
+    });
+
+    it('while it is under way, says so to the next with its key and answers the one after', async () => {
+      failNextMails(world, 'under_way', 1);
+      expect((await send()).error).toMatchObject({ statusCode: null });
+      expect((await send()).error).toMatchObject({ statusCode: 409, name: 'concurrent_idempotent_requests' });
+      nextSecond();
+      expect((await send()).error).toBeNull();
+      expect(listMails(world)).toHaveLength(mails);
+    });
+  });
 
   it('writes the source as a message that mail programs read', async () => {
     await resend.emails.send(letter);
