@@ -18,6 +18,8 @@ export type Fact =
   | { kind: 'pack'; pack: PackPurchase }
   /** `sold`: what it sold beside subscriptions, once it is paid. */
   | { kind: 'invoice'; facts: InvoiceFacts; sold: InvoicePurchase | null }
+  /** A payment without session and without invoice. */
+  | { kind: 'bare_charge'; charge: Stripe.Charge }
   | { kind: 'renewal'; facts: RenewalFacts }
   /** `madeAt`: when Stripe told of it, which is three days before the end that it tells of. */
   | { kind: 'trial_ending'; madeAt: Date }

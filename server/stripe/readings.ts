@@ -1,18 +1,18 @@
 import type Stripe from 'stripe';
 import type { Tx } from '../database/connection.ts';
-import { type Account, FormerStripeCustomer } from '../database/entities/account.ts';
-import { CheckoutAttempt, TrialPack } from '../database/entities/billing.ts';
+import type { Account } from '../database/entities/account.ts';
 import type { StripeEvent } from '../database/entities/journal.ts';
 import type { Cause } from './cause.ts';
 import { isHandled } from './events.ts';
-import { type Fact, readFact, readPurchaseOf } from './facts.ts';
+import { type Fact, readFact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import type { Known } from './invoice-purchase.ts';
 import { billedSince } from './plan-lines.ts';
 import { isLive, type Projection, type SubscriptionRow } from './project.ts';
-import { idOf, type PackPurchase } from './purchase.ts';
+import { idOf } from './purchase.ts';
+import { readPurchases } from './purchases.ts';
 import { isSamePlan, type PriceMap, phaseBegan } from './schedule.ts';
-import { packOn, readPackFacts, readSessionFacts } from './session-purchase.ts';
+import { readSessionFacts } from './session-purchase.ts';
 
 type Pending = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'>;
 
@@ -150,46 +150,4 @@ export async function readAsked(
     case 'reconcile':
       return await readPurchases(tx, stripe, account, { known, now });
   }
-}
-
-/** An invoice older than this was not paid a moment ago, and what it sold was seen by the nights since. */
-const INVOICES_MS = 90 * 86_400_000;
-
-/** Everything that the account bought or may yet pay for, the pack that was granted first. */
-async function readPurchases(
-  tx: Tx,
-  stripe: StripeCalls,
-  { id: accountId, stripeCustomerId }: Account,
-  { known, now }: { known: Known; now: Date },
-): Promise<Fact[]> {
-  const { catalogue } = known;
-  const state = { $in: ['open', 'closing', 'awaiting_payment'] as const };
-  const attempts = await tx.find(CheckoutAttempt, { accountId, state });
-  const former = await tx.find(FormerStripeCustomer, { accountId });
-  const held = await tx.findOne(TrialPack, { accountId });
-  const sinceS = Math.floor((now.getTime() - INVOICES_MS) / 1_000);
-  const found = new Map<string, { fact: Fact; pack: PackPurchase }>();
-  for (const customer of [stripeCustomerId ?? [], former.map((one) => one.stripeCustomerId)].flat(2)) {
-    for (const facts of await readPackFacts(stripe, catalogue, customer)) {
-      if (facts.pack) found.set(facts.pack.sessionId, { fact: { kind: 'session', facts }, pack: facts.pack });
-    }
-    for (const invoice of await stripe.listInvoicesPaidBy(customer, sinceS)) {
-      const pack = await packOn(stripe, known, invoice);
-      if (pack && !found.has(pack.sessionId))
-        found.set(pack.sessionId, { fact: { kind: 'pack', pack }, pack });
-    }
-  }
-  const facts: Fact[] = [];
-  for (const { stripeSessionId } of attempts) {
-    if (!stripeSessionId || found.has(stripeSessionId)) continue;
-    const read = await readSessionFacts(stripe, catalogue, stripeSessionId);
-    if (read) facts.push({ kind: 'session', facts: read });
-  }
-  // Nothing becomes of a pack for which nothing was charged.
-  if (held?.paymentIntent.startsWith('pi_') && !found.has(held.stripeSessionId))
-    facts.push(await readPurchaseOf(stripe, catalogue, held.paymentIntent));
-  const paidAt = ({ pack }: { pack: PackPurchase }) =>
-    pack.sessionId === held?.stripeSessionId ? 0 : pack.paidAt.getTime();
-  const packs = [...found.values()].sort((a, b) => paidAt(a) - paidAt(b));
-  return [...facts, ...packs.map(({ fact }) => fact)];
 }

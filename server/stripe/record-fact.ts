@@ -3,6 +3,7 @@ import { formatId, parseUuid } from '../../shared/ids.ts';
 import type { Tx } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
+import { noteBareCharge } from './bare-charge.ts';
 import type { Alarm } from './deps.ts';
 import { returnLatePayment } from './duplicates.ts';
 import type { Effect, Source } from './effects.ts';
@@ -58,6 +59,8 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
         ...(fact.sold ? await noteStrangeLines(context, fact.facts.invoice, fact.sold, source) : []),
         ...(await returnLatePayment(context, fact.facts.invoice, source)),
       ];
+    case 'bare_charge':
+      return await noteBareCharge(context, fact.charge, source);
     case 'renewal':
       return renewalNotice(context, fact.facts);
     case 'trial_ending':

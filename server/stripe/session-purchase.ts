@@ -53,14 +53,14 @@ export async function readPaymentFacts(
   return { facts: null, pack: invoice && (await packOn(stripe, { catalogue, ours: NONE }, invoice)) };
 }
 
-/** Every trial pack the customer completed Checkout for, known to us or not: an old page can be paid unheard. */
+/** Every trial pack among completed sessions, known to us or not: an old page can be paid unheard. */
 export async function readPackFacts(
-  stripe: Reads & Pick<StripeCalls, 'listCompletedSessions'>,
+  stripe: Reads,
   catalogue: Catalogue,
-  customer: string,
+  sessions: readonly Stripe.Checkout.Session[],
 ): Promise<SessionFacts[]> {
   const read: SessionFacts[] = [];
-  for (const session of await stripe.listCompletedSessions(customer)) {
+  for (const session of sessions) {
     const facts = await factsOf(stripe, catalogue, session);
     if (facts.pack) read.push(facts);
   }

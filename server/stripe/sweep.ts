@@ -110,12 +110,12 @@ async function compare(
   }
 }
 
-/** So long after the end of a customer a payment that was under way for it may still come. */
+/** So long after the end of a customer or a subscription a payment may still come of which no event tells. */
 const FORMER_MS = 30 * 86_400_000;
 
 /**
  * The next accounts that can still change at Stripe, in the order of their ids: all that have a customer, except
- * where the subscription is over and nothing else is open; and of those whose customer Stripe has deleted the ones
+ * where the subscription has been over for a month and nothing else is open; and of those whose customer Stripe has deleted the ones
  * with a pack whose payment can still be given back, or where a payment made before may still come.
  */
 export async function accountsAfter(
@@ -128,6 +128,7 @@ left join subscription s on s.account_id = a.id
 where ($1::uuid is null or a.id > $1)
   and (a.stripe_customer_id is not null or exists (select from former_stripe_customer f where f.account_id = a.id))
   and ((a.stripe_customer_id is not null and (s.status is null or s.status not in ('canceled', 'incomplete_expired')))
+    or (a.stripe_customer_id is not null and s.ended_at > $2)
     or exists (select from former_stripe_customer f where f.account_id = a.id and f.since > $2)
     or exists (select from checkout_attempt c where c.account_id = a.id and c.state in ('open', 'closing', 'awaiting_payment'))
     or exists (select from trial_pack t where t.account_id = a.id and t.state in ('active', 'suspended')))

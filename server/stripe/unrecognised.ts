@@ -9,22 +9,28 @@ import type { Recording } from './record-fact.ts';
 export type Unrecognised = {
   /** Names the fact, so that it is told once. */
   key: string;
-  /** The Checkout session or the invoice. */
+  /** The Checkout session, the invoice, or where there is neither the payment. */
   target: string;
   amountCents: number;
+  /** What has been given back of it already, where that is told. */
+  refundedCents?: number;
   currency: string;
-  /** `not_ours`: neither a subscription nor a trial pack. `refunded_in_part`: given back, and not said for what. */
-  reason: 'not_ours' | 'refunded_in_part';
+  /**
+   * `not_ours`: neither a subscription nor a trial pack. `nothing_sold`: paid without session and invoice.
+   * `refunded_in_part`: given back, and not said for what.
+   */
+  reason: 'not_ours' | 'nothing_sold' | 'refunded_in_part';
 };
 
 /** Raises the alarm and writes it down, once. */
 export async function noteUnrecognised(
   { tx, alarms }: Pick<Recording, 'tx' | 'alarms'>,
-  { key, target, amountCents, currency, reason }: Unrecognised,
+  { key, target, amountCents, refundedCents = 0, currency, reason }: Unrecognised,
   source: Source,
 ): Promise<Effect[]> {
   if ((await tx.count(AuditEntry, { dedupeKey: key })) > 0) return [];
-  const payload = { reason, amount_cents: amountCents, currency, ...source };
+  const refunded = refundedCents > 0 ? { refunded_cents: refundedCents } : {};
+  const payload = { reason, amount_cents: amountCents, ...refunded, currency, ...source };
   alarms.push({ kind: 'unrecognised_payment', details: { paid_in: target, ...payload } });
   return [{ kind: 'audit', key, action: 'payment.unrecognised', target, payload }];
 }

@@ -7,6 +7,7 @@ import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/j
 import { uuidv7 } from '../../server/database/uuid.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
+import { accountsAfter } from '../../server/stripe/sweep.ts';
 import { formatId } from '../../shared/ids.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { addAccount } from '../support/stripe.ts';
@@ -312,6 +313,124 @@ describe('what was paid for and is not understood', () => {
     expect(await packOf(accountId)).toBeNull();
     const [event] = await em().find(StripeEvent, { objectId: link.id });
     expect(event).toMatchObject({ state: 'ignored', error: expect.stringContaining(await packPrice()) });
+  });
+
+  describe('without session and without invoice', () => {
+    /** What staff takes in the Dashboard, or a program by the API: money, and nothing that says for what. */
+    const take = async (customer: string, params: Partial<Stripe.PaymentIntentCreateParams> = {}) => {
+      const { data } = await sdk().customers.listPaymentMethods(customer);
+      return await sdk().paymentIntents.create({
+        ...{ customer, amount: 12_000, currency: 'usd', payment_method: data[0]?.id ?? '' },
+        ...{ confirm: true, off_session: true, ...params },
+      });
+    };
+    const nights = async (accountId: string, count = 2) => {
+      await bench.catchUp();
+      for (let n = 0; n < count; n++) await reconcile(bench, accountId, { by: 'reconciler' });
+    };
+    const told = async (accountId: string) =>
+      (await entriesOf(accountId, 'payment.unrecognised')).map(({ targetResourceId, payload }) => [
+        ...[targetResourceId, payload['reason'], payload['amount_cents'], payload['refunded_cents']],
+      ]);
+
+    it('is seen by the night, told once and written down, whatever is written on it', async () => {
+      const { accountId, customer } = await addBuyer();
+      const plain = await take(customer);
+      const named = await take(customer, {
+        ...{ amount: 299, description: 'Driftstack trial pack' },
+        metadata: { driftstack_kind: 'trial_pack', driftstack_account_id: formatId('acc', accountId) },
+      });
+      await nights(accountId, 3);
+      expect((await told(accountId)).sort()).toEqual(
+        [
+          [plain.id, 'nothing_sold', 12_000, undefined],
+          [named.id, 'nothing_sold', 299, undefined],
+        ].sort(),
+      );
+      expect(kinds()).toEqual(['unrecognised_payment', 'unrecognised_payment']);
+      expect(await packOf(accountId)).toBeNull();
+      expect(await mailsOf(accountId)).toEqual([]);
+    });
+
+    it('is told with what was given back of it, and not at all where that was all', async () => {
+      const { accountId, customer } = await addBuyer();
+      const [part, all] = [await take(customer), await take(customer)];
+      await sdk().refunds.create({ payment_intent: part.id, amount: 2_000 });
+      await sdk().refunds.create({ payment_intent: all.id });
+      await nights(accountId);
+      expect(await told(accountId)).toEqual([[part.id, 'nothing_sold', 12_000, 2_000]]);
+      await sdk().refunds.create({ payment_intent: part.id });
+      await nights(accountId);
+      expect(kinds()).toEqual(['unrecognised_payment']);
+    });
+
+    it('is none where it was declined or never confirmed', async () => {
+      const { accountId, customer } = await addBuyer();
+      await sdk().paymentIntents.create({ customer, amount: 12_000, currency: 'usd' });
+      await sdk().paymentMethods.attach('pm_card_chargeCustomerFail', { customer });
+      await expect(take(customer)).rejects.toThrow('declined');
+      await nights(accountId);
+      expect(kinds()).toEqual([]);
+    });
+
+    it('is none where it was made before the account was', async () => {
+      const { accountId, customer } = await addBuyer();
+      const { created } = await take(customer);
+      const createdAt = new Date((created + 3_600) * 1_000);
+      await em().nativeUpdate(Account, accountId, { createdAt });
+      await nights(accountId);
+      expect(kinds()).toEqual([]);
+      await em().nativeUpdate(Account, accountId, { createdAt: new Date(created * 1_000) });
+      await nights(accountId);
+      expect(kinds()).toEqual(['unrecognised_payment']);
+    });
+
+    it('is looked for until a month after the subscription has ended', async () => {
+      const { accountId, customer } = await addBuyer();
+      const plan = await bench.gateway.priceId('driftstack_api_builder_monthly');
+      const { id } = await sdk().subscriptions.create({ customer, items: [{ price: plan }] });
+      const { ended_at } = await sdk().subscriptions.cancel(id);
+      await bench.catchUp();
+      const asked = async (days: number) => {
+        const now = new Date((Number(ended_at) + days * 86_400) * 1_000);
+        return (await accountsAfter(bench.db, { after: null, now })).includes(accountId);
+      };
+      expect([await asked(1), await asked(29), await asked(31)]).toEqual([true, true, false]);
+    });
+
+    it('is none of those that paid for what we know, which cost the night one call', async () => {
+      const { accountId, customer } = await addBuyer();
+      await payLink({ customer });
+      await invoice(customer, await aPack());
+      const plan = await bench.gateway.priceId('driftstack_api_builder_monthly');
+      await payLink({ customer, mode: 'subscription', line_items: [{ price: plan, quantity: 1 }] });
+      await bench.catchUp();
+      await bench.catchUp();
+      alarms.splice(0);
+      const asked: string[] = [];
+      const gateway = {
+        ...bench.gateway,
+        within: (ms: number) => {
+          const calls = bench.gateway.within(ms);
+          const count = (name: 'listCharges' | 'findInvoiceOfPayment', id: string) =>
+            void asked.push(name, id);
+          return {
+            ...calls,
+            listCharges: (id: string, sinceS: number) => {
+              count('listCharges', id);
+              return calls.listCharges(id, sinceS);
+            },
+            findInvoiceOfPayment: (id: string) => {
+              count('findInvoiceOfPayment', id);
+              return calls.findInvoiceOfPayment(id);
+            },
+          };
+        },
+      };
+      await reconcile({ ...bench, gateway }, accountId, { by: 'reconciler' });
+      expect(asked).toEqual(['listCharges', customer]);
+      expect(kinds()).toEqual([]);
+    });
   });
 
   it('is none of our business where somebody else’s customer bought somebody else’s thing', async () => {

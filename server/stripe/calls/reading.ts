@@ -171,11 +171,27 @@ export function readingCalls({ stripe, call, found }: Caller) {
       return typeof invoice === 'object' ? (invoice?.id ?? null) : invoice;
     },
 
-    /** The invoices of a customer that were made since a moment (unix seconds) and are paid; the newest hundred. */
+    /**
+     * The invoices of a customer that were made since a moment (unix seconds) and are paid, with their payments; the
+     * newest hundred.
+     */
     listInvoicesPaidBy: async (customer: string, sinceS: number): Promise<Stripe.Invoice[]> => {
       const list = await found(
         call<Stripe.ApiList<Stripe.Invoice>>('list', (options) =>
-          stripe.invoices.list({ customer, status: 'paid', created: { gte: sinceS }, limit: PAGE }, options),
+          stripe.invoices.list(
+            { customer, status: 'paid', created: { gte: sinceS }, limit: PAGE, expand: ['data.payments'] },
+            options,
+          ),
+        ),
+      );
+      return list?.data ?? [];
+    },
+
+    /** The charges of a customer since a moment (unix seconds), whatever they were for; the newest hundred. */
+    listCharges: async (customer: string, sinceS: number): Promise<Stripe.Charge[]> => {
+      const list = await found(
+        call<Stripe.ApiList<Stripe.Charge>>('list', (options) =>
+          stripe.charges.list({ customer, created: { gte: sinceS }, limit: PAGE }, options),
         ),
       );
       return list?.data ?? [];
