@@ -1,16 +1,20 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildOpenApi } from '../../server/api/openapi.ts';
 import { startCheckout } from '../../server/billing/checkout.ts';
 import type { BillingDeps } from '../../server/billing/deps.ts';
 import { forgetOldKeys } from '../../server/billing/idempotency.ts';
+import { once } from '../../server/billing/once.ts';
 import { startPortal } from '../../server/billing/portal.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { startTrialPack } from '../../server/billing/trial-pack.ts';
+import type { Database } from '../../server/database/connection.ts';
 import { Account, IdempotencyKey } from '../../server/database/entities/account.ts';
 import { WebhookDelivery, WebhookEndpoint } from '../../server/database/entities/webhooks.ts';
+import { uuidv7 } from '../../server/database/uuid.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { parseId } from '../../shared/ids.ts';
-import { startHttp, type TestHttp } from '../support/http.ts';
+import { MAX_ENDPOINTS } from '../../shared/webhooks.ts';
+import { startHttp, type TestHttp, WEBHOOK_KEY } from '../support/http.ts';
 import { type ScriptedStripe, startScriptedStripe } from '../support/scripted-stripe.ts';
 import { quietLog } from '../support/stripe.ts';
 
@@ -18,10 +22,12 @@ let http: TestHttp;
 let stripe: ScriptedStripe;
 let deps: BillingDeps;
 let time = new Date();
+let resolve = async () => ['93.184.215.14'];
 beforeAll(async () => {
   stripe = await startScriptedStripe();
   http = await startHttp({
     clock: { now: () => time },
+    resolve: () => resolve(),
     useCases: {
       startCheckout: (call, input) => startCheckout(deps, call, input),
       startTrialPack: (call, input) => startTrialPack(deps, call, input),
@@ -36,6 +42,7 @@ beforeAll(async () => {
 });
 beforeEach(() => {
   time = new Date();
+  resolve = async () => ['93.184.215.14'];
 });
 afterAll(async () => {
   await http.close();
@@ -130,6 +137,58 @@ const effects = async ({ accountId }: Caller) => {
   return rows[0];
 };
 
+const locks = new Set<() => Promise<void>>();
+afterEach(async () => {
+  for (const release of locks) await release();
+});
+
+/** Holds the account's row against all that refers to it, so that a call on it must wait; `awaited` comes when one does. */
+async function holdAccount({ accountId }: Caller) {
+  const lock = await http.db.pool.connect();
+  await lock.query('begin');
+  const { rows } = await lock.query('select pg_backend_pid() as pid from account where id = $1 for update', [
+    accountId,
+  ]);
+  const waiting = 'select from pg_stat_activity where $1 = any(pg_blocking_pids(pid))';
+  const release = async () => {
+    if (!locks.delete(release)) return;
+    await lock.query('commit');
+    lock.release();
+  };
+  locks.add(release);
+  return {
+    query: (text: string, values: unknown[]) => lock.query(text, values),
+    awaited: () =>
+      expect
+        .poll(async () => (await http.db.pool.query(waiting, [rows[0].pid])).rowCount, { timeout: 10_000 })
+        .toBeGreaterThan(0),
+    release,
+  };
+}
+
+/** Lets the work of a call be refused after it began, by Stripe or by the state of the account; until it is undone. */
+async function refuseWork({ accountId, endpoint }: Caller, { trpc }: Post) {
+  if (trpc.startsWith('billing.')) {
+    const error = { type: 'invalid_request_error', message: 'No.' };
+    stripe.interfere(({ method }) =>
+      method === 'POST' ? { kind: 'answer', status: 400, body: JSON.stringify({ error }) } : undefined,
+    );
+    return async () => stripe.interfere(() => undefined);
+  }
+  const all = { accountId, id: parseId('whk', endpoint) ?? '' };
+  if (trpc === 'webhooks.create') {
+    const made = await em().findOneOrFail(WebhookEndpoint, all);
+    const ids = Array.from({ length: MAX_ENDPOINTS - 1 }, () => uuidv7(time));
+    await em().insertMany(
+      WebhookEndpoint,
+      ids.map((id) => ({ ...made, id })),
+    );
+    return async () => void (await em().nativeDelete(WebhookEndpoint, { id: { $in: ids } }));
+  }
+  await em().nativeUpdate(WebhookEndpoint, all, { deletedAt: time });
+  return async () => void (await em().nativeUpdate(WebhookEndpoint, all, { deletedAt: null }));
+}
+
 it('knows each POST of the document, and each names the header', () => {
   const { paths = {} } = buildOpenApi();
   const posts = Object.values(paths).flatMap((item) => item?.post ?? []);
@@ -178,29 +237,38 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
     expect(await effects(who)).toEqual(held);
   });
 
-  it('is the account’s own', async () => {
-    const [one_, two] = [await caller(), await caller()];
-    await post(one_, one, 'shared');
-    expect(await read(await post(two, one, 'shared'))).toMatchObject({ replayed: null });
+  it('is the account’s own, also while the other one’s call runs', async () => {
+    const [other, who] = [await caller(), await caller()];
+    await post(other, one, 'shared');
+    const lock = await holdAccount(other);
+    const running = post(other, one, 'at-once');
+    await lock.awaited();
+    for (const key of ['shared', 'at-once'])
+      expect(await read(await post(who, one, key))).toMatchObject({
+        status: expect.toBeOneOf([200, 201, 202]),
+        replayed: null,
+      });
+    await lock.release();
+    expect((await running).ok).toBe(true);
   });
 
   it('is in progress while it runs', async () => {
     const who = await caller();
-    const lock = await http.db.pool.connect();
-    await lock.query('begin');
-    await lock.query('select 1 from account where id = $1 for update', [who.accountId]);
+    const lock = await holdAccount(who);
     const both = [post(who, one, 'busy'), post(who, one, 'busy')];
     const second = await read(await Promise.race(both));
-    await lock.query('rollback');
-    lock.release();
+    // What asks for something else is told so already now.
+    const other = one.other && (await read(await post(who, one, 'busy', one.other)));
+    await lock.release();
     expect((await Promise.all(both)).filter(({ ok }) => ok)).toHaveLength(1);
     expect(second).toMatchObject({
       status: 409,
       body: { code: 'idempotency_key_in_use', idempotency_status: 'in_progress' },
     });
+    if (other) expect(other).toMatchObject({ status: 409, body: { code: 'idempotency_key_reused' } });
   });
 
-  it('is in progress for another process', async () => {
+  it('is in progress for another process, until that one must be dead', async () => {
     const who = await caller();
     await post(who, one, 'taken');
     const until = new Date(time.getTime() + 60_000);
@@ -213,6 +281,9 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
       status: 409,
       body: { idempotency_status: 'in_progress' },
     });
+    time = new Date(until.getTime() + 1_000);
+    const taken = await read(await post(who, one, 'taken'));
+    expect(taken).toMatchObject({ status: expect.toBeOneOf([200, 201, 202]), replayed: null });
   });
 
   it.each(['has space', 'a'.repeat(256)])('refuses the key %j', async (key) => {
@@ -228,6 +299,19 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
     expect(refused.status).toBe(400);
     expect(await read(await post(who, one, 'again'))).toMatchObject({ replayed: null });
     expect(await em().count(IdempotencyKey, { accountId: who.accountId, state: 'running' })).toBe(0);
+  });
+
+  it('is given back by what refuses the work itself', async () => {
+    const who = await caller();
+    const allow = await refuseWork(who, one);
+    const refused = await read(await post(who, one, 'later'));
+    expect(refused.status).toBeOneOf([404, 409, 422, 503]);
+    expect(await em().count(IdempotencyKey, { accountId: who.accountId })).toBe(0);
+    await allow();
+    expect(await read(await post(who, one, 'later'))).toMatchObject({
+      status: expect.toBeOneOf([200, 201, 202]),
+      replayed: null,
+    });
   });
 
   it('goes over tRPC as well', async () => {
@@ -247,6 +331,29 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
   });
 });
 
+// The portal claims its key at once: its answer is never kept, so it looks for none before.
+const LOOKED_FOR = Object.entries(POSTS).filter(([operation]) => operation !== 'startPortalSession');
+it.each(LOOKED_FOR)('%s is answered as the other process did that was faster', async (_operation, one) => {
+  const who = await caller();
+  const first = await read(await post(who, one, 'raced'));
+  const { accountId } = who;
+  const { rows } = await http.db.pool.query('delete from idempotency_key where account_id = $1 returning *', [
+    accountId,
+  ]);
+  const held = await effects(who);
+  // It looks for an answer before there is one, and has its turn after the other one has ended.
+  const lock = await holdAccount(who);
+  const second = post(who, one, 'raced');
+  await lock.awaited();
+  await lock.query(
+    'insert into idempotency_key select * from jsonb_populate_record(null::idempotency_key, $1)',
+    [JSON.stringify({ ...rows[0], request_hash: `\\x${rows[0].request_hash.toString('hex')}` })],
+  );
+  await lock.release();
+  expect(await read(await second)).toEqual({ ...first, replayed: '1' });
+  expect(await effects(who)).toEqual(held);
+});
+
 describe('an answer with a secret', () => {
   it.each(['createWebhookEndpoint', 'rotateWebhookSecret'])(
     'of %s is nowhere in clear',
@@ -256,11 +363,34 @@ describe('an answer with a secret', () => {
       if (!one) throw new Error(operation);
       const { body } = await read(await post(who, one, 'secret'));
       expect(body.secret).toMatch(/^whsec_/);
-      const kept = JSON.stringify(await em().find(IdempotencyKey, { accountId: who.accountId }));
-      expect(kept).toContain('sealed');
-      expect(kept).not.toContain(body.secret.slice('whsec_'.length));
+      const kept = await em().findOneOrFail(IdempotencyKey, { accountId: who.accountId });
+      const secret = body.secret.slice('whsec_'.length);
+      expect(Object.keys(kept.response ?? {})).toEqual(['sealed']);
+      const sealed = String(kept.response?.['sealed']);
+      expect(JSON.stringify(kept)).not.toContain(secret);
+      expect(Buffer.from(sealed, 'base64').toString('latin1')).not.toContain(secret);
     },
   );
+
+  it('cannot be read as that of another call', async () => {
+    const [who, other] = [await caller(), await caller()];
+    const create = POSTS['createWebhookEndpoint'];
+    if (!create) throw new Error('there is no such call');
+    for (const [from, key] of [
+      [other, 'mine'],
+      [who, 'before'],
+    ] as const) {
+      await post(from, create, key);
+      const { response } = await em().findOneOrFail(IdempotencyKey, { accountId: from.accountId, key });
+      await post(who, create, `mine, not ${key}`.replaceAll(' ', '-'));
+      const moved = { accountId: who.accountId, key: `mine,-not-${key}` };
+      await em().nativeUpdate(IdempotencyKey, moved, { response });
+      expect(await read(await post(who, create, moved.key))).toMatchObject({
+        status: 409,
+        body: { code: 'idempotency_answer_lost' },
+      });
+    }
+  });
 
   it('is the first one again, also after the secret was rotated twice', async () => {
     const who = await caller();
@@ -286,10 +416,47 @@ describe('an answer with a secret', () => {
   });
 });
 
-it('work and answer are kept together or not at all', async () => {
+it('stands for one call, also where another takes the same input', async () => {
+  const who = await caller();
+  const { testWebhookEndpoint: ping, rotateWebhookSecret: rotate } = POSTS;
+  if (!ping || !rotate) throw new Error('there is no such call');
+  await post(who, ping, 'one');
+  const held = await effects(who);
+  expect(await read(await post(who, rotate, 'one'))).toMatchObject({
+    status: 409,
+    body: { code: 'idempotency_key_reused' },
+  });
+  expect(await effects(who)).toEqual(held);
+});
+
+it('gives the first answer before anything is looked up anew', async () => {
   const who = await caller();
   const create = POSTS['createWebhookEndpoint'];
   if (!create) throw new Error('there is no such call');
+  const first = await read(await post(who, create, 'known'));
+  resolve = async () => {
+    throw new Error('there is no such host any more');
+  };
+  expect(await read(await post(who, create, 'known'))).toEqual({ ...first, replayed: '1' });
+  expect((await post(who, create, 'new')).status).toBe(400);
+});
+
+it('refuses work that answers anything but what its transaction came to', async () => {
+  const { accountId } = await caller();
+  const call = { accountId, keyId: uuidv7(time), requestId: 'req_1', idempotencyKey: 'strange' };
+  const parts = { db: http.db, clock: deps.clock, secretKey: WEBHOOK_KEY };
+  const work = async (db: Database) => {
+    await db.transactionOn(accountId, async () => ({ id: 'kept' }));
+    return { id: 'answered' };
+  };
+  const made = once(parts, call, { route: 'strange', input: {} }, work, () => ({ id: 'read' }));
+  await expect(made).rejects.toThrow('strange');
+});
+
+const OWN_WORK = Object.entries(POSTS).filter(([, { trpc }]) => trpc.startsWith('webhooks.'));
+
+it.each(OWN_WORK)('work and answer of %s are kept together or not at all', async (_operation, create) => {
+  const who = await caller();
   const held = await effects(who);
   await http.db.pool.query(`
     create function die() returns trigger language plpgsql as $$ begin raise exception 'power cut'; end $$;
@@ -298,8 +465,9 @@ it('work and answer are kept together or not at all', async () => {
   expect(await effects(who)).toEqual(held);
   expect(await em().count(IdempotencyKey, { accountId: who.accountId })).toBe(0);
   await http.db.pool.query('drop trigger die on idempotency_key; drop function die()');
-  expect(await read(await post(who, create, 'cut'))).toMatchObject({ status: 201, replayed: null });
-  expect(await em().count(WebhookEndpoint, { accountId: who.accountId })).toBe(2);
+  const done = await read(await post(who, create, 'cut'));
+  expect(done).toMatchObject({ status: expect.toBeOneOf([200, 201, 202]), replayed: null });
+  expect(await effects(who)).not.toEqual(held);
 });
 
 it('a key is forgotten after a day, and its row deleted', async () => {
@@ -312,6 +480,12 @@ it('a key is forgotten after a day, and its row deleted', async () => {
   expect(await read(await post(who, create, 'daily'))).toEqual({ ...first, replayed: '1' });
   time = new Date(time.getTime() + 2 * 3_600_000);
   expect(await read(await post(who, create, 'daily'))).toMatchObject({ status: 201, replayed: null });
+  // However many there are.
+  await http.db.pool.query(
+    `insert into idempotency_key (account_id, key, route, request_hash, state, locked_until, created_at)
+     select $1, 'old-' || n, 'x', '', 'running', $2, $2 from generate_series(1, 2500) n`,
+    [who.accountId, time],
+  );
   time = new Date(time.getTime() + 25 * 3_600_000);
   await forgetOldKeys(deps);
   expect(await em().count(IdempotencyKey, {})).toBe(0);

@@ -37,6 +37,8 @@ export type TestHttpOptions = Partial<Omit<HttpDeps, 'db' | 'log' | 'api'>> & {
   mount?: (scope: FastifyInstance, db: Database) => void;
   /** Leaves the API out. */
   withoutApi?: boolean;
+  /** Where the hosts of webhook endpoints are; somewhere public if not given. */
+  resolve?: (host: string) => Promise<string[]>;
 };
 
 /** Under which tests keep the secrets of webhook endpoints. */
@@ -53,6 +55,7 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
     poolMax = 10,
     clock = systemClock,
     through,
+    resolve = async () => ['93.184.215.14'],
     ...rest
   } = options;
   const database = await createTestDatabase();
@@ -70,7 +73,7 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
     clock,
     log: createLog({ level: logLevel, stream: { write: (line) => void lines.push(line) } }),
     ...(!options.withoutApi && {
-      api: { useCases: { ...fakeUseCases(db, clock), ...useCases }, ...(limits && { limits }) },
+      api: { useCases: { ...fakeUseCases(db, clock, resolve), ...useCases }, ...(limits && { limits }) },
     }),
   });
   const { mount } = options;
@@ -108,12 +111,16 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
 }
 
 /** Real reading; what would call Stripe answers with what it was given. */
-function fakeUseCases(db: Database, clock: Clock): UseCases {
+function fakeUseCases(
+  db: Database,
+  clock: Clock,
+  resolve: NonNullable<TestHttpOptions['resolve']>,
+): UseCases {
   const webhooks = {
     db,
     clock,
     secretKey: WEBHOOK_KEY,
-    destinations: { resolve: async () => ['93.184.215.14'], ports: [], loopback: false },
+    destinations: { resolve, ports: [], loopback: false },
   };
   const session = {
     value: { checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1', checkout_session_id: 'cs_test_1' },
