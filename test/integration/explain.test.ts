@@ -1,3 +1,6 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { append } from '../../server/audit/append.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
@@ -113,12 +116,30 @@ it('knows an account by its address, in whatever case, as every command does', a
   const { code, json } = await cli('explain', address, '--json');
   expect(code).toBe(0);
   expect(json()).toMatchObject({ account_id: formatId('acc', accountId), email: address.toLowerCase() });
-  for (const command of [
-    ['keys', 'list'],
-    ['audit', 'verify'],
-    ['events', 'list', '--account'],
-  ])
-    expect(await cli(...command, address, '--json')).toMatchObject({ code: 0 });
+  // Each answers what it answers for the id, and that is less than it would for all accounts.
+  const other = await addCustomer(bench);
+  await deliver(bench, 'customer.updated', { id: other.customer, object: 'customer' });
+  const issued = (await cli('keys', 'issue', address, '--json')).json();
+  expect(issued).toMatchObject({ account_id: formatId('acc', accountId) });
+  const answers = async (...command: string[]) => {
+    const [byAddress, byId] = await Promise.all(
+      [address, formatId('acc', accountId)].map((word) => cli(...command, word, '--json')),
+    );
+    expect(byAddress).toMatchObject({ code: 0, out: byId?.out });
+    return byAddress?.json();
+  };
+  expect(await answers('keys', 'list')).toMatchObject({ data: [{ name: 'issued by cli' }] });
+  expect(await answers('audit', 'verify')).toMatchObject({ checked: 1 });
+  expect(await answers('events', 'list', '--account')).toEqual({ data: [] });
+  expect(await answers('reconcile', '--dry-run')).toMatchObject({ checked: 1 });
+  const file = join(await mkdtemp(join(tmpdir(), 'driftstack-explain-')), 'audit.json');
+  try {
+    const output = ['--output', file, '--format', 'json'];
+    expect(await cli('audit', 'export', address, ...output)).toMatchObject({ code: 0 });
+    expect(await readFile(file, 'utf8')).toContain('api_key.');
+  } finally {
+    await rm(dirname(file), { recursive: true });
+  }
   expect(await cli('explain', 'nobody@driftstack.test')).toMatchObject({ code: 1 });
   expect(await cli('explain', 'nobody')).toMatchObject({ code: 2 });
 }, 90_000);
