@@ -7,6 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { createAccount } from '../../server/billing/accounts.ts';
+import { readConfig } from '../../server/config.ts';
+import { connectDatabase } from '../../server/database/connection.ts';
+import { createLog } from '../../server/http/log.ts';
+import { start } from '../../server/start.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { runMain, startService } from '../support/service.ts';
@@ -43,6 +48,7 @@ async function cli(
   return await promisify(execFile)(process.execPath, [CLI, ...args], { env: { PATH, HOME, ...env } });
 }
 
+const keyListSchema = z.object({ data: z.array(z.object({ api_key_id: z.string() })) });
 const createdSchema = z.object({ account_id: z.string(), api_key: z.string() });
 
 describe('npm start', () => {
@@ -123,7 +129,35 @@ describe('npm start', () => {
     const me = new Driftstack({ apiKey: third.apiKey, baseUrl: third.apiUrl });
     expect((await me.billing.getState()).subscription).toBeNull();
     await third.stop();
-  }, 90_000);
+    const { stdout } = await cli({ DATA_DIR: dataDir }, 'keys', 'list', 'demo@driftstack.test', '--json');
+    const [{ api_key_id: id } = { api_key_id: '' }] = keyListSchema.parse(JSON.parse(stdout)).data;
+    expect((await cli({ DATA_DIR: dataDir }, 'keys', 'revoke', id)).stdout).toBe('Revoked.\n');
+    const fourth = await startService(dataDir);
+    expect(fourth.apiKey).not.toBe(third.apiKey);
+    await fourth.stop();
+  }, 120_000);
+
+  it('deletes the idempotency keys whose day is over', async () => {
+    const url = await database();
+    const db = await connectDatabase({ url, poolMax: 2, applicationName: 'test-start' });
+    const now = new Date();
+    const { id } = await db.transaction((tx) => createAccount(tx, { email: 'a@b.test', now }));
+    await db.pool.query(
+      `insert into idempotency_key (account_id, key, route, request_hash, state, locked_until, created_at)
+       select $1, key, 'x', '', 'running', made, made
+         from (values ('old', now() - interval '25 hours'), ('young', now() - interval '23 hours')) as n (key, made)`,
+      [id],
+    );
+    const config = readConfig({ ...REAL_STRIPE, DATABASE_URL: url, PORT: '0' });
+    const running = await start(config, createLog({ level: 'silent' }), () => undefined);
+    try {
+      const kept = async () => (await db.pool.query('select key from idempotency_key')).rows;
+      await expect.poll(kept, { timeout: 15_000 }).toEqual([{ key: 'young' }]);
+    } finally {
+      await running.close();
+      await db.close();
+    }
+  });
 
   it('keeps everything it makes for its owner alone, whatever the umask', async () => {
     const folder = join(dataDir, 'made', 'here');
