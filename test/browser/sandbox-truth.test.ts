@@ -127,7 +127,8 @@ describe('test cards', () => {
     await page.getByRole('button', { name: 'Cannot be charged' }).click();
     await page.locator('#pay').click();
     await page.getByRole('alert').filter({ hasText: 'declined' }).waitFor();
-    // Another number of Stripe's documentation, which no button offers.
+    // Another number of Stripe's documentation, which no button offers: the page says that it can be typed.
+    await page.getByText('Further test numbers of Stripe’s documentation can be typed in').waitFor();
     await page.locator('#number').fill('5555555555554444');
     await page.locator('#pay').click();
     await page.waitForURL('**/app/success**');
@@ -188,7 +189,8 @@ describe('a card that asks the bank', () => {
     expect(after.data.map(({ card }) => card?.last4)).toContain('0341');
   });
 
-  it('lets a renewal be confirmed with one button, and with another card where the bank says no', async () => {
+  /** A renewal that waits for its customer, opened where the mail about it leads. */
+  const openRenewal = async (): Promise<string> => {
     const { page } = visit;
     const { customer, subscription } = await newPortal(local);
     const method = await local.stripe.paymentMethods.attach('pm_card_authenticationRequired', { customer });
@@ -206,11 +208,28 @@ describe('a card that asks the bank', () => {
     await page.locator('#confirm').click();
     await page.getByRole('button', { name: 'Fail' }).click();
     await page.getByRole('alert').filter({ hasText: 'did not confirm' }).waitFor();
+    expect((await local.stripe.subscriptions.retrieve(subscription)).status).toBe('past_due');
+    return subscription;
+  };
+
+  it('lets a renewal be confirmed with one button, once more where the bank said no', async () => {
+    const { page } = visit;
+    const subscription = await openRenewal();
     await page.locator('#confirm').click();
     await page.getByRole('button', { name: 'Complete' }).click();
     await page.getByText('paid', { exact: true }).waitFor();
     expect((await local.stripe.subscriptions.retrieve(subscription)).status).toBe('active');
     expect(await page.locator('#confirm').count()).toBe(0);
+  });
+
+  it('lets a renewal be paid with another card where the bank said no', async () => {
+    const { page } = visit;
+    const subscription = await openRenewal();
+    await page.getByRole('heading', { name: 'Or pay with another card' }).waitFor();
+    await page.getByRole('button', { name: 'Success' }).click();
+    await page.locator('#pay').click();
+    await page.getByText('paid', { exact: true }).waitFor();
+    expect((await local.stripe.subscriptions.retrieve(subscription)).status).toBe('active');
   });
 });
 
