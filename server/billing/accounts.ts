@@ -14,26 +14,16 @@ export async function createAccount(
   tx: Tx,
   { email, now, actor = { type: 'system' } }: { email: string; now: Date; actor?: Actor },
 ): Promise<{ id: string; email: string }> {
-  const address = emailSchema.safeParse(email);
-  if (!address.success) {
-    const message = 'must be an e-mail address such as ada@example.com';
-    throw new ProblemError('validation-failed', `email ${message}.`, {
-      errors: [{ field: 'email', message }],
-    });
-  }
+  const address = readAddress(email);
   const id = uuidv7(now);
   const inserted = await tx
     .createQueryBuilder(Account)
-    .insert({ id, email: address.data, createdAt: now })
+    .insert({ id, email: address, createdAt: now })
     .onConflict('email')
     .ignore()
     .returning('id')
     .execute('all');
-  if (inserted.length === 0) {
-    throw new ProblemError('conflict', 'There is already an account with this e-mail address.', {
-      code: 'email_taken',
-    });
-  }
+  if (inserted.length === 0) throw emailTaken();
   await append(tx, {
     accountId: id,
     action: 'account.created',
@@ -43,8 +33,21 @@ export async function createAccount(
     dedupeKey: `account_created:${id}`,
     now,
   });
-  return { id, email: address.data };
+  return { id, email: address };
 }
+
+/** The address as accounts have it, in lower case. Throws `validation-failed` for one that is none. */
+export function readAddress(email: string): string {
+  const address = emailSchema.safeParse(email);
+  if (address.success) return address.data;
+  const message = 'must be an e-mail address such as ada@example.com';
+  throw new ProblemError('validation-failed', `email ${message}.`, { errors: [{ field: 'email', message }] });
+}
+
+export const emailTaken = () =>
+  new ProblemError('conflict', 'There is already an account with this e-mail address.', {
+    code: 'email_taken',
+  });
 
 /** The account with an address, in whatever case. Throws `not-found`. */
 export async function findAccount(db: Database, email: string): Promise<Account> {

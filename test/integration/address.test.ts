@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { changeEmail } from '../../server/billing/change-email.ts';
 import { createCustomer } from '../../server/billing/customer.ts';
+import type { Tx } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
@@ -33,6 +34,19 @@ async function addBuyer() {
   await createCustomer(bench, bench.gateway, call, await em().findOneOrFail(Account, accountId));
   const { stripeCustomerId, email } = await em().findOneOrFail(Account, accountId);
   return { accountId, customer: String(stripeCustomerId), email };
+}
+/** Stripe, where this happens once right after it took the address. */
+function afterwards(happens: () => Promise<unknown>) {
+  const calls = bench.gateway.within(10_000);
+  let happened = false;
+  return {
+    setCustomerEmail: async (...given: Parameters<typeof calls.setCustomerEmail>) => {
+      const customer = await calls.setCustomerEmail(...given);
+      if (!happened) await happens();
+      happened = true;
+      return customer;
+    },
+  };
 }
 const fresh = () => `Ada.${uuidv7(new Date())}@Example.com`;
 
@@ -164,6 +178,109 @@ describe('the address that an operator sets', () => {
     expect(await emailOf(accountId)).toBe(email);
   });
 
+  it('holds nothing of the account while Stripe takes its time', async () => {
+    const { accountId, email: old } = await addBuyer();
+    const calls = bench.gateway.within(10_000);
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    const slow = {
+      setCustomerEmail: async (...given: Parameters<typeof calls.setCustomerEmail>) => {
+        asked.resolve();
+        await answer.promise;
+        return await calls.setCustomerEmail(...given);
+      },
+    };
+    const to = fresh().toLowerCase();
+    const changing = changeEmail({ ...bench, stripe: slow }, accountId, to);
+    await asked.promise;
+    try {
+      await bench.db.transaction((tx) =>
+        tx.execute('select 1 from account where id = ? for update nowait', [accountId]),
+      );
+      const { rows } = await bench.db.pool.query<{ open: number }>(
+        `select count(*)::int as open from pg_stat_activity
+          where datname = current_database() and state like 'idle in transaction%'`,
+      );
+      expect(rows).toEqual([{ open: 0 }]);
+    } finally {
+      answer.resolve();
+      await changing;
+    }
+    expect(await emailOf(accountId)).toBe(to);
+    expect(await changesOf(accountId)).toEqual([{ actorType: 'staff', from: old, to }]);
+  });
+
+  it('is told once where we hear of it from Stripe before we wrote it down', async () => {
+    const { accountId, customer, email: old } = await addBuyer();
+    const to = fresh().toLowerCase();
+    const changed = await changeEmail({ ...bench, stripe: afterwards(bench.catchUp) }, accountId, to);
+    expect(changed).toEqual({ from: old, to });
+    await bench.catchUp();
+    expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email: to });
+    expect(await emailOf(accountId)).toBe(to);
+    expect((await changesOf(accountId)).map(({ from, to }) => [from, to])).toEqual([[old, to]]);
+    expect(await mailsOf(accountId)).toEqual([['email_changed', old]]);
+  });
+
+  it('is asked for once more where the customer changes it meanwhile', async () => {
+    const { accountId, customer } = await addBuyer();
+    const theirs = fresh().toLowerCase();
+    const to = fresh().toLowerCase();
+    await changeEmail(
+      {
+        ...bench,
+        stripe: afterwards(async () => {
+          await sdk().customers.update(customer, { email: theirs });
+          await bench.catchUp();
+        }),
+      },
+      accountId,
+      to,
+    );
+    expect((await changesOf(accountId)).slice(-1)).toMatchObject([{ actorType: 'staff', from: theirs, to }]);
+    expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email: to });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(to);
+  });
+
+  it('reaches a customer who is made at Stripe meanwhile', async () => {
+    const accountId = await addAccount(bench);
+    const to = fresh().toLowerCase();
+    const call = { accountId, keyId: uuidv7(new Date()), requestId: 'req_1', idempotencyKey: null };
+    const account = await em().findOneOrFail(Account, accountId);
+    let made = false;
+    // Between the two looks at the account, since Stripe is not asked about who is no customer.
+    const db = {
+      ...bench.db,
+      transactionOn: async <T>(id: string, fn: (tx: Tx) => Promise<T>): Promise<T> => {
+        if (!made) {
+          made = true;
+          await createCustomer(bench, bench.gateway, call, account);
+        }
+        return await bench.db.transactionOn(id, fn);
+      },
+    };
+    await changeEmail({ ...bench, db, stripe: bench.gateway.within(10_000) }, accountId, to);
+    const { stripeCustomerId, email } = await em().findOneOrFail(Account, accountId);
+    expect(email).toBe(to);
+    expect(await bench.gateway.readCustomer(String(stripeCustomerId))).toMatchObject({ email: to });
+  });
+
+  it('is not ours where another account takes it meanwhile, and a person is told', async () => {
+    const { accountId, email: old } = await addBuyer();
+    const to = fresh().toLowerCase();
+    const taking = afterwards(async () => {
+      const other = await addAccount(bench);
+      await em().nativeUpdate(Account, { id: other }, { email: to });
+    });
+    await expect(changeEmail({ ...bench, stripe: taking }, accountId, to)).rejects.toMatchObject({
+      code: 'email_taken',
+    });
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(old);
+    expect(kinds).toEqual(['address_refused']);
+  });
+
   it('is followed from Stripe when we crash before we wrote it down', async () => {
     const { accountId, email: old } = await addBuyer();
     const to = fresh().toLowerCase();
@@ -178,6 +295,12 @@ describe('the address that an operator sets', () => {
     expect(await emailOf(accountId)).toBe(old);
     await bench.catchUp();
     expect(await emailOf(accountId)).toBe(to);
+    const next = fresh().toLowerCase();
+    await expect(changeEmail({ ...bench, stripe: dying }, accountId, next)).rejects.toThrow('killed');
+    await changeEmail({ ...bench, stripe: calls }, accountId, next);
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(next);
+    expect((await changesOf(accountId)).map(({ actorType }) => actorType)).toEqual(['system', 'staff']);
   });
 
   it('is set by a command', { timeout: 60_000 }, async () => {
