@@ -57,7 +57,8 @@ export type ProblemCode =
   | ConflictCode
   | 'redirect_url_not_allowed'
   | 'redirect_url_required'
-  | 'webhook_url_not_allowed';
+  | 'webhook_url_not_allowed'
+  | 'webhook_endpoint_paused';
 
 export const fieldErrorSchema = z
   .strictObject({

@@ -141,7 +141,8 @@ export const webhooksRouter = router({
         tags,
         summary: 'Send a test event',
         description:
-          'Sends `test.ping`, signed and tried like any event. Its `data` is empty, and it is not in the feed.',
+          'Sends `test.ping`, signed and tried like any event. Its `data` is empty, and it is not in the feed. ' +
+          'A paused endpoint is sent nothing: 400 `webhook_endpoint_paused`.',
         successDescription: 'The delivery that will carry it.',
       },
     })
@@ -189,7 +190,8 @@ export const webhooksRouter = router({
         description:
           'Sends events after a sequence number once more, in order, with the ids they had: those of the types ' +
           'that the endpoint is for now, 500 with each call; `next_after` says where to go on. What failed or ' +
-          'was given up begins anew, and what is on its way already is not sent twice.',
+          'was given up begins anew, and what is on its way already is not sent twice. A paused endpoint gets them ' +
+          'once it is active again.',
         successDescription: 'How many deliveries were queued, and where to go on.',
       },
     })
@@ -231,7 +233,7 @@ export const webhooksRouter = router({
         description:
           'Sends what the delivery carried once more, with the same event id. One that is `failed` or in the ' +
           'dead-letter queue begins anew, and is in the queue no longer; for one that arrived there is a new ' +
-          'delivery. What is on its way already is not sent twice.',
+          'delivery. What is on its way already is not sent twice. A paused endpoint gets it once it is active again.',
         successDescription: 'The delivery that will carry it.',
       },
     })

@@ -43,6 +43,7 @@ export async function lockEndpoint(
   tx: Tx,
   accountId: string,
   id: string,
+  absent: () => ProblemError = noEndpoint,
 ): Promise<{ endpoint: WebhookEndpoint; position: number }> {
   const { position } = await lockFeed(tx, accountId);
   await tx.execute('select 1 from webhook_endpoint where id = ? and account_id = ? for no key update', [
@@ -50,7 +51,7 @@ export async function lockEndpoint(
     accountId,
   ]);
   const endpoint = await tx.findOne(WebhookEndpoint, { id, accountId, deletedAt: null });
-  if (!endpoint) throw noEndpoint();
+  if (!endpoint) throw absent();
   return { endpoint, position };
 }
 

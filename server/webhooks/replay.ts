@@ -17,7 +17,10 @@ import { actorOf, lockEndpoint, readId, type WebhookCaller, type WebhookDeps } f
 import { moveTo, queueDeliveries } from './record-event.ts';
 import { findUndone, sendAgain } from './send-again.ts';
 
-/** Sends a `test.ping` to an endpoint, signed and tried like any other delivery. */
+/**
+ * Sends a `test.ping` to an endpoint, signed and tried like any other delivery. Throws `bad-request` for one that is
+ * paused: the test would wait with its events, and whoever asks for it waits for it now.
+ */
 export async function testEndpoint(
   deps: WebhookDeps,
   { accountId }: WebhookCaller,
@@ -27,7 +30,8 @@ export async function testEndpoint(
   const now = deps.clock.now();
   const id = uuidv7(now);
   return await deps.db.transactionOn(accountId, async (tx) => {
-    const { position } = await lockEndpoint(tx, accountId, endpointId);
+    const { endpoint, position } = await lockEndpoint(tx, accountId, endpointId);
+    if (!endpoint.active) throw paused();
     await requireRoom(tx, endpointId);
     const ping = { eventId: uuidv7(now), eventType: TEST_EVENT_TYPE };
     await moveTo(tx, accountId, position + 1);
@@ -40,7 +44,7 @@ export async function testEndpoint(
  * Sends what a delivery carried once more, under the same event id. One that failed or was given up begins anew
  * itself: it leaves the dead-letter queue, and no other try of it is left behind. One that arrived stays what it
  * is, and a new one repeats it. What is on its way already is not sent a second time, so a call that is repeated
- * changes nothing.
+ * changes nothing. A paused endpoint gets it once it is active again, as it gets its events.
  */
 export async function replayDelivery(
   deps: WebhookDeps,
@@ -54,7 +58,7 @@ export async function replayDelivery(
     const asked = await tx.findOne(WebhookDelivery, { id: replayOf, accountId });
     if (!asked) throw noDelivery();
     const { endpointId, eventId, eventType } = asked;
-    const { position } = await lockEndpoint(tx, accountId, endpointId);
+    const { position } = await lockEndpoint(tx, accountId, endpointId, endpointDeleted);
     const [undone] = await findUndone(tx, endpointId, [eventId]);
     if (undone?.state === 'pending' || undone?.state === 'in_flight') {
       return await readDelivery(tx, accountId, undone.id);
@@ -130,6 +134,19 @@ export async function replayEvents(
     return { deliveries: placed.length, next_after: last?.sequence ?? null };
   });
 }
+
+const endpointDeleted = () =>
+  new ProblemError(
+    'not-found',
+    'The endpoint of this delivery was deleted, so nothing can be sent to it. Its event is in GET /v1/billing/events.',
+  );
+
+const paused = () =>
+  new ProblemError(
+    'bad-request',
+    'This endpoint is paused, so nothing is sent to it. Set it to `active: true` first, with PATCH /v1/webhooks/{id}.',
+    { code: 'webhook_endpoint_paused' },
+  );
 
 /** How many more deliveries may be asked for; throws where there is no room for one. Events always find room. */
 async function requireRoom(tx: Tx, endpointId: string): Promise<number> {

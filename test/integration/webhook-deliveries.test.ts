@@ -309,6 +309,40 @@ test('a test is signed and sent, and is not in the feed', async () => {
   expect((await bench.use.listEvents(caller.accountId, { after: 0, limit: 10 })).data).toEqual([]);
 });
 
+test('a test of a paused endpoint is refused, saying what to do; what is replayed waits for it', async () => {
+  const { id } = await register();
+  await bench.tell(caller.accountId);
+  bench.dispatch();
+  await got(1);
+  await untilTrue(async () => (await deliveries(id)).every(({ status }) => status === 'delivered'));
+  await bench.use.update(caller, { id, active: false });
+  const before = await deliveries(id);
+  await expect(bench.use.test(caller, { id })).rejects.toMatchObject({
+    ...{ status: 400, slug: 'bad-request', code: 'webhook_endpoint_paused' },
+    message: expect.stringContaining('`active: true`'),
+  });
+  expect(await deliveries(id)).toEqual(before);
+
+  // Events are kept while it is paused, and so is what is asked for once more.
+  const [first] = before;
+  const again = await bench.use.replayDelivery(caller, { id: first?.id ?? '' });
+  expect(again).toMatchObject({ status: 'pending' });
+  await bench.use.update(caller, { id, active: true });
+  await got(2);
+  expect(receiver.received.map(idOf)).toEqual([first?.event_id, first?.event_id]);
+  await bench.use.test(caller, { id });
+  await got(3);
+
+  await bench.use.delete(caller, { id });
+  const gone = { status: 404 };
+  await expect(bench.use.test(caller, { id })).rejects.toMatchObject(gone);
+  await expect(bench.use.replay(caller, { id, after: 0 })).rejects.toMatchObject(gone);
+  await expect(bench.use.replayDelivery(caller, { id: again.id })).rejects.toMatchObject({
+    ...gone,
+    message: expect.stringContaining('was deleted'),
+  });
+});
+
 test('nothing is sent to a deleted endpoint', async () => {
   const { id } = await register();
   await bench.tell(caller.accountId);
