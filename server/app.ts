@@ -104,7 +104,7 @@ const DRAIN_MS = 1_000;
 /** Puts the service together; the only place that knows every room. Nothing listens until `listen`. */
 export async function createApp(parts: AppParts): Promise<App> {
   let draining = false;
-  const metrics = createMetrics(parts.db);
+  const metrics = createMetrics(parts);
   const isDraining = () => draining;
   const http = buildDoors(parts, metrics, isDraining);
   const { db, clock, log } = parts;

@@ -28,7 +28,7 @@ export type HttpDeps = Omit<ServerDeps, 'metrics'> & {
 /** Puts the doors of the service together; nothing listens until the caller says so. */
 export function buildHttp(deps: HttpDeps): FastifyInstance {
   const { db, clock, isDraining = () => false, maxInFlight = MOST_IN_FLIGHT } = deps;
-  const metrics = deps.metrics ?? createMetrics(db);
+  const metrics = deps.metrics ?? createMetrics({ db, clock });
   const app = openServer({ ...deps, metrics });
   mountHealth(app);
   if (!deps.withoutOperations)

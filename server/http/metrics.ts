@@ -1,7 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Database } from '../database/connection.ts';
-import { readFigures } from './figures.ts';
+import { type FiguresDeps, NOW, readFigures } from './figures.ts';
 import { type DeliveryOutcome, watchWebhooks } from './webhook-metrics.ts';
 
 export type Metrics = {
@@ -15,6 +14,8 @@ export type Metrics = {
   countDrift(kind: string): void;
   /** Something that a person has to look at. */
   countAlarm(kind: string): void;
+  /** By how many seconds our clock was ahead of Stripe's at its last signed delivery. */
+  setStripeClock(aheadSeconds: number): void;
   /** A try to deliver an event to a customer. */
   countDelivery(outcome: DeliveryOutcome): void;
 };
@@ -22,7 +23,8 @@ export type Metrics = {
 const BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /** The figures of one app, in a registry of its own so that two apps in one process do not mix. */
-export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
+export function createMetrics(deps: FiguresDeps): Metrics {
+  const { pool } = deps.db;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const durations = new Histogram({
@@ -66,8 +68,13 @@ export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
     labelNames: ['kind'] as const,
     registers: [registry],
   });
-  watchEvents(pool, registry);
-  const { countDelivery } = watchWebhooks(pool, registry);
+  const stripeClock = new Gauge({
+    name: 'driftstack_stripe_clock_ahead_seconds',
+    help: "How far this server's clock was ahead of the time at which Stripe signed its last delivery; beyond 300 either way all are refused. 0 before the first.",
+    registers: [registry],
+  });
+  watchEvents(deps, registry);
+  const { countDelivery } = watchWebhooks(deps, registry);
   return {
     registry,
     countRequest(request, reply) {
@@ -85,19 +92,20 @@ export function createMetrics({ pool }: Pick<Database, 'pool'>): Metrics {
     countCaughtUp: (missed) => caughtUp.inc(missed),
     countDrift: (kind) => drift.inc({ kind }),
     countAlarm: (kind) => alarms.inc({ kind }),
+    setStripeClock: (aheadSeconds) => stripeClock.set(aheadSeconds),
     countDelivery,
   };
 }
 
 /** What to be woken for: events that nobody processes, and events that were given up. Read at each scrape. */
-function watchEvents(pool: Database['pool'], registry: Registry): void {
+function watchEvents(deps: FiguresDeps, registry: Registry): void {
   // Each figure reads for itself: one that another one sets would be a scrape behind.
   new Gauge({
     name: 'driftstack_stripe_event_oldest_seconds',
     help: 'Age of the oldest event of Stripe that has not been processed; 0 when none waits.',
     registers: [registry],
     async collect() {
-      this.set((await readFigures(pool, UNSETTLED, UNKNOWN)).seconds);
+      this.set((await readFigures(deps, UNSETTLED, UNKNOWN)).seconds);
     },
   });
   new Gauge({
@@ -106,7 +114,7 @@ function watchEvents(pool: Database['pool'], registry: Registry): void {
     labelNames: ['state'] as const,
     registers: [registry],
     async collect() {
-      const { received, dead } = await readFigures(pool, UNSETTLED, UNKNOWN);
+      const { received, dead } = await readFigures(deps, UNSETTLED, UNKNOWN);
       this.set({ state: 'received' }, received);
       this.set({ state: 'dead' }, dead);
     },
@@ -120,4 +128,4 @@ const UNKNOWN: Unsettled = { received: Number.NaN, dead: Number.NaN, seconds: Nu
 const UNSETTLED = `select
   (select count(*) from stripe_event where state = 'received')::float8 as received,
   (select count(*) from stripe_event where state = 'dead')::float8 as dead,
-  coalesce((select extract(epoch from now() - min(received_at)) from stripe_event where state = 'received'), 0)::float8 as seconds`;
+  coalesce((select extract(epoch from ${NOW} - min(received_at)) from stripe_event where state = 'received'), 0)::float8 as seconds`;

@@ -1,14 +1,13 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import type { Database } from '../database/connection.ts';
 import { SLOW_MS } from '../database/entities/webhooks.ts';
-import { readFigures } from './figures.ts';
+import { type FiguresDeps, NOW, readFigures } from './figures.ts';
 
 /** What became of one try to deliver. */
 export type DeliveryOutcome = 'delivered' | 'failed' | 'dlq';
 
 /** Counts this process's tries to deliver to customers, and reads at each scrape how all of them stand. */
 export function watchWebhooks(
-  pool: Database['pool'],
+  deps: FiguresDeps,
   registry: Registry,
 ): { countDelivery(outcome: DeliveryOutcome): void } {
   const tries = new Counter({
@@ -24,7 +23,7 @@ export function watchWebhooks(
     labelNames: ['endpoints'] as const,
     registers: [registry],
     async collect() {
-      const { working, slow, failing } = await readFigures(pool, OLDEST, {
+      const { working, slow, failing } = await readFigures(deps, OLDEST, {
         working: NaN,
         slow: NaN,
         failing: NaN,
@@ -39,7 +38,7 @@ export function watchWebhooks(
     help: 'Deliveries that were given up and wait to be replayed.',
     registers: [registry],
     async collect() {
-      this.set((await readFigures(pool, DEAD, { count: NaN })).count);
+      this.set((await readFigures(deps, DEAD, { count: NaN })).count);
     },
   });
   new Gauge({
@@ -47,7 +46,7 @@ export function watchWebhooks(
     help: 'Endpoints that are paused, by their owners or because they did not answer.',
     registers: [registry],
     async collect() {
-      this.set((await readFigures(pool, PAUSED, { count: NaN })).count);
+      this.set((await readFigures(deps, PAUSED, { count: NaN })).count);
     },
   });
   return { countDelivery: (outcome) => tries.inc({ outcome }) };
@@ -55,9 +54,9 @@ export function watchWebhooks(
 
 /** Reads the endpoints that are due, longest first, until one fits: the deliveries themselves are not touched. */
 const oldest = (which: string): string => `coalesce((
-  select extract(epoch from now() - min(next_due_at)) from webhook_endpoint
-   where active and deleted_at is null and next_due_at <= now()
-     and (held_until is null or held_until <= now()) and ${which}), 0)::float8`;
+  select extract(epoch from ${NOW} - min(next_due_at)) from webhook_endpoint
+   where active and deleted_at is null and next_due_at <= ${NOW}
+     and (held_until is null or held_until <= ${NOW}) and ${which}), 0)::float8`;
 const OLDEST = `select ${oldest(`consecutive_failures = 0 and pace_ms < ${SLOW_MS}`)} as working,
                        ${oldest(`consecutive_failures = 0 and pace_ms >= ${SLOW_MS}`)} as slow,
                        ${oldest('consecutive_failures > 0')} as failing`;

@@ -348,7 +348,7 @@ describe('readiness and metrics', () => {
       db,
       clock: { now: () => new Date() },
       log: app.log,
-      metrics: createMetrics(db),
+      metrics: createMetrics({ db, clock: { now: () => new Date() } }),
       isDraining: () => false,
     });
     try {

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { takeIn } from '../../server/stripe/intake.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { type DatabaseProxy, startProxy } from '../support/proxy.ts';
+import { eventBody, sign, WEBHOOK_SECRET } from '../support/stripe.ts';
 import { newsOf } from '../support/webhooks.ts';
 
 let http: TestHttp;
@@ -104,5 +106,43 @@ it('are unknown while the database is away, and leave the other figures as they 
     expect(text).toMatch(/^driftstack_database_connections\{state="open"\} \d+$/m);
   } finally {
     proxy.restore();
+  }
+});
+
+it('go by the clock of the local Stripe where that was moved', async () => {
+  const aheadMs = 30 * 86_400_000;
+  const now = () => new Date(Date.now() + aheadMs);
+  const moved = await startHttp({ clock: { now, aheadMs: () => aheadMs } });
+  try {
+    const { accountId, key } = await moved.openAccount();
+    const client = new Driftstack({ apiKey: key, baseUrl: moved.url });
+    const url = 'https://hooks.customer.test/in';
+    await client.webhooks.create({ url, events: ['subscription.changed'] });
+    const before = new Date(now().getTime() - 70_000);
+    await moved.db.transaction((tx) =>
+      recordEvent(tx, { accountId, news: newsOf('subscription.changed'), dedupeKey: 'a', now: before }),
+    );
+    const { body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer: 'cus_1' });
+    await takeIn(
+      {
+        db: moved.db,
+        clock: { now: () => before, aheadMs: () => before.getTime() - Date.now() },
+        secrets: [WEBHOOK_SECRET],
+        livemode: false,
+      },
+      { rawBody: Buffer.from(body), signature: sign(body, new Date()) },
+    );
+    const text = await (await moved.call('/metrics')).text();
+    const seconds = (name: string) =>
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${name} `))
+          ?.split(' ')[1],
+      );
+    expect(Math.floor(seconds(`${OLDEST}{endpoints="working"}`))).toBeOneOf([70, 71, 72, 73]);
+    expect(Math.floor(seconds('driftstack_stripe_event_oldest_seconds'))).toBeOneOf([70, 71, 72, 73]);
+  } finally {
+    await moved.close();
   }
 });
