@@ -31,6 +31,7 @@ import { createPace } from './notify/pace.ts';
 import { connectResend } from './notify/resend.ts';
 import { type SendDeps, sendEmail } from './notify/send.ts';
 import { readConsole } from './operator/console.ts';
+import { watchClock } from './stripe/clock-watch.ts';
 import type { SyncDeps } from './stripe/deps.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
 import { takeIn } from './stripe/intake.ts';
@@ -133,6 +134,11 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
   const onAlarm: BillingDeps['onAlarm'] = ({ kind }) => metrics.countAlarm(kind);
   const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log, onAlarm };
   const webhookDeps = webhookParts(parts);
+  const watch = watchClock({ log, onAlarm, nowMs: () => performance.now() });
+  const onSigned = (aheadSeconds: number): void => {
+    metrics.setStripeClock(aheadSeconds);
+    watch(aheadSeconds);
+  };
   const http = buildHttp({
     db,
     clock,
@@ -164,7 +170,8 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
     }),
     ...(parts.roles.has('webhooks') && {
       webhooks: {
-        takeIn: (delivery) => takeIn({ db, clock, livemode, secrets: parts.webhookSecrets() }, delivery),
+        takeIn: (delivery) =>
+          takeIn({ db, clock, livemode, secrets: parts.webhookSecrets(), onSigned }, delivery),
       },
     }),
   });

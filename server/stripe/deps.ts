@@ -19,6 +19,8 @@ export type Alarm = {
     | 'refund_failed'
     | 'invoice_finalization_failed'
     | 'contradiction'
+    /** What Stripe signs is refused for its time, because a clock is off. */
+    | 'clock_off'
     /** Stripe does not do what we ask, and will not before an operator has mended something. */
     | 'stripe_refused';
   details: Readonly<Record<string, unknown>>;

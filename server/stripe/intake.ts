@@ -4,7 +4,7 @@ import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
 import { enqueue } from '../database/jobs.ts';
 import { customerOf, isHandled, objectIdOf, parseEvent, type StripeEventBody } from './events.ts';
-import { verifySignature } from './signature.ts';
+import { type OnSigned, verifySignature } from './signature.ts';
 
 export type IntakeDeps = {
   db: Database;
@@ -13,6 +13,8 @@ export type IntakeDeps = {
   secrets: readonly string[];
   /** Whether this deployment uses a live key. */
   livemode: boolean;
+  /** Hears of every delivery that Stripe signed, also of one that is refused for its time. */
+  onSigned?: OnSigned;
 };
 
 /** The body as it came over the wire, and the one Stripe-Signature header it came with. */
@@ -24,12 +26,12 @@ export type Delivery = { rawBody: Buffer; signature: string | undefined };
  * Throws 400 and stores nothing for whatever is not a verified event.
  */
 export async function takeIn(
-  { db, clock, secrets, livemode }: IntakeDeps,
+  { db, clock, secrets, livemode, onSigned }: IntakeDeps,
   { rawBody, signature }: Delivery,
 ): Promise<'stored' | 'duplicate' | 'ignored'> {
   const now = clock.now();
   // Signed by the clock on the wall, whatever time the event itself lives in.
-  verifySignature(secrets, rawBody, signature, realTime(clock));
+  verifySignature(secrets, rawBody, signature, realTime(clock), onSigned);
   const event = parseEvent(rawBody);
   if (!event) throw new ProblemError('bad-request', 'The signed body is not a Stripe event.');
   return await store({ db, livemode }, { event, rawBody }, now);

@@ -1,14 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createApp } from '../../server/app.ts';
 import { startCheckout } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import { createLog } from '../../server/http/log.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
 import { processEvents } from '../../server/stripe/worker.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
-import { addAccount } from '../support/stripe.ts';
+import { addAccount, eventBody, sign, WEBHOOK_SECRET } from '../support/stripe.ts';
 
 let bench: LocalBench;
 beforeAll(async () => {
@@ -57,6 +59,61 @@ describe.each([-26, -1, 0, 1, 26])('a server whose clock is off by %i hours', (h
     expect(await em().count(TrialPack, { accountId })).toBe(1);
   });
 });
+
+it.each([-1, 1])(
+  'off by %i hours, it refuses what Stripe signs and tells the operator why, once a minute',
+  async (hours) => {
+    const lines: string[] = [];
+    const app = await createApp({
+      ...depsAt(hours * HOUR_MS),
+      log: createLog({ level: 'info', stream: { write: (line) => void lines.push(line) } }),
+      roles: new Set(['webhooks']),
+      livemode: false,
+      webhookSecrets: () => [WEBHOOK_SECRET],
+      linkOrigins: [],
+      email: null,
+      emailFrom: 'billing@example.test',
+      internalApiToken: null,
+      console: false,
+      customerWebhooks: { secretKey: null, ports: [], loopback: false },
+    });
+    const deliver = async (secret?: string) => {
+      const { body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer: 'cus_1' });
+      const headers = {
+        'content-type': 'application/json',
+        'stripe-signature': sign(body, new Date(), secret),
+      };
+      const answer = await app.http.inject({
+        method: 'POST',
+        url: '/webhooks/stripe',
+        headers,
+        payload: body,
+      });
+      expect(answer.statusCode).toBe(400);
+      return answer.json<{ detail: string }>().detail;
+    };
+    const ahead = async () => {
+      const { body } = await app.http.inject('/metrics');
+      return Number(/^driftstack_stripe_clock_ahead_seconds (\S+)$/m.exec(body)?.[1]);
+    };
+    const told = () => lines.filter((line) => line.includes('clock_off'));
+    try {
+      // What a stranger signed is no news.
+      expect(await deliver('whsec_wrong')).toContain('No signature');
+      expect([told(), await ahead()]).toEqual([[], 0]);
+      const way = hours > 0 ? 'ahead of' : 'behind';
+      for (let n = 0; n < 3; n++)
+        expect(await deliver()).toMatch(new RegExp(`3(600|599|601) seconds ${way}`));
+      expect(Math.abs((await ahead()) - hours * 3_600)).toBeLessThan(5);
+      expect(told()).toHaveLength(1);
+      expect(told()[0]).toMatch(new RegExp(`3(600|599|601) seconds ${way}`));
+      const { body } = await app.http.inject('/metrics');
+      expect(body).toContain('driftstack_stripe_alarms_total{kind="clock_off"} 1');
+    } finally {
+      await app.close();
+    }
+  },
+);
 
 describe('when a clock is set', () => {
   it.each([

@@ -44,6 +44,27 @@ describe('verifySignature', () => {
     expect(verdict(header(seconds + 301))).toBe('refused');
   });
 
+  it('tells how far our clock is ahead, of what was signed by Stripe only, on time or not', () => {
+    const heard: number[] = [];
+    const hear = (signed: string, bytes = body) => {
+      try {
+        verifySignature([secret], Buffer.from(bytes), signed, now, (seconds) => heard.push(seconds));
+        return 'accepted';
+      } catch (error) {
+        return error instanceof ProblemError ? error.message : 'broken';
+      }
+    };
+    expect(hear(header(seconds - 2))).toBe('accepted');
+    expect(hear(header(seconds - 3_600))).toContain('3600 seconds ahead of');
+    expect(hear(header(seconds + 3_600))).toContain('3600 seconds behind');
+    expect(heard.splice(0)).toEqual([2, 3_600, -3_600]);
+    const wrong = hear(header(seconds, 'whsec_two'));
+    for (const signed of [header(seconds - 3_600, 'whsec_two'), header(seconds + 3_600, 'whsec_two')])
+      expect(hear(signed)).toBe(wrong);
+    expect(hear(header(seconds - 3_600), `${body} `)).toBe(wrong);
+    expect(heard).toEqual([]);
+  });
+
   it('signs the bytes and not what they decode to', () => {
     // Both byte sequences decode to the same replacement character.
     const signed = Buffer.from([0x22, 0xff, 0x22]);
