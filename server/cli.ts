@@ -91,16 +91,16 @@ async function main(argv: readonly string[]): Promise<number> {
     );
     return 0;
   } catch (error) {
-    return tell(command, error, config);
+    return await tell(command, error, config);
   }
 }
 
-function tell(command: Command, error: unknown, config: Config | null): number {
+async function tell(command: Command, error: unknown, config: Config | null): Promise<number> {
   if (error instanceof UsageError) {
     console.error(`${error.message}\nUsage: ${CALL} ${command.name} ${command.usage}`);
     return 2;
   }
-  for (const line of explain(error, config)) console.error(line);
+  for (const line of await explain(error, config)) console.error(line);
   return error instanceof ConfigError ? 2 : 1;
 }
 

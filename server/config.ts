@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   contradictions,
@@ -65,6 +65,11 @@ export class ConfigError extends Error {
     super(mistakes.join('\n'));
     this.mistakes = mistakes;
   }
+}
+
+/** Where the embedded database keeps its files. */
+export function embeddedDataDir({ dataDir }: Pick<Config, 'dataDir'>): string {
+  return join(dataDir, 'postgres');
 }
 
 const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));

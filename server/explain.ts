@@ -1,23 +1,22 @@
 import { ProblemError } from '../shared/errors.ts';
-import { type Config, ConfigError } from './config.ts';
-import { explainDefect, inOneLine } from './database/describe-error.ts';
-import { explainDatabaseError } from './database/explain.ts';
+import { type Config, ConfigError, embeddedDataDir } from './config.ts';
 import { MendableError } from './database/mendable.ts';
-import { DatabaseBehindError, embeddedDataDir } from './operator/database.ts';
 import { StateError } from './sandbox/disk.ts';
 
 /**
  * What a person reads of an error that ended a start or a command: what can be mended in a sentence that says
  * how, one line for each mistake; anything else is a defect, of which LOG_LEVEL=debug shows the stack. `config`
- * is null where the environment could not be read.
+ * is null where the environment could not be read. What knows the database's errors is loaded only for them.
  */
-export function explain(error: unknown, config: Config | null): string[] {
+export async function explain(error: unknown, config: Config | null): Promise<string[]> {
   if (error instanceof ConfigError) return [...error.mistakes];
   if (isForPeople(error)) return [error.message];
   const file = explainFileError(error);
   if (file !== null) return [file];
+  const { explainDatabaseError } = await import('./database/explain.ts');
   const reason = explainDatabaseError(error);
   if (reason !== null) return [databaseSentence(reason, config)];
+  const { explainDefect, inOneLine } = await import('./database/describe-error.ts');
   if (config?.logLevel === 'debug' || config?.logLevel === 'trace') return [explainDefect(error)];
   return [
     `Something went wrong that we did not foresee: ${inOneLine(error)}`,
@@ -26,12 +25,7 @@ export function explain(error: unknown, config: Config | null): string[] {
 }
 
 function isForPeople(error: unknown): error is Error {
-  return (
-    error instanceof MendableError ||
-    error instanceof StateError ||
-    error instanceof ProblemError ||
-    error instanceof DatabaseBehindError
-  );
+  return error instanceof MendableError || error instanceof StateError || error instanceof ProblemError;
 }
 
 function databaseSentence(reason: string, config: Config | null): string {

@@ -1,32 +1,35 @@
+import type { Logger } from 'pino';
 import { type Config, readConfig } from './config.ts';
 import { explain } from './explain.ts';
-import { createLog } from './http/log.ts';
-import { type Running, start } from './start.ts';
-import { welcome } from './welcome.ts';
-
-const startedAt = performance.now();
+import { prepare } from './prepare.ts';
+import type { Running } from './start.ts';
 
 let config: Config | null = null;
 try {
   config = readConfig(process.env);
+  const prepared = await prepare(config);
+  // Loaded only now: a wrong configuration is told before the many files of the service are read.
+  const [{ start }, { createLog }] = await Promise.all([import('./start.ts'), import('./http/log.ts')]);
   const log = createLog({ level: config.logLevel });
   const local = config.stripe.kind === 'local';
-  const running = await start(config, log, (line) => local && console.log(`  ${line} …`));
+  const running = await start(config, prepared, log, (line) => local && console.log(`  ${line} …`));
   endOnSignal(running, local ? (line) => console.log(line) : (line) => log.info(line));
-  if (local) console.log(welcome(running, performance.now() - startedAt));
-  else
-    log.info(
-      {
-        url: running.url,
-        ...(running.opsUrl !== null && { ops_url: running.opsUrl }),
-        roles: [...config.roles],
-      },
-      'listening',
-    );
-  for (const warning of running.warnings) log.warn(warning);
+  await announce(running, config, log);
 } catch (error) {
-  for (const line of explain(error, config)) console.error(line);
+  for (const line of await explain(error, config)) console.error(line);
   process.exit(1);
+}
+
+async function announce(running: Running, { roles }: Config, log: Logger): Promise<void> {
+  const { url, opsUrl, local, warnings } = running;
+  if (local) {
+    const { welcome } = await import('./welcome.ts');
+    // By the clock of the process, which began before this file was read.
+    console.log(welcome(running, performance.now()));
+  } else {
+    log.info({ url, ...(opsUrl !== null && { ops_url: opsUrl }), roles: [...roles] }, 'listening');
+  }
+  for (const warning of warnings) log.warn(warning);
 }
 
 /** The first signal asks everything to finish; a second one does not wait for it. */

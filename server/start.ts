@@ -2,18 +2,17 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type App, createApp } from './app.ts';
 import type { BillingDeps } from './billing/deps.ts';
-import { parseAllowlist, type RedirectPolicy } from './billing/redirects.ts';
-import { type Config, ConfigError } from './config.ts';
+import { type Config, embeddedDataDir } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
-import { migrate } from './database/migrate.ts';
+import { migrateIfBehind } from './database/migrate.ts';
 import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local-stripe.ts';
-import { embeddedDataDir, refuseIfBehind } from './operator/database.ts';
+import { refuseIfBehind } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
 import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
-import { webhookSecretKey } from './operator/webhook-secret-key.ts';
-import { firstFree, hostOf, requirePorts } from './ports.ts';
+import { firstFree, hostOf } from './ports.ts';
+import type { Prepared } from './prepare.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { connectStripe } from './stripe/gateway.ts';
 
@@ -34,13 +33,18 @@ const POOL_MAX = 20;
  * Starts everything the configuration asks for, parts of our own for whatever it leaves out. When something
  * fails, what had been started is stopped again and the error says what a person can do.
  */
-export async function start(config: Config, log: Logger, progress: (line: string) => void): Promise<Running> {
+export async function start(
+  config: Config,
+  prepared: Prepared,
+  log: Logger,
+  progress: (line: string) => void,
+): Promise<Running> {
   const closers: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
     for (let closer = closers.pop(); closer; closer = closers.pop()) await closer();
   };
   try {
-    return { ...(await startParts(config, log, progress, closers)), close };
+    return { ...(await startParts(config, prepared, log, progress, closers)), close };
   } catch (error) {
     await close();
     throw error;
@@ -49,14 +53,11 @@ export async function start(config: Config, log: Logger, progress: (line: string
 
 async function startParts(
   config: Config,
+  prepared: Prepared,
   log: Logger,
   progress: (line: string) => void,
   closers: (() => Promise<void>)[],
 ): Promise<Omit<Running, 'close'>> {
-  const redirects = redirectPolicy(config);
-  // What needs no other part is looked at first: nothing is started for a start that must fail.
-  await requirePorts(config);
-  const secretKey = await webhookSecretKey(config);
   const db = await openDatabase(config, log, progress, closers);
   const token =
     config.internalApiToken ??
@@ -86,8 +87,8 @@ async function startParts(
     operationsApart: config.opsPort !== null,
     livemode: config.stripe.kind === 'real' && config.stripe.livemode,
     webhookSecrets: () => webhookSecrets,
-    redirects,
-    defaults: defaultUrls(config, redirects, sandbox),
+    redirects: prepared.redirects,
+    defaults: defaultUrls(prepared, sandbox),
     linkOrigins: sandbox ? [sandbox.url] : [],
     email: emailParts(config, sandbox),
     emailFrom: config.emailFrom,
@@ -95,7 +96,7 @@ async function startParts(
     internalApiToken: token,
     console: sandbox !== null,
     customerWebhooks: {
-      secretKey,
+      secretKey: prepared.webhookSecretKey,
       oldSecretKeys: config.oldWebhookSecretKeys,
       ports: config.webhookPorts,
       loopback: config.stripe.kind === 'local',
@@ -147,51 +148,23 @@ async function openDatabase(
   closers.push(() => db.close());
   if (embedded) {
     progress('bringing its tables up to date');
-    await migrate(db);
+    await migrateIfBehind(db);
   } else {
     await refuseIfBehind(db);
   }
   return db;
 }
 
-function redirectPolicy({ redirectAllowlist, stripe }: Config): RedirectPolicy {
-  try {
-    if (redirectAllowlist !== null) return parseAllowlist(redirectAllowlist);
-    // The documentation's own example, and whatever a newcomer runs on this machine.
-    return stripe.kind === 'local'
-      ? parseAllowlist(['https://your.app'], { anyLoopbackPort: true })
-      : parseAllowlist([]);
-  } catch (error) {
-    throw new ConfigError([
-      `BILLING_REDIRECT_ALLOWLIST: ${error instanceof Error ? error.message : String(error)}`,
-    ]);
-  }
-}
-
-/** The operator's own, which must pass the allowlist like anybody's; beside the local Stripe its demo pages. */
-function defaultUrls(
-  config: Config,
-  redirects: RedirectPolicy,
-  sandbox: Sandbox | null,
-): BillingDeps['defaults'] {
-  const given = {
-    CHECKOUT_SUCCESS_URL: config.checkoutSuccessUrl,
-    CHECKOUT_CANCEL_URL: config.checkoutCancelUrl,
-    PORTAL_RETURN_URL: config.portalReturnUrl,
-  };
-  const mistakes = Object.entries(given)
-    .filter(([, url]) => url !== null && !redirects.allows(url))
-    .map(([name]) => `${name} is not on BILLING_REDIRECT_ALLOWLIST`);
-  if (mistakes.length > 0) throw new ConfigError(mistakes);
-  // With an allowlist of the operator's the demo pages may not be on it, and then they are no default either.
+/** Beside the local Stripe its demo pages stand in; with an allowlist of the operator's they may not be on it. */
+function defaultUrls({ defaults, redirects }: Prepared, sandbox: Sandbox | null): BillingDeps['defaults'] {
   const demo = (path: string): string | null => {
     const url = sandbox && `${sandbox.url}${path}`;
     return url !== null && redirects.allows(url) ? url : null;
   };
   return {
-    checkoutSuccessUrl: config.checkoutSuccessUrl ?? demo('/app/success?session_id={CHECKOUT_SESSION_ID}'),
-    checkoutCancelUrl: config.checkoutCancelUrl ?? demo('/app/cancel'),
-    portalReturnUrl: config.portalReturnUrl ?? demo('/app/account'),
+    checkoutSuccessUrl: defaults.checkoutSuccessUrl ?? demo('/app/success?session_id={CHECKOUT_SESSION_ID}'),
+    checkoutCancelUrl: defaults.checkoutCancelUrl ?? demo('/app/cancel'),
+    portalReturnUrl: defaults.portalReturnUrl ?? demo('/app/account'),
   };
 }
 

@@ -35,6 +35,11 @@ export async function migrate(db: Database): Promise<void> {
   }
 }
 
+/** `migrate` where anything is pending; where nothing is, as at most starts, it costs a few short statements. */
+export async function migrateIfBehind(db: Database): Promise<void> {
+  if ((await pendingMigrations(db)).length > 0) await migrate(db);
+}
+
 async function migrateJobs(url: string): Promise<void> {
   const boss = new PgBoss({
     connectionString: url,

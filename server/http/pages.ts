@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
-import { serializeOpenApi } from '../api/openapi.ts';
 import { ASK_AGAIN, type Asset, makeAsset, sendAsset } from './assets.ts';
 import { createGate } from './gate.ts';
 import { createReaders } from './readers.ts';
@@ -32,15 +31,16 @@ export type PageParts = {
 
 /**
  * Mounts `/` (what there is), `/openapi.json` and `/docs`, the browsable reference. All of it is the same for
- * everybody, so it is made once, kept in memory and compressed, and browsers keep what they have.
+ * everybody, so it is made at the first call, kept in memory and compressed, and browsers keep what they have.
  */
 export function mountPages(app: FastifyInstance, { mostInFlight, withOperations }: PageParts): void {
-  const document = makeAsset(serializeOpenApi(), {
-    type: 'application/json; charset=utf-8',
-    cacheControl: ASK_AGAIN,
-  });
   const gate = createGate(mostInFlight);
   const readers = createReaders(mostInFlight);
+  let written: Promise<Asset> | undefined;
+  const document = (): Promise<Asset> => {
+    written ??= makeDocument();
+    return written;
+  };
   let made: Promise<Reference> | undefined;
   const reference = (): Promise<Reference> => {
     made ??= makeReference();
@@ -69,10 +69,7 @@ export function mountPages(app: FastifyInstance, { mostInFlight, withOperations 
     reply.code(204).header('cache-control', 'public, max-age=86400').send(),
   );
 
-  app.get(
-    '/openapi.json',
-    send(() => document),
-  );
+  app.get('/openapi.json', send(document));
 
   app.register(async (docs) => {
     docs.addHook('onRequest', async (_request, reply) => {
@@ -91,6 +88,15 @@ export function mountPages(app: FastifyInstance, { mostInFlight, withOperations 
         throw new ProblemError('not-found', 'There is nothing at this path.');
       }),
     );
+  });
+}
+
+/** Loaded at the first call, as the reference is: no start waits for it. */
+async function makeDocument(): Promise<Asset> {
+  const { serializeOpenApi } = await import('../api/openapi.ts');
+  return makeAsset(serializeOpenApi(), {
+    type: 'application/json; charset=utf-8',
+    cacheControl: ASK_AGAIN,
   });
 }
 

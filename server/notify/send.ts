@@ -6,7 +6,7 @@ import { enqueue } from '../database/jobs.ts';
 import { isEmailAddress } from './address.ts';
 import type { EmailContext } from './content.ts';
 import type { Pace } from './pace.ts';
-import { type RenderedEmail, renderEmail } from './render.ts';
+import type { RenderedEmail } from './render.ts';
 import type { EmailSender, SendResult } from './resend.ts';
 
 export type SendDeps = {
@@ -77,10 +77,14 @@ async function begin(
   emailId: string,
 ): Promise<Attempt | { kind: 'parked' | 'nothing_to_do' }> {
   const now = deps.clock.now();
+  // React and what it needs are loaded at the first mail; a process that sends none does without.
+  const { renderEmail } = await import('./render.ts');
   return await deps.db.transaction(async (tx) => {
     const email = await lockPending(tx, emailId);
     if (email === null) return { kind: 'nothing_to_do' };
-    const written = tooLate(email, now) ?? (await compose(email, deps.context));
+    const written =
+      tooLate(email, now) ??
+      (await compose(email, (template, data) => renderEmail(template, data, deps.context)));
     if (typeof written === 'string') return { kind: park(deps, email, 'not_sendable', written) };
     const isFirst = email.firstAttemptAt == null;
     email.firstAttemptAt ??= now;
@@ -110,10 +114,13 @@ function tooLate(email: Email, now: Date): string | null {
 }
 
 /** The mail, or what is wrong with its row. */
-async function compose(email: Email, context: EmailContext): Promise<RenderedEmail | string> {
+async function compose(
+  email: Email,
+  write: (template: string, data: unknown) => Promise<RenderedEmail>,
+): Promise<RenderedEmail | string> {
   if (!isEmailAddress(email.toAddress)) return 'The address is none';
   try {
-    return await renderEmail(email.template, email.data, context);
+    return await write(email.template, email.data);
   } catch (error) {
     return `Cannot be written: ${error instanceof Error ? error.message : String(error)}`;
   }

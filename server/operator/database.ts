@@ -1,30 +1,14 @@
-import { join } from 'node:path';
-import type { Config } from '../config.ts';
+import { type Config, embeddedDataDir } from '../config.ts';
 import { connectDatabase, type Database } from '../database/connection.ts';
 import { findEmbeddedPostgres } from '../database/embedded/running.ts';
 import { startEmbeddedPostgres } from '../database/embedded.ts';
-import { migrate, pendingMigrations } from '../database/migrate.ts';
-
-/** The database exists but is older than this version of the service. */
-export class DatabaseBehindError extends Error {
-  override readonly name = 'DatabaseBehindError';
-
-  constructor(pending: readonly string[]) {
-    super(
-      `The database is behind by ${pending.join(', ')}. Bring it up to date with: npm run --silent cli -- migrate`,
-    );
-  }
-}
-
-/** Where the embedded database keeps its files. */
-export function embeddedDataDir(config: Config): string {
-  return join(config.dataDir, 'postgres');
-}
+import { MendableError } from '../database/mendable.ts';
+import { migrateIfBehind, pendingMigrations } from '../database/migrate.ts';
 
 /**
  * Opens the database for one command: the one DATABASE_URL names, else the embedded one, which is used where
  * it runs already and is started for the length of the command where it does not. The embedded one migrates
- * itself; the other one must be up to date, or this throws a DatabaseBehindError.
+ * itself; the other one must be up to date, or this throws a MendableError.
  */
 export async function withDatabase<T>(
   config: Config,
@@ -36,7 +20,7 @@ export async function withDatabase<T>(
   try {
     const db = await connectDatabase({ url, poolMax: 4, applicationName: 'driftstack-cli' });
     try {
-      if (migrated) await (embedded ? migrate(db) : refuseIfBehind(db));
+      if (migrated) await (embedded ? migrateIfBehind(db) : refuseIfBehind(db));
       return await use(db);
     } finally {
       await db.close();
@@ -46,10 +30,13 @@ export async function withDatabase<T>(
   }
 }
 
-/** Throws a DatabaseBehindError that names the command to run. */
+/** Throws a MendableError that names the command to run where the database is older than this version of the service. */
 export async function refuseIfBehind(db: Database): Promise<void> {
   const pending = await pendingMigrations(db);
-  if (pending.length > 0) throw new DatabaseBehindError(pending);
+  if (pending.length === 0) return;
+  throw new MendableError(
+    `The database is behind by ${pending.join(', ')}. Bring it up to date with: npm run --silent cli -- migrate`,
+  );
 }
 
 async function reachEmbedded(config: Config): Promise<{ url: string; close(): Promise<void> }> {

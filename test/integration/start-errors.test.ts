@@ -243,6 +243,46 @@ describe('what lies in DATA_DIR and cannot be used is told in a sentence', () =>
   });
 });
 
+describe('a configuration that cannot work is told before anything is started', () => {
+  let dataDir: string;
+
+  beforeAll(async () => {
+    dataDir = await mkdtemp(join(tmpdir(), 'driftstack-start-config-'));
+  });
+  afterAll(() => rm(dataDir, { recursive: true }));
+
+  const elsewhere = 'https://elsewhere.test/';
+  const cases: [string, Record<string, string>, string][] = [
+    [
+      'addresses that are not on the allowlist',
+      {
+        BILLING_REDIRECT_ALLOWLIST: 'https://your.app',
+        CHECKOUT_SUCCESS_URL: elsewhere,
+        CHECKOUT_CANCEL_URL: 'https://your.app/cancel',
+        PORTAL_RETURN_URL: elsewhere,
+      },
+      'CHECKOUT_SUCCESS_URL is not on BILLING_REDIRECT_ALLOWLIST\nPORTAL_RETURN_URL is not on BILLING_REDIRECT_ALLOWLIST\n',
+    ],
+    [
+      'an address beside no allowlist',
+      { CHECKOUT_CANCEL_URL: elsewhere },
+      'CHECKOUT_CANCEL_URL is not on BILLING_REDIRECT_ALLOWLIST\n',
+    ],
+    [
+      'an allowlist that nobody may have',
+      { BILLING_REDIRECT_ALLOWLIST: 'https://*.github.io' },
+      'BILLING_REDIRECT_ALLOWLIST: ',
+    ],
+    ['a key that is none', { WEBHOOK_SECRET_KEY: 'hunter2' }, 'WEBHOOK_SECRET_KEY must be 32 random bytes'],
+  ];
+  it.each(cases)('%s', async (_what, given, expected) => {
+    const { code, output } = await runMain({ DATA_DIR: dataDir, PORT: '0', SANDBOX_PORT: '0', ...given });
+    expect([code, output.slice(0, expected.length)]).toEqual([1, expected]);
+    expect(output).not.toMatch(/hunter2|starting| {2}at /);
+    expect(await readdir(dataDir)).toEqual([]);
+  });
+});
+
 describe('a port that cannot be had is told before anything is started', () => {
   let taken: Server;
   let port: string;

@@ -10,6 +10,7 @@ import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { readConfig } from '../../server/config.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
 import { createLog } from '../../server/http/log.ts';
+import { prepare } from '../../server/prepare.ts';
 import { start } from '../../server/start.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { Driftstack } from '../../shared/client.ts';
@@ -83,7 +84,7 @@ it('sends nothing to this machine beside the real Stripe, with a test key either
     ROLES: 'api',
     PORT: '0',
   });
-  const running = await start(config, createLog({ level: 'silent' }), () => undefined);
+  const running = await start(config, await prepare(config), createLog({ level: 'silent' }), () => undefined);
   const db = await connectDatabase({ url: database.url, poolMax: 2, applicationName: 'test-start' });
   try {
     const now = new Date();

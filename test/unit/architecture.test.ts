@@ -50,7 +50,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/database',
   ],
   'server/ports.ts': ['server/config.ts'],
-  'server/explain.ts': ['server/config.ts', 'server/operator', 'server/database', 'server/sandbox'],
+  'server/prepare.ts': ['server/config.ts', 'server/ports.ts', 'server/operator', 'server/billing'],
+  'server/explain.ts': ['server/config.ts', 'server/database', 'server/sandbox'],
   'server/local-stripe.ts': [
     'server/config.ts',
     'server/ports.ts',
@@ -60,6 +61,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'server/start.ts': [
     'server/ports.ts',
+    'server/prepare.ts',
     'server/local-stripe.ts',
     'server/app.ts',
     'server/config.ts',
@@ -71,6 +73,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'server/welcome.ts': ['server/start.ts'],
   'server/main.ts': [
+    'server/prepare.ts',
     'server/start.ts',
     'server/welcome.ts',
     'server/explain.ts',
@@ -100,13 +103,14 @@ function roomOf(file: string): string {
   return top === 'server' && second !== undefined ? `${top}/${second}` : top;
 }
 
-function importsOf(file: string): { specifier: string; typeOnly: boolean }[] {
+function importsOf(file: string): { specifier: string; typeOnly: boolean; dynamic: boolean }[] {
   const source = readFileSync(file, 'utf8');
   const pattern =
     /^\s*(?:import|export)\s+(type\s)?(?:[^'";]*?\sfrom\s)?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/gm;
   return [...source.matchAll(pattern)].map(([, type, specifier, dynamic]) => ({
     specifier: specifier ?? dynamic ?? '',
     typeOnly: type !== undefined,
+    dynamic: dynamic !== undefined,
   }));
 }
 
@@ -159,6 +163,25 @@ it('reads the environment in one file only', () => {
   expect(
     readers.filter((file) => !['server/main.ts', 'server/cli.ts', 'server/sandbox/main.ts'].includes(file)),
   ).toEqual([]);
+});
+
+it('refuses a wrong configuration before the service and its libraries are loaded', () => {
+  const reached = new Set<string>();
+  const packages = new Set<string>();
+  const walk = (file: string): void => {
+    if (reached.has(file)) return;
+    reached.add(file);
+    for (const { specifier, typeOnly, dynamic } of importsOf(file)) {
+      if (typeOnly || dynamic) continue;
+      if (specifier.startsWith('.')) walk(normalize(join(dirname(file), specifier)));
+      else if (!specifier.startsWith('node:')) packages.add(specifier);
+    }
+  };
+  walk('server/main.ts');
+  expect(reached).toContain('server/environment.ts');
+  expect(reached).toContain('server/prepare.ts');
+  expect([...packages].sort()).toEqual(['tldts', 'zod']);
+  expect(reached.size).toBeLessThan(20);
 });
 
 it('has no cycle between files at run time', () => {
