@@ -11,6 +11,7 @@ import { createAccount } from '../../server/billing/accounts.ts';
 import { readConfig } from '../../server/config.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
 import { createLog } from '../../server/http/log.ts';
+import { prepare } from '../../server/prepare.ts';
 import { start } from '../../server/start.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -149,7 +150,12 @@ describe('npm start', () => {
       [id],
     );
     const config = readConfig({ ...REAL_STRIPE, DATABASE_URL: url, PORT: '0' });
-    const running = await start(config, createLog({ level: 'silent' }), () => undefined);
+    const running = await start(
+      config,
+      await prepare(config),
+      createLog({ level: 'silent' }),
+      () => undefined,
+    );
     try {
       const kept = async () => (await db.pool.query('select key from idempotency_key')).rows;
       await expect.poll(kept, { timeout: 15_000 }).toEqual([{ key: 'young' }]);
