@@ -165,6 +165,25 @@ describe('npm start', () => {
     }
   });
 
+  it('shows the same account at each start, also when its address was changed', async () => {
+    const env = { DATA_DIR: dataDir };
+    const accountOf = async (apiKey: string, baseUrl: string): Promise<string | undefined> =>
+      (await new Driftstack({ apiKey, baseUrl }).auditLog.list({ limit: 1 })).data[0]?.account_id;
+    const first = await startService(dataDir);
+    const account = await accountOf(first.apiKey, first.apiUrl);
+    await cli(env, 'accounts', 'set-email', 'demo@driftstack.test', '--email', 'ada@your.app');
+    await first.stop();
+    const second = await startService(dataDir);
+    expect(second.apiKey).toBe(first.apiKey);
+    await second.stop();
+    await rm(join(dataDir, 'demo-key'));
+    const third = await startService(dataDir);
+    expect(third.apiKey).not.toBe(first.apiKey);
+    expect(await accountOf(third.apiKey, third.apiUrl)).toBe(account);
+    await third.stop();
+    expect((await cli(env, 'keys', 'list', 'ada@your.app')).stdout).toContain('active');
+  }, 90_000);
+
   it('keeps everything it makes for its owner alone, whatever the umask', async () => {
     const folder = join(dataDir, 'made', 'here');
     const umask = process.umask(0);
