@@ -47,7 +47,7 @@ function secondSubscription(
           : `We sent ${amount} of what you had paid for it for that time back to your payment method; banks take some days to show it.`,
         rest === undefined ? null : REST[rest],
         amount === null && rest === 'none'
-          ? 'Your payment method had not been charged for it for that time, so there is nothing to send back.'
+          ? 'So far your payment method has not been charged for it for that time, so nothing was sent back. Should a payment still be under way, we look at it when it arrives.'
           : null,
       ),
       ...(ended || kept
