@@ -38,7 +38,12 @@ export function noteAttempt(
 ): Stripe.Invoice {
   const { id } = invoice;
   const attemptCount = automatic ? invoice.attempt_count + 1 : Math.max(1, invoice.attempt_count);
-  world.change('invoice', id, { attempt_count: attemptCount, attempted: true });
+  world.change('invoice', id, {
+    attempt_count: attemptCount,
+    attempted: true,
+    // The time for it has come: a payment that settles later is followed by another time, or by none.
+    ...(automatic && { next_payment_attempt: null }),
+  });
   switch (intent?.status) {
     case 'succeeded':
       return settleInvoice(world, id, 'payment');

@@ -1,3 +1,4 @@
+import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
 import { cancelSubscription } from '../../../server/sandbox/billing/cancel.ts';
 import { changeSubscription, NO_CHANGE } from '../../../server/sandbox/billing/change.ts';
@@ -85,6 +86,29 @@ describe('a renewal that fails', () => {
       '2026-06-04',
       '2026-06-09',
       '2026-06-16',
+    ]);
+    expect(world.get('subscription', id)).toMatchObject({
+      status: 'canceled',
+      cancellation_details: { reason: 'payment_failed' },
+    });
+  });
+
+  it('tries a bank account as often, each time after its debit has come back', () => {
+    const { world, travel, events } = billingWorld('2026-05-01T00:00:00Z');
+    const owner = customer(world);
+    const { id } = subscribe(world, price(world, 2_900), { customer: owner });
+    giveCard(world, owner, 'pm_usBankAccount_insufficientFunds');
+    events.length = 0;
+    travel('2026-07-01T00:00:00Z');
+    const failures = events.filter(({ type }) => type === 'invoice.payment_failed');
+    const told = failures.map(({ data }) => data.object as Stripe.Invoice);
+    expect(told.map(({ attempt_count }) => attempt_count)).toEqual([1, 2, 3, 4]);
+    // Never a time that has passed: what is to come, or nothing.
+    expect(told.map(({ next_payment_attempt: at }) => at && iso(at).slice(0, 10))).toEqual([
+      '2026-06-04',
+      '2026-06-09',
+      '2026-06-16',
+      null,
     ]);
     expect(world.get('subscription', id)).toMatchObject({
       status: 'canceled',
