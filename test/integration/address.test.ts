@@ -82,7 +82,8 @@ describe('the address that a customer sets in the portal', () => {
     const link = await sdk().billingPortal.sessions.create({ customer, configuration });
     const visit = (await fetch(link.url, { redirect: 'manual' })).headers.get('location') ?? '';
     const address = `${bench.sandbox.url}${visit}`;
-    expect(await (await fetch(address)).text()).toContain(await emailOf(accountId));
+    const field = new RegExp(`<input[^>]* name="email"[^>]* value="${await emailOf(accountId)}"`);
+    expect(await (await fetch(address)).text()).toMatch(field);
     const save = async (email: string) => {
       const body = new URLSearchParams({ email });
       const headers = { origin: bench.sandbox.url };
@@ -96,6 +97,27 @@ describe('the address that a customer sets in the portal', () => {
     expect(told?.data.previous_attributes).toEqual({ email: await emailOf(accountId) });
     await bench.catchUp();
     expect(await emailOf(accountId)).toBe(email);
+  });
+
+  it('cannot be changed on a portal that does not let customers do so', async () => {
+    const { customer, email } = await addBuyer();
+    for (const update of [
+      { enabled: true, allowed_updates: ['address' as const] },
+      { enabled: false, allowed_updates: ['email' as const] },
+    ]) {
+      const { id: configuration } = await sdk().billingPortal.configurations.create({
+        features: { customer_update: update, invoice_history: { enabled: true } },
+      });
+      const link = await sdk().billingPortal.sessions.create({ customer, configuration });
+      const visit = (await fetch(link.url, { redirect: 'manual' })).headers.get('location') ?? '';
+      const address = `${bench.sandbox.url}${visit}`;
+      expect(await (await fetch(address)).text()).not.toContain('name="email"');
+      const body = new URLSearchParams({ email: fresh() });
+      const headers = { origin: bench.sandbox.url };
+      const saved = await fetch(`${address}/email`, { method: 'POST', body, headers });
+      expect(await saved.text()).toContain('switched off');
+      expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email });
+    }
   });
 
   it('is found by the comparison when no event tells of it, and told once', async () => {
