@@ -43,9 +43,10 @@ describe('what an action came to', () => {
     await words.waitFor({ state: 'detached' });
   });
 
-  it('is said where something could not be done', async () => {
+  it('is said where something could not be done, also while the page is paused', async () => {
     const { page } = visit;
     await page.goto(`${local.sandbox.url}/console`);
+    await page.getByRole('button', { name: 'Pause' }).click();
     await page.evaluate("document.querySelector('#webhooks-kind option').value = 'nonsense'");
     await page.locator('#webhooks-set').click();
     await page.locator('#webhooks-set + .said.bad', { hasText: 'Choose a fault' }).waitFor();
