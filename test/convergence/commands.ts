@@ -45,6 +45,14 @@ export type Command =
   | ({ do: 'subscribe_in_dashboard' } & Plan)
   /** One of those that live is to end by itself, or goes on without being collected; or all that is taken back. */
   | { do: 'set_aside'; which: number; how: 'end_later' | 'pause' | 'go_on' }
+  /** The pack's price on a payment link of staff, with nothing of ours written on it; its page is paid as any. */
+  | { do: 'open_link' }
+  /** The pack's price on an invoice of staff, which is charged at once. */
+  | { do: 'invoice_pack'; card: Card }
+  /** Staff takes money, and nothing says what for. */
+  | { do: 'take_money'; cents: number; card: Card }
+  /** Staff deletes the customer; nothing is bought after that. */
+  | { do: 'delete_customer' }
   | { do: 'wait'; hours: number }
   // How Stripe's events arrive.
   | { do: 'deliver'; picks: number[]; to: number; twice: boolean; work: boolean; background: boolean }
@@ -110,6 +118,9 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 2,
     arbitrary: of('set_aside', { which, how: fc.constantFrom('end_later', 'pause', 'go_on') }),
   },
+  { weight: 1, arbitrary: of('open_link', {}) },
+  { weight: 1, arbitrary: of('invoice_pack', { card }) },
+  { weight: 1, arbitrary: of('take_money', { cents: fc.constantFrom(299, 5_000), card }) },
   { weight: 5, arbitrary: of('wait', { hours: fc.constantFrom(1, 24, 24 * 8, 24 * 15, 24 * 32) }) },
   {
     weight: 16,
@@ -154,6 +165,16 @@ const arc: fc.Arbitrary<Command[]> = fc.oneof(
       { do: 'pay_page', page: 0, card: 'visa' },
       deliverAll,
     ]),
+  // The pack is sold by staff, once or twice, by link or by invoice.
+  fc
+    .array(
+      fc.constantFrom<Command[]>(
+        [{ do: 'open_link' }, { do: 'pay_page', page: 0, card: 'visa' }],
+        [{ do: 'invoice_pack', card: 'visa' }],
+      ),
+      { minLength: 1, maxLength: 2 },
+    )
+    .map((sales): Command[] => [...sales.flat(), deliverAll]),
   // Two live side by side for minutes or for months, of which we hear only then.
   fc
     .tuple(
@@ -232,5 +253,82 @@ export const story: fc.Arbitrary<Command[]> = fc
     }),
   )
   .map(([first, rest]) => [...first, ...rest.flat()]);
+
+const bySomebody: fc.Arbitrary<Command[]> = fc.oneof(
+  fc.constantFrom<Command[]>(
+    [{ do: 'open_link' }, { do: 'pay_page', page: 0, card: 'visa' }],
+    [{ do: 'open_link' }, { do: 'open_link' }, { do: 'pay_page', page: 1, card: 'visa' }],
+    [
+      { do: 'open_page', kind: 'trial_pack', process: 0, tier: 'api_starter', period: 'monthly' },
+      { do: 'pay_page', page: 0, card: 'visa' },
+    ],
+  ),
+  card.map((one): Command[] => [{ do: 'invoice_pack', card: one }]),
+);
+
+const sale: fc.Arbitrary<Command[]> = fc.oneof(
+  { weight: 4, arbitrary: bySomebody },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(fc.constantFrom(299, 5_000), card)
+      .map(([cents, one]): Command[] => [{ do: 'take_money', cents, card: one }]),
+  },
+);
+
+/** What comes in between: how it is heard of, and what becomes of the money. */
+const amid = command.filter((one) =>
+  [
+    'deliver',
+    'drop',
+    'work',
+    'slow',
+    'doom',
+    'refund',
+    'fail_refund',
+    'dispute',
+    'close_dispute',
+    'wait',
+  ].includes(one.do),
+);
+
+/** An account gets its customer with the first page that it opens, paid or not. */
+const opened = fc.constantFrom<Command[]>(
+  [{ do: 'open_page', kind: 'trial_pack', process: 0, tier: 'api_starter', period: 'monthly' }],
+  [
+    { do: 'open_page', kind: 'subscription', process: 0, tier: 'api_builder', period: 'monthly' },
+    { do: 'pay_page', page: 0, card: 'visa' },
+  ],
+);
+
+/** The trial pack as it is sold by us, by a link and by staff's invoice, and money that is for nothing. */
+export const sales: fc.Arbitrary<Command[]> = fc
+  .tuple(
+    opened,
+    fc.array(fc.oneof({ weight: 2, arbitrary: sale }, { weight: 3, arbitrary: amid.map((one) => [one]) }), {
+      minLength: 2,
+      maxLength: 14,
+      size: 'max',
+    }),
+  )
+  .map(([first, rest]) => [...first, ...rest.flat()]);
+
+/** A customer who has bought, is deleted, and whose money moves after that. */
+export const former: fc.Arbitrary<Command[]> = fc
+  .tuple(
+    opened,
+    fc.array(bySomebody, { minLength: 1, maxLength: 2 }),
+    fc.array(amid, { maxLength: 4 }),
+    fc.array(amid, { maxLength: 5 }),
+    fc.constantFrom(1, 2),
+  )
+  .map(([first, bought, before, after, part]) => [
+    ...first,
+    ...bought.flat(),
+    ...before,
+    { do: 'delete_customer' },
+    ...after,
+    { do: 'refund', charge: 0, part },
+  ]);
 
 export const recovery = fc.constantFrom<Recovery>('reconcile', 'catch_up');

@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { checkoutDetails } from '../../server/sandbox/checkout/details.ts';
 import type { World } from '../../server/sandbox/world.ts';
 
 /**
@@ -134,10 +135,15 @@ function scheduleOf(world: World, { schedule: id }: Stripe.Subscription) {
   return schedule?.status === 'active' ? schedule : null;
 }
 
+/** A paid purchase of the trial pack, alone on what it was bought in. */
+export type PackSale = {
+  /** The Checkout session or the invoice. */
+  readonly id: string;
+  readonly charge: Stripe.Charge;
+};
+
 /** What a purchase of the trial pack is worth, if it is the account's first. */
-export function expectedPack(world: World, session: Stripe.Checkout.Session, nowMs: number) {
-  const intent = world.get('payment_intent', String(session.payment_intent));
-  const charge = world.get('charge', String(intent.latest_charge));
+export function expectedPack(world: World, { charge }: PackSale, nowMs: number) {
   const disputes = [...world.newestFirst('dispute')].filter((one) => one.charge === charge.id);
   const paidCents = charge.amount - charge.amount_refunded;
   const over = nowMs >= charge.created * 1000 + 14 * 86_400_000;
@@ -150,10 +156,53 @@ export function expectedPack(world: World, session: Stripe.Checkout.Session, now
   return { state: held ? 'suspended' : 'active', remainingSeconds };
 }
 
-/** The sessions that sold a trial pack and were paid for. */
-export function packsPaid(world: World, customer: string): readonly Stripe.Checkout.Session[] {
-  return world
+/** Every sale of the pack's price, by whomever, in a session or by an invoice: by what was sold, whatever is written on it. */
+export function packsPaid(world: World, customer: string): readonly PackSale[] {
+  const price = [...world.newestFirst('price')].find(
+    ({ lookup_key: key }) => key === 'driftstack_trial_pack',
+  );
+  if (!price) throw new Error('the catalogue has a trial pack');
+  const sessions = world
     .ofCustomer('checkout.session', customer)
-    .filter((session) => session.metadata?.['driftstack_kind'] === 'trial_pack')
-    .filter(({ status, payment_status }) => status === 'complete' && payment_status === 'paid');
+    .filter(({ status, payment_status }) => status === 'complete' && payment_status === 'paid')
+    .filter(({ mode, id }) => mode === 'payment' && linesOf(world, id).some((one) => one === price.id))
+    .map(({ id, payment_intent: intent }) => ({ id, charge: chargeOf(world, String(intent)) }));
+  const invoices = world
+    .ofCustomer('invoice', customer)
+    .filter(({ status, lines }) => status === 'paid' && lines.data.some(isFor(price.id)))
+    .flatMap(({ id }) =>
+      intentsOf(world, ({ invoice, status }) => invoice === id && status === 'paid').map((intent) => ({
+        id,
+        charge: chargeOf(world, intent),
+      })),
+    );
+  return [...sessions, ...invoices];
 }
+
+/** The charges that succeeded and belong to no session and no invoice. */
+export function barePayments(world: World, customer: string): readonly Stripe.Charge[] {
+  const sessions = world.ofCustomer('checkout.session', customer);
+  const sold = new Set<unknown>([
+    ...sessions.map(({ payment_intent: intent }) => intent),
+    ...intentsOf(world, () => true),
+  ]);
+  return world
+    .ofCustomer('charge', customer)
+    .filter(({ status, payment_intent: intent }) => status === 'succeeded' && !sold.has(intent));
+}
+
+const linesOf = (world: World, session: string): (string | undefined)[] =>
+  checkoutDetails(world, session).lineItems.map(({ price }) => price?.id);
+
+const isFor =
+  (price: string) =>
+  ({ pricing }: Stripe.InvoiceLineItem): boolean =>
+    pricing?.price_details?.price === price;
+
+const intentsOf = (world: World, wanted: (payment: Stripe.InvoicePayment) => boolean): string[] =>
+  [...world.newestFirst('invoice_payment')]
+    .filter(wanted)
+    .flatMap(({ payment: { payment_intent: intent } }) => (typeof intent === 'string' ? intent : []));
+
+const chargeOf = (world: World, intent: string): Stripe.Charge =>
+  world.get('charge', String(world.get('payment_intent', intent).latest_charge));

@@ -4,9 +4,19 @@ import { verifyChain } from '../../server/audit/verify.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
+import { reconcile } from '../../server/stripe/reconcile.ts';
 import { paidCharges, refundsOf } from './customer.ts';
+import { QUIET } from './lane.ts';
 import { momentsAreStripes } from './moments.ts';
-import { type Expected, endedByUs, expectedPack, expectedRow, isLive, packsPaid } from './oracle.ts';
+import {
+  barePayments,
+  type Expected,
+  endedByUs,
+  expectedPack,
+  expectedRow,
+  isLive,
+  packsPaid,
+} from './oracle.ts';
 import type { Ending } from './story.ts';
 import { chargesFor, isAside, shareIsGivenBack } from './surplus.ts';
 
@@ -43,6 +53,7 @@ export async function judge(ending: Ending): Promise<void> {
     [accountId],
   );
   expect(rows[0]?.sum, 'the ledger adds up to the balance').toBe(pack?.remainingSeconds ?? 0);
+  await nightSeesBarePayments(ending, customer);
 
   async function eventsAreDone({ dropped }: Ending): Promise<void> {
     const events = await em.find(StripeEvent, { customerId: customer }, { exclude: ['raw'] });
@@ -57,6 +68,28 @@ export async function judge(ending: Ending): Promise<void> {
       'dropped means dropped',
     ).toEqual([]);
   }
+}
+
+/** The night tells of each payment that is for nothing we know and was not given back; one more night tells no more. */
+async function nightSeesBarePayments({ lane, accountId }: Ending, customer: string): Promise<void> {
+  const { world } = lane.sandbox;
+  const [process] = lane.processes;
+  const bare = barePayments(world, customer);
+  if (!process || bare.length === 0) return;
+  const clock = { now: () => new Date(lane.time.ms) };
+  for (let night = 0; night < 2; night++)
+    await reconcile({ ...process, clock, log: QUIET }, accountId, { by: 'convergence' });
+  const entries = await process.db.orm.em
+    .fork()
+    .find(AuditEntry, { accountId, action: 'payment.unrecognised' });
+  const told = entries.map(({ targetResourceId, payload }) => [targetResourceId, payload['amount_cents']]);
+  const shown = (charges: readonly Stripe.Charge[]) =>
+    charges.map(({ payment_intent: intent, amount }) => [intent, amount]);
+  const recent = lane.time.ms / 1_000 - 80 * 86_400;
+  const kept = bare.filter((one) => one.amount > one.amount_refunded && one.created > recent);
+  expect(told, 'what is for nothing is told').toEqual(expect.arrayContaining(shown(kept)));
+  expect(shown(bare), 'nothing else is').toEqual(expect.arrayContaining(told));
+  expect(new Set(told.map(([intent]) => intent)).size, 'each once').toBe(told.length);
 }
 
 function rowIsProjection({ lane }: Ending, customer: string, row: Subscription | null): void {
@@ -244,9 +277,7 @@ function moneyIsSafe(
   const ended = subscriptions.filter(endedByUs);
   for (const one of ended) for (const { id } of chargesFor(world, one)) surplus.add(id);
   const extra = packsPaid(world, customer).filter(({ id }) => id !== pack?.stripeSessionId);
-  for (const session of extra) {
-    const intent = world.get('payment_intent', String(session.payment_intent));
-    const charge = world.get('charge', String(intent.latest_charge));
+  for (const { charge } of extra) {
     surplus.add(charge.id);
     if (!charge.disputed && !sentBack.has(charge.id))
       expect(charge.amount_refunded, 'a second pack is given back').toBe(charge.amount);
@@ -306,11 +337,11 @@ const STATES: Readonly<Record<string, readonly string[]>> = {
 function packIsProjection({ lane }: Ending, customer: string, pack: TrialPack | null): void {
   const { world } = lane.sandbox;
   const paid = packsPaid(world, customer);
-  const session = paid.find(({ id }) => id === pack?.stripeSessionId);
+  const sale = paid.find(({ id }) => id === pack?.stripeSessionId);
   expect(pack !== null, 'a pack is granted if and only if one was paid').toBe(paid.length > 0);
   if (!pack) return;
-  expect(session, 'the pack was paid').toBeDefined();
-  if (!session) return;
+  expect(sale, 'the pack was paid').toBeDefined();
+  if (!sale) return;
   const { state, remainingSeconds } = pack;
-  expect({ state, remainingSeconds }).toEqual(expectedPack(world, session, lane.time.ms));
+  expect({ state, remainingSeconds }).toEqual(expectedPack(world, sale, lane.time.ms));
 }

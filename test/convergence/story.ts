@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import Stripe from 'stripe';
 import { startCheckout } from '../../server/billing/checkout.ts';
 import type { BillingDeps } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
@@ -15,7 +16,7 @@ import { processEvents } from '../../server/stripe/worker.ts';
 import { lookupKey, TRIAL_PACK } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { sign, WEBHOOK_SECRET } from '../support/stripe.ts';
-import type { Command } from './commands.ts';
+import type { Card, Command } from './commands.ts';
 import { happen, pick } from './customer.ts';
 import { type Lane, QUIET } from './lane.ts';
 import { type Expected, expectedRow } from './oracle.ts';
@@ -167,6 +168,46 @@ export async function play(
     pages.push(id);
     oldPages.add(id);
   };
+  const openLink = async (): Promise<void> => {
+    if (customer === null) return;
+    const { id } = await bySdk().checkout.sessions.create({
+      mode: 'payment',
+      customer,
+      line_items: [{ price: lane.setUp.prices.get(TRIAL_PACK.lookupKey) ?? '', quantity: 1 }],
+      success_url: 'https://your.app/thanks',
+    });
+    pages.push(id);
+    oldPages.add(id);
+  };
+  const bySdk = () => {
+    const sdk = lane.processes[0]?.gateway.sdk;
+    if (!sdk) throw new Error('a lane has two processes');
+    return sdk;
+  };
+  /** Staff charges a card by hand; whether it is declined is the customer's affair. */
+  const charge = async (of: string, card: Card, how: (paymentMethod: string) => Promise<unknown>) => {
+    try {
+      const { id } = await bySdk().paymentMethods.attach(`pm_card_${card}`, { customer: of });
+      await how(id);
+    } catch (error) {
+      if (!(error instanceof Stripe.errors.StripeCardError)) throw error;
+    }
+  };
+  const invoicePack = async (of: string, card: Card): Promise<void> => {
+    const price = lane.setUp.prices.get(TRIAL_PACK.lookupKey) ?? '';
+    const { invoices, invoiceItems } = bySdk();
+    const { id } = await invoices.create({ customer: of, pending_invoice_items_behavior: 'exclude' });
+    await invoiceItems.create({ customer: of, invoice: id, pricing: { price } });
+    await invoices.finalizeInvoice(id, { auto_advance: false });
+    await charge(of, card, (payment_method) => invoices.pay(id, { payment_method }));
+  };
+  const takeMoney = async (of: string, { cents, card }: Extract<Command, { do: 'take_money' }>) =>
+    await charge(of, card, (payment_method) =>
+      bySdk().paymentIntents.create({
+        ...{ customer: of, amount: cents, currency: 'usd', payment_method, confirm: true, off_session: true },
+        metadata: { driftstack_kind: 'trial_pack' },
+      }),
+    );
   const arrive = async (to: number, events: readonly Told[]): Promise<void> => {
     const { deps } = lifeOf(to);
     for (const [at, event] of events.entries()) {
@@ -215,6 +256,17 @@ export async function play(
         return await run(false, () => openPage(command));
       case 'find_old_page':
         return await findOldPage(command);
+      case 'delete_customer':
+        if (customer !== null) await bySdk().customers.del(customer);
+        return;
+      case 'open_link':
+        return await openLink();
+      case 'invoice_pack':
+        if (customer !== null) await invoicePack(customer, command.card);
+        return;
+      case 'take_money':
+        if (customer !== null) await takeMoney(customer, command);
+        return;
       case 'come_back': {
         const page = pick(pages, command.page);
         if (page === undefined) return;
