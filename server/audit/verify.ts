@@ -1,7 +1,7 @@
 import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { AuditEntry } from '../database/entities/journal.ts';
-import { linkHash } from './chain.ts';
+import { linkHash } from '../journal/chain.ts';
 
 const PAGE = 500;
 

@@ -1,12 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Migrator } from '@mikro-orm/migrations';
 import { type EntityManager, MikroORM, UnderscoreNamingStrategy } from '@mikro-orm/postgresql';
-import type { Pool, PoolConfig } from 'pg';
+import type { Pool, PoolClient, PoolConfig } from 'pg';
 import { MIGRATIONS } from '../../migrations/list.ts';
 import { createAccountTurns } from './account-turns.ts';
 import { ENTITIES } from './entities.ts';
 import { MendableError } from './mendable.ts';
 import { fromDatabase, noteErrorsOf } from './origin.ts';
+import { noteConnection } from './statement.ts';
 
 export type Tx = EntityManager;
 
@@ -79,7 +80,7 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
   let closing: Promise<void> | undefined;
   // One that we are giving up can still be told that its server goes, which is no news to anybody.
   watch(pool, (error) => closing === undefined && options.onIdleError?.(error));
-  const transaction = transactions(orm);
+  const transaction = transactions(orm, pool);
   const turns = createAccountTurns(ACCOUNT_PATIENCE_MS);
   return {
     orm,
@@ -99,18 +100,21 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
  * commit or rollback, so each connection that breaks inside one is lost to the pool for good. Kysely's
  * callback form always gives it back; the entity manager is put on top of it here.
  */
-function transactions(orm: MikroORM): Database['transaction'] {
-  const open = new AsyncLocalStorage<true>();
+function transactions(orm: MikroORM, pool: Pool): Database['transaction'] {
+  const open = new AsyncLocalStorage<Open>();
+  watchConnections(pool, open);
   return async (fn, { isolation } = {}) => {
     if (open.getStore()) throw new Error('A transaction must not be opened inside another');
     const client = orm.driver.getConnection().getClient();
     const builder = isolation ? client.transaction().setIsolationLevel(isolation) : client.transaction();
     let thrown: { error: unknown } | undefined;
     try {
-      return await builder.execute((transaction) =>
-        open.run(true, async () => {
+      const opened: Open = {};
+      return await open.run(opened, () =>
+        builder.execute(async (transaction) => {
           const tx = orm.em.fork();
           tx.setTransactionContext(transaction);
+          if (opened.connection) noteConnection(tx, opened.connection);
           try {
             const result = await fn(tx);
             await tx.flush();
@@ -126,6 +130,23 @@ function transactions(orm: MikroORM): Database['transaction'] {
       throw thrown ? thrown.error : error;
     }
   };
+}
+
+/** A transaction that has been asked for, and its connection once it has one. */
+type Open = { connection?: PoolClient };
+
+/** Kysely keeps the connection of a transaction to itself, so it is noted where Kysely gets it from. */
+function watchConnections(pool: Pool, open: AsyncLocalStorage<Open>): void {
+  const connect = pool.connect;
+  Reflect.set(pool, 'connect', (...args: unknown[]): unknown => {
+    const answer: unknown = Reflect.apply(connect, pool, args);
+    const opened = open.getStore();
+    if (!opened || opened.connection || !(answer instanceof Promise)) return answer;
+    return answer.then((connection: PoolClient) => {
+      opened.connection ??= connection;
+      return connection;
+    });
+  });
 }
 
 const ENDED_BEFORE = 'Called end on pool more than once';

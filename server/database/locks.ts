@@ -1,6 +1,7 @@
 import type { Tx } from './connection.ts';
 import { Account } from './entities/account.ts';
 import { TrialPack } from './entities/billing.ts';
+import { run, type Statement } from './statement.ts';
 
 /*
  * One order of locks, everywhere, so that no two transactions ever wait for each other:
@@ -45,7 +46,31 @@ import { TrialPack } from './entities/billing.ts';
 /** The account, which nobody else can change until the transaction ends, as it is then; null if there is none. */
 export async function lockAccount(tx: Tx, id: string): Promise<Account | null> {
   const row = await locked(tx, 'select * from account where id = ? for no key update', id);
-  return row && tx.map(Account, row);
+  if (row === null) return null;
+  noteHeld(tx, id);
+  return tx.map(Account, row);
+}
+
+/** The accounts that each open transaction has locked; a lock lasts until its end. */
+const held = new WeakMap<Tx, Set<string>>();
+
+/** For whoever locks an account by a statement of its own. */
+export function noteHeld(tx: Tx, accountId: string): void {
+  const ids = held.get(tx) ?? new Set();
+  held.set(tx, ids.add(accountId));
+}
+
+const HOLD: Statement = {
+  name: 'hold-account',
+  text: 'select 1 as held from account where id = $1 for no key update',
+};
+
+/** Locks the account, unless this transaction has done so already. */
+export async function holdAccount(tx: Tx, accountId: string): Promise<void> {
+  if (held.get(tx)?.has(accountId)) return;
+  const rows = await run(tx, HOLD, [accountId]);
+  if (rows.length === 0) throw new Error(`Account ${accountId} is not in the database`);
+  noteHeld(tx, accountId);
 }
 
 /** The account's trial pack, locked likewise. Whoever needs the account as well locks that first. */

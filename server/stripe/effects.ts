@@ -1,10 +1,12 @@
 import type { AuditAction } from '../../shared/audit.ts';
 import type { EventNews } from '../../shared/events.ts';
-import { append } from '../audit/append.ts';
+import { auditDraft } from '../audit/append.ts';
 import type { Tx } from '../database/connection.ts';
-import { type Mail, queueEmail } from '../notify/outbox.ts';
+import type { Draft } from '../journal/drafts.ts';
+import { writeDown } from '../journal/write-down.ts';
+import { type Mail, mailDraft } from '../notify/outbox.ts';
 import type { EmailTemplate, EmailTemplates } from '../notify/templates.ts';
-import { recordEvent } from '../webhooks/record-event.ts';
+import { eventDraft } from '../webhooks/record-event.ts';
 
 /** What led to a change, for the payload of its audit entry: an event, a request or an operator's command. */
 export type Source = Readonly<Record<string, string>>;
@@ -32,23 +34,34 @@ type MailEffect = {
   };
 }[EmailTemplate];
 
-/** Writes effects in the caller's transaction, which holds the account's row lock; those known already stay as they are. */
+/**
+ * Writes effects in the caller's transaction, which holds the account's row lock, by two statements whatever their
+ * number; those known already stay as they are.
+ */
 export async function writeEffects(
   tx: Tx,
-  { id: accountId, email: to }: { id: string; email: string },
+  account: { id: string; email: string },
   effects: readonly Effect[],
   now: Date,
 ): Promise<void> {
-  for (const effect of effects) {
-    if (effect.kind === 'audit') {
-      const { action, target: targetResourceId, payload, key: dedupeKey } = effect;
+  await writeDown(
+    tx,
+    effects.map((effect) => draftOf(account, effect, now)),
+  );
+}
+
+function draftOf({ id: accountId, email }: { id: string; email: string }, effect: Effect, now: Date): Draft {
+  switch (effect.kind) {
+    case 'audit': {
+      const { key: dedupeKey, action, target: targetResourceId, payload } = effect;
       const actor = { type: 'system' } as const;
-      await append(tx, { accountId, action, targetResourceId, payload, actor, dedupeKey, now });
-    } else if (effect.kind === 'event') {
-      await recordEvent(tx, { accountId, news: effect.news, dedupeKey: effect.key, now });
-    } else {
-      const { kind: _, key: naturalKey, to: other = to, ...mail } = effect;
-      await queueEmail(tx, { accountId, to: other, naturalKey, ...mail } satisfies Mail, now);
+      return auditDraft({ accountId, action, targetResourceId, payload, actor, dedupeKey, now });
+    }
+    case 'event':
+      return eventDraft({ accountId, news: effect.news, dedupeKey: effect.key, now });
+    case 'mail': {
+      const { kind: _, key: naturalKey, to = email, ...mail } = effect;
+      return mailDraft({ accountId, to, naturalKey, ...mail } satisfies Mail, now);
     }
   }
 }

@@ -1,8 +1,9 @@
 import { EVENT_DATA, type EventNews } from '../../shared/events.ts';
 import type { Tx } from '../database/connection.ts';
-import { Account } from '../database/entities/account.ts';
-import { BillingEvent, WebhookDelivery, WebhookEndpoint } from '../database/entities/webhooks.ts';
-import { uuidv7 } from '../database/uuid.ts';
+import { holdAccount, noteHeld } from '../database/locks.ts';
+import type { EventDraft } from '../journal/drafts.ts';
+import { deliveryRow, NO_ROWS, writeRows } from '../journal/rows.ts';
+import { writeDown } from '../journal/write-down.ts';
 
 export type NewEvent = {
   /** The uuid of the account. */
@@ -18,41 +19,14 @@ export type NewEvent = {
  * caller's transaction; returns whether it was new. The account's row stays locked until the commit, so a
  * reader who has seen number 7 has seen 6. Paused endpoints get theirs when they are active again.
  */
-export async function recordEvent(tx: Tx, { accountId, news, dedupeKey, now }: NewEvent): Promise<boolean> {
-  const head = await lockFeed(tx, accountId);
-  const id = uuidv7(now);
-  const sequence = head.sequence + 1;
-  const data = EVENT_DATA[news.type].parse(news.data);
-  const inserted = await tx
-    .createQueryBuilder(BillingEvent)
-    .insert({ id, accountId, sequence, type: news.type, data, dedupeKey, emittedAt: now })
-    .onConflict('dedupeKey')
-    .ignore()
-    .returning('id')
-    .execute('all');
-  if (inserted.length === 0) return false;
-  const endpoints = await tx.find(
-    WebhookEndpoint,
-    { accountId, deletedAt: null, events: { $contains: [news.type] } },
-    { fields: ['id'], orderBy: { position: 'asc' } },
-  );
-  await tx.nativeUpdate(
-    Account,
-    { id: accountId },
-    { eventSequence: sequence, webhookPosition: head.position + endpoints.length },
-  );
-  await queueDeliveries(
-    tx,
-    endpoints.map((endpoint, index) => ({
-      accountId,
-      endpointId: endpoint.id,
-      position: head.position + index + 1,
-      eventId: id,
-      eventType: news.type,
-    })),
-    now,
-  );
-  return true;
+export async function recordEvent(tx: Tx, event: NewEvent): Promise<boolean> {
+  await holdAccount(tx, event.accountId);
+  return (await writeDown(tx, [eventDraft(event)])).size > 0;
+}
+
+/** The same event, to be written down with other facts. */
+export function eventDraft({ accountId, news: { type, data }, dedupeKey, now }: NewEvent): EventDraft {
+  return { kind: 'event', accountId, type, data: EVENT_DATA[type].parse(data), dedupeKey, emittedAt: now };
 }
 
 /** Where the feed and the deliveries of an account end. Reads past the entity manager, and locks. */
@@ -62,40 +36,32 @@ export async function lockFeed(tx: Tx, accountId: string): Promise<{ sequence: n
     [accountId],
   );
   if (!row) throw new Error(`Account ${accountId} is not in the database`);
+  noteHeld(tx, accountId);
   return { sequence: Number(row.event_sequence), position: Number(row.webhook_position) };
 }
 
-type NewDelivery = Pick<
-  WebhookDelivery,
-  'accountId' | 'endpointId' | 'position' | 'eventId' | 'eventType'
-> & {
-  id?: string;
-  replayOf?: string;
+type NewDelivery = {
+  readonly id?: string;
+  readonly eventId: string;
+  readonly eventType: string;
+  readonly replayOf?: string;
+  readonly position: number;
 };
 
-/** Writes deliveries to be sent at once, and makes their endpoints due. The caller has locked the account. */
-export async function queueDeliveries(tx: Tx, deliveries: readonly NewDelivery[], now: Date): Promise<void> {
-  if (deliveries.length === 0) return;
-  await tx.insertMany(
-    WebhookDelivery,
-    deliveries.map((delivery) => ({
-      id: uuidv7(now),
-      ...delivery,
-      state: 'pending' as const,
-      nextAttemptAt: now,
-      createdAt: now,
-    })),
-  );
-  const endpointIds = [...new Set(deliveries.map(({ endpointId }) => endpointId))].sort();
-  for (const endpointId of endpointIds) {
-    await tx.execute('update webhook_endpoint set next_due_at = least(next_due_at, ?) where id = ?', [
-      now,
-      endpointId,
-    ]);
-  }
-}
-
-/** Writes down where the deliveries of an account end now. The caller has locked the account. */
-export async function moveTo(tx: Tx, accountId: string, webhookPosition: number): Promise<void> {
-  await tx.nativeUpdate(Account, { id: accountId }, { webhookPosition });
+/**
+ * Writes deliveries to be sent at once, makes their endpoint due, and moves the end of the account's deliveries to
+ * `end`. The caller has locked the account.
+ */
+export async function queueDeliveries(
+  tx: Tx,
+  { accountId, endpointId, end }: { accountId: string; endpointId: string; end: number },
+  deliveries: readonly NewDelivery[],
+  at: Date,
+): Promise<void> {
+  const unmoved = { audit_position: null, audit_hash: null, event_sequence: null };
+  await writeRows(tx, {
+    ...NO_ROWS,
+    deliveries: deliveries.map((delivery) => deliveryRow({ ...delivery, accountId, endpointId, at })),
+    heads: [{ id: accountId, ...unmoved, webhook_position: end }],
+  });
 }

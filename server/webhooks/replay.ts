@@ -14,7 +14,7 @@ import { BillingEvent, WebhookDelivery } from '../database/entities/webhooks.ts'
 import { uuidv7 } from '../database/uuid.ts';
 import { noDelivery, readDelivery } from './deliveries.ts';
 import { actorOf, lockEndpoint, readId, type WebhookCaller, type WebhookDeps } from './deps.ts';
-import { moveTo, queueDeliveries } from './record-event.ts';
+import { queueDeliveries } from './record-event.ts';
 import { findUndone, sendAgain } from './send-again.ts';
 
 /**
@@ -34,8 +34,8 @@ export async function testEndpoint(
     if (!endpoint.active) throw paused();
     await requireRoom(tx, endpointId);
     const ping = { eventId: uuidv7(now), eventType: TEST_EVENT_TYPE };
-    await moveTo(tx, accountId, position + 1);
-    await queueDeliveries(tx, [{ id, accountId, endpointId, position: position + 1, ...ping }], now);
+    const end = position + 1;
+    await queueDeliveries(tx, { accountId, endpointId, end }, [{ id, position: end, ...ping }], now);
     return await readDelivery(tx, accountId, id);
   });
 }
@@ -67,9 +67,9 @@ export async function replayDelivery(
     if (undone) await sendAgain(tx, endpointId, [{ ...undone, position: null }], now);
     else {
       await requireRoom(tx, endpointId);
-      await moveTo(tx, accountId, position + 1);
-      const copy = { id: sent, accountId, endpointId, position: position + 1, eventId, eventType, replayOf };
-      await queueDeliveries(tx, [copy], now);
+      const end = position + 1;
+      const copy = { id: sent, position: end, eventId, eventType, replayOf };
+      await queueDeliveries(tx, { accountId, endpointId, end }, [copy], now);
     }
     await append(tx, {
       accountId,
@@ -117,10 +117,10 @@ export async function replayEvents(
       .filter(({ old }) => old?.state !== 'pending' && old?.state !== 'in_flight')
       .map((one, index) => ({ ...one, position: start + index + 1 }));
     const again = placed.flatMap(({ old, position }) => (old ? [{ ...old, position }] : []));
-    const copies = placed.flatMap(({ old, ...copy }) => (old ? [] : [{ ...copy, accountId, endpointId }]));
+    const copies = placed.flatMap(({ old, ...copy }) => (old ? [] : [copy]));
     await sendAgain(tx, endpointId, again, now);
-    await queueDeliveries(tx, copies, now);
-    if (placed.length > 0) await moveTo(tx, accountId, start + placed.length);
+    const end = start + placed.length;
+    if (placed.length > 0) await queueDeliveries(tx, { accountId, endpointId, end }, copies, now);
     await append(tx, {
       accountId,
       action: 'webhook_delivery.replayed',
