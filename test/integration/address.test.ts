@@ -265,27 +265,35 @@ describe('the address that an operator sets', () => {
     expect(await emailOf(accountId)).toBe(to);
   });
 
-  it('reaches a customer who is made at Stripe meanwhile', async () => {
-    const accountId = await addAccount(bench);
-    const to = fresh().toLowerCase();
-    const call = { accountId, keyId: uuidv7(new Date()), requestId: 'req_1', idempotencyKey: null };
-    const account = await em().findOneOrFail(Account, accountId);
-    let made = false;
-    // Between the two looks at the account, since Stripe is not asked about who is no customer.
-    const db = {
-      ...bench.db,
-      transactionOn: async <T>(id: string, fn: (tx: Tx) => Promise<T>): Promise<T> => {
-        if (!made) {
-          made = true;
-          await createCustomer(bench, bench.gateway, call, account);
-        }
-        return await bench.db.transactionOn(id, fn);
-      },
+  it('reaches a customer who is made at Stripe meanwhile, the first or one in place of a deleted one', async () => {
+    const old = await addBuyer();
+    const anew = async () => {
+      await sdk().customers.del(old.customer);
+      const forgotten = { stripeCustomerId: null, stripeCustomerGeneration: 1 };
+      await em().nativeUpdate(Account, { id: old.accountId }, forgotten);
     };
-    await changeEmail({ ...bench, db, stripe: bench.gateway.within(10_000) }, accountId, to);
-    const { stripeCustomerId, email } = await em().findOneOrFail(Account, accountId);
-    expect(email).toBe(to);
-    expect(await bench.gateway.readCustomer(String(stripeCustomerId))).toMatchObject({ email: to });
+    const first = { accountId: await addAccount(bench), before: async () => {} };
+    for (const { accountId, before } of [first, { accountId: old.accountId, before: anew }]) {
+      const to = fresh().toLowerCase();
+      const call = { accountId, keyId: uuidv7(new Date()), requestId: 'req_1', idempotencyKey: null };
+      let made = false;
+      // Right before it is written down, since Stripe is not asked about who is no customer.
+      const db = {
+        ...bench.db,
+        transactionOn: async <T>(id: string, fn: (tx: Tx) => Promise<T>): Promise<T> => {
+          if (!made) {
+            made = true;
+            await before();
+            await createCustomer(bench, bench.gateway, call, await em().findOneOrFail(Account, accountId));
+          }
+          return await bench.db.transactionOn(id, fn);
+        },
+      };
+      await changeEmail({ ...bench, db, stripe: bench.gateway.within(10_000) }, accountId, to);
+      const { stripeCustomerId, email } = await em().findOneOrFail(Account, accountId);
+      expect(email).toBe(to);
+      expect(await bench.gateway.readCustomer(String(stripeCustomerId))).toMatchObject({ email: to });
+    }
   });
 
   it('is not ours where another account takes it meanwhile, and a person is told', async () => {
