@@ -1,6 +1,7 @@
 import Stripe from 'stripe';
 import { callerOf } from './calls/caller.ts';
 import { endingCalls } from './calls/ending.ts';
+import { moneyCalls } from './calls/money.ts';
 import { readingCalls } from './calls/reading.ts';
 import { type Remembered, sellingCalls } from './calls/selling.ts';
 
@@ -60,5 +61,10 @@ type Terms = { timeoutMs: number; remembered: Remembered; endsAtMs: () => number
 
 function callsTo(stripe: Stripe, { timeoutMs, remembered, endsAtMs }: Terms) {
   const caller = callerOf(stripe, () => ({ tryMs: timeoutMs, endsAtMs: endsAtMs() }));
-  return { ...sellingCalls(caller, remembered), ...readingCalls(caller), ...endingCalls(caller) };
+  return {
+    ...sellingCalls(caller, remembered),
+    ...readingCalls(caller),
+    ...moneyCalls(caller),
+    ...endingCalls(caller),
+  };
 }
