@@ -100,12 +100,17 @@ function explain(issue: ZodError['issues'][number]): string {
     case 'invalid_value':
       return `must be one of ${issue.values.map(String).join(', ')}`;
     case 'too_big':
-      return `must be at most ${issue.maximum}${issue.origin === 'string' ? ' characters' : ''}`;
+      return bound('most', Number(issue.maximum), issue.origin);
     case 'too_small':
-      return `must be at least ${issue.minimum}${issue.origin === 'string' ? ' characters' : ''}`;
+      return bound('least', Number(issue.minimum), issue.origin);
     default:
       return issue.message.startsWith('must ') ? issue.message : 'is not valid';
   }
+}
+
+function bound(end: 'least' | 'most', size: number, origin: string): string {
+  if (origin === 'array') return `must have at ${end} ${size} ${size === 1 ? 'entry' : 'entries'}`;
+  return `must be at ${end} ${size}${origin === 'string' ? ' characters' : ''}`;
 }
 
 function article(type: string): string {

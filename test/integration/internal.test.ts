@@ -102,6 +102,18 @@ test('the main API opens an account, finds it, and issues and revokes its keys',
 });
 
 describe('bad input', () => {
+  test.each([
+    ['none', 0, 'scopes must have at least 1 entry.'],
+    ['too many', 11, 'scopes must have at most 10 entries.'],
+  ])('a list with %s', async (_, length, detail) => {
+    const issued = client.keys.issue({
+      account_id: await open(),
+      name: 'listed',
+      scopes: Array.from({ length }, () => 'read:audit' as const),
+    });
+    expect(await failure(issued)).toMatchObject({ status: 400, detail });
+  });
+
   test.each<[string, string, string]>([
     ['negative seconds', '"seconds":-1', 'seconds must be at least 1.'],
     ['no seconds', '"seconds":0', 'seconds must be at least 1.'],
