@@ -107,6 +107,10 @@ it('answers over REST with 201, 200, 202 and 204', async () => {
   const { id } = (await created.json()) as { id: string };
   expect((await rest(key, 'GET', `/v1/webhooks/${id}`)).status).toBe(200);
   expect((await rest(key, 'PATCH', `/v1/webhooks/${id}`, { active: false })).status).toBe(200);
+  const paused = await rest(key, 'POST', `/v1/webhooks/${id}/test`);
+  expect(paused.status).toBe(400);
+  expect(await paused.json()).toMatchObject({ code: 'webhook_endpoint_paused' });
+  expect((await rest(key, 'PATCH', `/v1/webhooks/${id}`, { active: true })).status).toBe(200);
   expect((await rest(key, 'POST', `/v1/webhooks/${id}/test`)).status).toBe(202);
   expect((await rest(key, 'POST', `/v1/webhooks/${id}/replay`, { after: 0 })).status).toBe(202);
   const deleted = await rest(key, 'DELETE', `/v1/webhooks/${id}`);
