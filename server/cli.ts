@@ -52,6 +52,7 @@ const COMMANDS: readonly Command[] = [
     options: ['write', 'check'],
     async run({ say }, given) {
       const [write, check] = [given.option('write'), given.option('check')];
+      if (write !== undefined && check !== undefined) throw new UsageError('--write or --check, not both');
       const document = serializeOpenApi();
       if (write !== undefined) await writeFile(write, document);
       else if (check === undefined) process.stdout.write(document);
@@ -66,18 +67,20 @@ const COMMANDS: readonly Command[] = [
 
 /** Runs one command. Exit codes: 0 done, 1 failed, 2 wrong call or environment. */
 async function main(argv: readonly string[]): Promise<number> {
-  const command = COMMANDS.find(({ name }) => name === argv.slice(0, name.split(' ').length).join(' '));
-  if (argv.length === 0 || argv.includes('--help')) {
-    console.log(command ? helpOf(command) : help(argv[0]));
+  const asksHelp = argv.some((word) => word === '--help' || word === '-h');
+  const line = asksHelp ? argv.filter((word) => word !== '--help' && word !== '-h') : argv;
+  const command = COMMANDS.find(({ name }) => name === line.slice(0, name.split(' ').length).join(' '));
+  if (line.length === 0 || (asksHelp && (command !== undefined || isGroup(line)))) {
+    console.log(command ? helpOf(command) : help(line[0]));
     return 0;
   }
   if (command === undefined) {
-    console.error(`Unknown command: ${argv.join(' ')}\n\n${help(argv[0])}`);
+    console.error(`Unknown command: ${line.join(' ')}\n\n${help(line[0])}`);
     return 2;
   }
   let config: Config | null = null;
   try {
-    const given = readArguments(command, argv.slice(command.name.split(' ').length));
+    const given = readArguments(command, line.slice(command.name.split(' ').length));
     config = readConfig(process.env);
     const { now } = await deploymentClock(config);
     await command.run(
@@ -93,6 +96,11 @@ async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     return await tell(command, error, config);
   }
+}
+
+/** Whether this is the first word of some commands, such as `keys`, and nothing else. */
+function isGroup([group, ...more]: readonly string[]): boolean {
+  return more.length === 0 && COMMANDS.some(({ name }) => name.split(' ')[0] === group);
 }
 
 async function tell(command: Command, error: unknown, config: Config | null): Promise<number> {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { nextCursor, pageFields } from './paging.ts';
-import { wireTimeSchema } from './time.ts';
+import { isMoment, wireTimeSchema } from './time.ts';
 
 /** Every action this service writes into the audit log. */
 export const AUDIT_ACTIONS = [
@@ -113,10 +113,6 @@ export const auditEntrySchema = z
 export type AuditEntry = z.infer<typeof auditEntrySchema>;
 
 const moment = z.string().refine(isMoment, 'must be a moment in UTC such as 2026-05-01T00:00:00Z');
-
-function isMoment(text: string): boolean {
-  return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z$/.test(text) && !Number.isNaN(Date.parse(text));
-}
 
 /** The input of `auditLog.list`. */
 export const auditListInput = z

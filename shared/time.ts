@@ -37,3 +37,11 @@ export function aheadOf(clock: Clock): number {
 export function realTime(clock: Clock): Date {
   return new Date(clock.now().getTime() - aheadOf(clock));
 }
+
+/** Whether a text is a moment in UTC as we write it, to the second or finer, of a day that the calendar has. */
+export function isMoment(text: string): boolean {
+  if (!/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z$/.test(text)) return false;
+  const time = new Date(text);
+  // JavaScript reads the 30th of February as a day of March.
+  return !Number.isNaN(time.getTime()) && time.toISOString().slice(0, 19) === text.slice(0, 19);
+}

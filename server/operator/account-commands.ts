@@ -1,7 +1,7 @@
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId, parseId } from '../../shared/ids.ts';
 import { SCOPES, type Scope } from '../../shared/scopes.ts';
-import { toWireTime } from '../../shared/time.ts';
+import { isMoment, toWireTime } from '../../shared/time.ts';
 import { createAccount, listAccounts } from '../billing/accounts.ts';
 import { changeEmail } from '../billing/change-email.ts';
 import { issueKey, listKeys, revokeKey } from '../billing/keys.ts';
@@ -95,11 +95,12 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
     async run({ config, now, say, answer }, given) {
       const account = accountNamed(given.word(ACCOUNT));
       const scopes = scopesOf(given);
+      const name = given.option('name') ?? 'issued by cli';
+      if (name.trim() === '') throw new UsageError('--name is empty');
       const at = now();
       const expiresAt = expiryOf(given, at);
       const { accountId, key } = await withDatabase(config, async (db) => {
         const accountId = await account(db);
-        const name = given.option('name') ?? 'issued by cli';
         const key = await db.transaction((tx) =>
           issueKey(tx, { accountId, scopes, name, now: at, expiresAt, actor: STAFF }),
         );
@@ -174,9 +175,9 @@ function scopesOf(given: Given): Scope[] {
 function expiryOf(given: Given, now: Date): Date | null {
   const text = given.option('expires-at');
   if (text === undefined) return null;
+  if (!isMoment(text))
+    throw new UsageError('--expires-at must be a moment in UTC such as 2027-01-31T00:00:00Z');
   const time = new Date(text);
-  if (Number.isNaN(time.getTime()))
-    throw new UsageError('--expires-at must be a time such as 2027-01-31T00:00:00Z');
   if (time <= now) throw new ProblemError('validation-failed', '--expires-at is in the past.');
   return time;
 }

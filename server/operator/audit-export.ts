@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { auditListInput } from '../../shared/audit.ts';
+import { AUDIT_ACTIONS, auditListInput } from '../../shared/audit.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { EXPORT_FORMATS, exportAudit, type Progress } from '../audit/export.ts';
 import type { AuditFilter } from '../audit/list.ts';
@@ -46,8 +46,17 @@ function readFilter(given: Given): AuditFilter {
       return value === undefined ? [] : [[name, value]];
     }),
   );
+  const action = given.option('action');
+  // Of an action that nobody writes an empty file would be made, as if nothing had happened.
+  if (action !== undefined && !AUDIT_ACTIONS.some((known) => known === action))
+    throw new UsageError(`--action must be one of ${AUDIT_ACTIONS.join(', ')}`);
   const parsed = auditListInput.safeParse(asked);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const { since, until } = parsed.data;
+    if (since !== undefined && until !== undefined && Date.parse(since) >= Date.parse(until))
+      throw new UsageError('--since must be before --until');
+    return parsed.data;
+  }
   throw new UsageError(
     parsed.error.issues.map(({ path, message }) => `--${path.join('.')} ${message}`).join('; '),
   );

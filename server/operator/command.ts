@@ -71,15 +71,24 @@ export function readArguments(command: Command, args: readonly string[]): Given 
 function parse(command: Command, args: readonly string[]): ReturnType<typeof parseArgs> {
   const flags = ['json', ...(command.flags ?? [])];
   try {
-    return parseArgs({
+    const parsed = parseArgs({
       args: [...args],
       allowPositionals: true,
+      tokens: true,
       options: Object.fromEntries([
         ...command.options.map((name) => [name, { type: 'string' as const }]),
         ...flags.map((name) => [name, { type: 'boolean' as const }]),
       ]),
     });
+    requireOnce(parsed.tokens.flatMap((token) => (token.kind === 'option' ? [token.name] : [])));
+    return parsed;
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
   }
+}
+
+/** Of an option that is given twice the first would be dropped without a word. */
+function requireOnce(names: readonly string[]): void {
+  const twice = names.find((name, at) => names.indexOf(name) < at);
+  if (twice !== undefined) throw new UsageError(`--${twice} is given twice`);
 }

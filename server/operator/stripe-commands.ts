@@ -41,8 +41,10 @@ export const STRIPE_COMMANDS: readonly Command[] = [
 
 function urlOf(given: string | undefined, option: string): string | null {
   if (given === undefined) return null;
-  if (URL.canParse(given)) return given;
-  throw new UsageError(`${option} must be a URL such as https://billing.your.app/webhooks/stripe`);
+  if (/^https?:$/.test(URL.parse(given)?.protocol ?? '')) return given;
+  throw new UsageError(
+    `${option} must be an http or https URL such as https://billing.your.app/webhooks/stripe`,
+  );
 }
 
 /** Says in one sentence what to do where Stripe does not do as it is asked. */

@@ -17,8 +17,7 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(`${USAGE}\n`);
   const port = Number(values.port);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535)
-    throw new Error(`--port ${values.port} is not a port`);
+  if (!/^\d{1,5}$/.test(values.port) || port > 65_535) throw new Error(`--port ${values.port} is not a port`);
   if (process.env['STRIPE_SECRET_KEY']?.includes('_live_'))
     throw new Error('STRIPE_SECRET_KEY is a live key: the local Stripe does not start next to one.');
   if (values.data !== ':memory:') mkdirSync(dirname(values.data), { recursive: true, mode: 0o700 });
