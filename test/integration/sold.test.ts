@@ -398,6 +398,18 @@ describe('what was paid for and is not understood', () => {
       expect([await asked(1), await asked(29), await asked(31)]).toEqual([true, true, false]);
     });
 
+    it('is none where session and invoice are older than what the night lists', async () => {
+      const { accountId, customer } = await addBuyer();
+      await payLink({ customer });
+      await invoice(customer, { amount: 5_000, currency: 'usd', description: 'An hour of advice' });
+      await bench.catchUp();
+      alarms.splice(0);
+      const older = { listInvoicesPaidBy: async () => [], listCompletedSessions: async () => [] };
+      const within = (ms: number) => ({ ...bench.gateway.within(ms), ...older });
+      await reconcile({ ...bench, gateway: { ...bench.gateway, within } }, accountId, { by: 'reconciler' });
+      expect(kinds()).toEqual([]);
+    });
+
     it('is none of those that paid for what we know, which cost the night one call', async () => {
       const { accountId, customer } = await addBuyer();
       await payLink({ customer });
@@ -430,6 +442,11 @@ describe('what was paid for and is not understood', () => {
       await reconcile({ ...bench, gateway }, accountId, { by: 'reconciler' });
       expect(asked).toEqual(['listCharges', customer]);
       expect(kinds()).toEqual([]);
+      const { id } = await take(customer);
+      asked.splice(0);
+      // One that is for nothing is asked about in the night that tells of it, and in no other.
+      for (let n = 0; n < 2; n++) await reconcile({ ...bench, gateway }, accountId, { by: 'reconciler' });
+      expect(asked).toEqual(['listCharges', customer, 'findInvoiceOfPayment', id, 'listCharges', customer]);
     });
   });
 
