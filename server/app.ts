@@ -157,13 +157,7 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
           listAudit: (accountId, input) => listAudit(db, accountId, input),
           webhooks: webhookUseCases(webhookDeps),
           once: (call, asked, work, read) =>
-            once(
-              webhookDeps,
-              call,
-              asked,
-              (keeping) => work(webhookUseCases({ ...webhookDeps, db: keeping })),
-              read,
-            ),
+            once(webhookDeps, call, asked, (commit) => work(webhookUseCases(webhookDeps, commit)), read),
         },
         ...(parts.limits && { limits: parts.limits }),
       },

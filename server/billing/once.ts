@@ -16,25 +16,28 @@ import {
 
 export type OnceDeps = SecretKeys & { readonly db: Database; readonly clock: Clock };
 
+/** Runs the one transaction on its account in which a call ends. */
+export type Commit = Database['transactionOn'];
+
 /** Which call it is and what it asks for: together they are what a key stands for. */
 export type Asked = { route: string; input: unknown };
 
 /**
  * Does `work` once under the Idempotency-Key of the call. Work that calls nobody else ends in one transaction on its
- * account, whose result is the answer; through the database that `work` is given, that transaction also claims the
- * key and keeps the answer, so that all three happen or none, whenever we crash. A refusal keeps nothing. The
+ * account, whose result is the answer; committed by what `work` is given, that transaction also claims the key and
+ * keeps the answer, so that all three happen or none, whenever we crash. A refusal keeps nothing. The
  * answer may hold a secret that is shown once, so it is kept encrypted, as endpoints' secrets are.
  */
 export async function once<T extends object>(
   deps: OnceDeps,
   call: MintingCall,
   { route, input }: Asked,
-  work: (db: Database) => Promise<T>,
+  work: (commit: Commit) => Promise<T>,
   read: (answer: unknown) => T,
 ): Promise<Minted<T>> {
   const { db, clock } = deps;
   const claimed = claimOf(call, route, input);
-  if (claimed === null) return { value: await work(db), replayed: false };
+  if (claimed === null) return { value: await work(db.transactionOn), replayed: false };
   const again = (earlier: Earlier): Minted<T> => ({
     value: read(open(deps, claimed, earlier)),
     replayed: true,
@@ -65,8 +68,8 @@ class AnsweredBefore extends Error {
   }
 }
 
-/** The same database, whose transactions on an account claim the key first and keep the answer last. */
-function keeping(deps: OnceDeps, claimed: NonNullable<Claim>, kept: unknown[]): Database {
+/** Transactions on an account that claim the key first and keep the answer last. */
+function keeping(deps: OnceDeps, claimed: NonNullable<Claim>, kept: unknown[]): Commit {
   const { db, clock, secretKey } = deps;
   const within = async <R>(tx: Tx, fn: (tx: Tx) => Promise<R>): Promise<R> => {
     // Before the key, as minting locks them.
@@ -79,7 +82,7 @@ function keeping(deps: OnceDeps, claimed: NonNullable<Claim>, kept: unknown[]): 
     kept.push(value);
     return value;
   };
-  return { ...db, transactionOn: (accountId, fn) => db.transactionOn(accountId, (tx) => within(tx, fn)) };
+  return (accountId, fn) => db.transactionOn(accountId, (tx) => within(tx, fn));
 }
 
 function open(keys: SecretKeys, claimed: NonNullable<Claim>, { sealed }: Earlier): unknown {

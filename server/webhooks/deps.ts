@@ -13,6 +13,11 @@ export type WebhookDeps = SecretKeys & {
   readonly db: Database;
   readonly clock: Clock;
   readonly destinations: DestinationPolicy;
+  /**
+   * Runs the one transaction on its account in which a call that writes ends. Under an Idempotency-Key it also claims
+   * the key and keeps the answer, which is what the transaction returns; else it is the database's own.
+   */
+  readonly commit: Database['transactionOn'];
 };
 
 /** Who calls; uuids. */

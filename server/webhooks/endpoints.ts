@@ -31,7 +31,7 @@ export async function createEndpoint(
   const secret = newSecret();
   const sealed = seal(deps.secretKey, id, secret);
   await requireDestination(deps, url);
-  return await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.commit(accountId, async (tx) => {
     const head = await lockFeed(tx, accountId);
     if ((await tx.count(WebhookEndpoint, { accountId, deletedAt: null })) >= MAX_ENDPOINTS) {
       throw new ProblemError(
@@ -87,7 +87,7 @@ export async function updateEndpoint(
   await readEndpoint(deps.db.orm.em.fork(), accountId, id, deps.clock.now());
   if (patch.url !== undefined) await requireDestination(deps, patch.url);
   const now = deps.clock.now();
-  return await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.commit(accountId, async (tx) => {
     const { endpoint } = await lockEndpoint(tx, accountId, id);
     const { url, events, description, active } = patch;
     const resumes = active === true && !endpoint.active;
@@ -136,7 +136,7 @@ export async function deleteEndpoint(
   const { accountId } = caller;
   const id = readId('whk', wireId);
   const now = deps.clock.now();
-  await deps.db.transactionOn(accountId, async (tx) => {
+  await deps.commit(accountId, async (tx) => {
     await lockFeed(tx, accountId);
     const endpoint = await tx.findOne(WebhookEndpoint, { id, accountId });
     if (!endpoint) throw noEndpoint();
@@ -168,7 +168,7 @@ export async function rotateSecret(
   const now = deps.clock.now();
   const secret = newSecret();
   const sealed = seal(deps.secretKey, id, secret);
-  return await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.commit(accountId, async (tx) => {
     const { endpoint } = await lockEndpoint(tx, accountId, id);
     const signsOn = tryUnseal(deps, id, endpoint.secret) !== null;
     await tx.nativeUpdate(

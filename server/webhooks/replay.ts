@@ -29,7 +29,7 @@ export async function testEndpoint(
   const endpointId = readId('whk', wireId);
   const now = deps.clock.now();
   const id = uuidv7(now);
-  return await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.commit(accountId, async (tx) => {
     const { endpoint, position } = await lockEndpoint(tx, accountId, endpointId);
     if (!endpoint.active) throw paused();
     await requireRoom(tx, endpointId);
@@ -54,7 +54,7 @@ export async function replayDelivery(
   const { accountId } = caller;
   const replayOf = readId('wdl', wireId);
   const now = deps.clock.now();
-  return await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.commit(accountId, async (tx) => {
     const asked = await tx.findOne(WebhookDelivery, { id: replayOf, accountId });
     if (!asked) throw noDelivery();
     const { endpointId, eventId, eventType } = asked;
@@ -97,7 +97,7 @@ export async function replayEvents(
   const { accountId } = caller;
   const endpointId = readId('whk', wireId);
   const now = deps.clock.now();
-  return await deps.db.transactionOn(accountId, async (tx) => {
+  return await deps.commit(accountId, async (tx) => {
     const { endpoint, position: start } = await lockEndpoint(tx, accountId, endpointId);
     const limit = Math.min(REPLAY_PAGE, await requireRoom(tx, endpointId));
     const found = await tx.find(

@@ -38,8 +38,12 @@ export type WebhookUseCases = {
   replayDelivery(caller: WebhookCaller, input: ById): Promise<WebhookDelivery>;
 };
 
-/** Binds the use cases to what they work with. */
-export function webhookUseCases(deps: WebhookDeps): WebhookUseCases {
+/** Binds the use cases to what they work with, and those that write to the transaction in which they end. */
+export function webhookUseCases(
+  given: Omit<WebhookDeps, 'commit'>,
+  commit: WebhookDeps['commit'] = given.db.transactionOn,
+): WebhookUseCases {
+  const deps = { ...given, commit };
   return {
     listEvents: (accountId, input) => listEvents(deps.db, accountId, input),
     list: (accountId, input) => listEndpoints(deps, accountId, input),

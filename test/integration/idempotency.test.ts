@@ -3,11 +3,10 @@ import { buildOpenApi } from '../../server/api/openapi.ts';
 import { startCheckout } from '../../server/billing/checkout.ts';
 import type { BillingDeps } from '../../server/billing/deps.ts';
 import { forgetOldKeys } from '../../server/billing/idempotency.ts';
-import { once } from '../../server/billing/once.ts';
+import { type Commit, once } from '../../server/billing/once.ts';
 import { startPortal } from '../../server/billing/portal.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { startTrialPack } from '../../server/billing/trial-pack.ts';
-import type { Database } from '../../server/database/connection.ts';
 import { Account, IdempotencyKey } from '../../server/database/entities/account.ts';
 import { WebhookDelivery, WebhookEndpoint } from '../../server/database/entities/webhooks.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
@@ -445,8 +444,8 @@ it('refuses work that answers anything but what its transaction came to', async 
   const { accountId } = await caller();
   const call = { accountId, keyId: uuidv7(time), requestId: 'req_1', idempotencyKey: 'strange' };
   const parts = { db: http.db, clock: deps.clock, secretKey: WEBHOOK_KEY };
-  const work = async (db: Database) => {
-    await db.transactionOn(accountId, async () => ({ id: 'kept' }));
+  const work = async (commit: Commit) => {
+    await commit(accountId, async () => ({ id: 'kept' }));
     return { id: 'answered' };
   };
   const made = once(parts, call, { route: 'strange', input: {} }, work, () => ({ id: 'read' }));

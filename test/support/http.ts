@@ -138,6 +138,6 @@ function fakeUseCases(
     listAudit: (accountId, input) => listAudit(db, accountId, input),
     webhooks: webhookUseCases(webhooks),
     once: (call, asked, work, read) =>
-      once(webhooks, call, asked, (keeping) => work(webhookUseCases({ ...webhooks, db: keeping })), read),
+      once(webhooks, call, asked, (commit) => work(webhookUseCases(webhooks, commit)), read),
   };
 }

@@ -55,6 +55,7 @@ export async function openWebhookBench() {
   const log = quietLog();
   const deps: WebhookDeps = {
     db,
+    commit: db.transactionOn,
     clock,
     secretKey: WEBHOOK_KEY,
     destinations: { resolve: async () => [], ports: [], loopback: true },
