@@ -9,7 +9,7 @@ import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
 import { ACCOUNT, ACCOUNT_HELP } from './operator/account-word.ts';
 import { AUDIT_COMMANDS } from './operator/audit-commands.ts';
 import { type Command, readArguments, UsageError } from './operator/command.ts';
-import { withDatabase } from './operator/database.ts';
+import { warnIfAhead, withDatabase } from './operator/database.ts';
 import { EVENT_COMMANDS } from './operator/event-commands.ts';
 import { EXPLAIN_COMMANDS } from './operator/explain-commands.ts';
 import { RECONCILE_COMMANDS } from './operator/reconcile-commands.ts';
@@ -24,17 +24,18 @@ const COMMANDS: readonly Command[] = [
     summary: 'Bring the database up to date: tables and job queues',
     options: [],
     async run({ config, say, answer }) {
-      const pending = await withDatabase(
+      const { pending, ahead } = await withDatabase(
         config,
         async (db) => {
           const found = await pendingMigrations(db);
           await migrate(db);
-          return found;
+          return { pending: found, ahead: await warnIfAhead(db) };
         },
         { migrated: false },
       );
       for (const name of pending) say(`Applied ${name}`);
-      if (pending.length === 0) say('The database is up to date.');
+      if (ahead !== null) say(`Beware: ${ahead}.`);
+      else if (pending.length === 0) say('The database is up to date.');
       answer({ applied: pending });
     },
   },

@@ -5,9 +5,8 @@ import type { BillingDeps } from './billing/deps.ts';
 import { type Config, embeddedDataDir } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
-import { migrateIfBehind } from './database/migrate.ts';
 import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local-stripe.ts';
-import { refuseIfBehind } from './operator/database.ts';
+import { bringUpToDate, refuseIfBehind, warnIfAhead } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
 import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
@@ -148,9 +147,11 @@ async function openDatabase(
   closers.push(() => db.close());
   if (embedded) {
     progress('bringing its tables up to date');
-    await migrateIfBehind(db);
+    await bringUpToDate(db, config);
   } else {
     await refuseIfBehind(db);
+    const ahead = await warnIfAhead(db);
+    if (ahead !== null) log.warn(ahead);
   }
   return db;
 }

@@ -69,15 +69,24 @@ export async function pendingMigrations(db: Database): Promise<string[]> {
   return [...pending, ...(await pendingJobs(db))];
 }
 
-async function pendingTables({ pool }: Database): Promise<string[]> {
-  const known = await pool.query<{ table: string | null }>('select to_regclass($1)::text as table', [
+async function pendingTables(db: Database): Promise<string[]> {
+  const ran = new Set(await ranMigrations(db));
+  return MIGRATIONS.filter(({ name }) => !ran.has(name)).map(({ name }) => `migration ${name}`);
+}
+
+/** Names the migrations that ran here and that this version does not know: a newer one has been at work. */
+export async function unknownMigrations(db: Database): Promise<string[]> {
+  const known = new Set(MIGRATIONS.map(({ name }) => name));
+  return (await ranMigrations(db)).filter((name) => !known.has(name));
+}
+
+async function ranMigrations({ pool }: Database): Promise<string[]> {
+  const found = await pool.query<{ table: string | null }>('select to_regclass($1)::text as table', [
     MIGRATIONS_TABLE,
   ]);
-  const ran = known.rows[0]?.table
-    ? await pool.query<{ name: string }>(`select name from ${MIGRATIONS_TABLE}`)
-    : { rows: [] };
-  const names = new Set(ran.rows.map((row) => row.name));
-  return MIGRATIONS.filter(({ name }) => !names.has(name)).map(({ name }) => `migration ${name}`);
+  if (!found.rows[0]?.table) return [];
+  const ran = await pool.query<{ name: string }>(`select name from ${MIGRATIONS_TABLE} order by name`);
+  return ran.rows.map(({ name }) => name);
 }
 
 async function pendingJobs({ pool }: Database): Promise<string[]> {
