@@ -29,24 +29,34 @@ type Row = Standing & {
  * One row for each account, with the keys that are known among all accounts. It takes no lock: its answer holds
  * until the commit because the caller has locked the accounts before, by statements of their own, so that this
  * one sees what those who had the lock until then have written.
+ *
+ * What is asked for stands apart: where the planner sees it, it plans anew for each call, which takes longer than to
+ * answer.
  */
 export const LOOK_UP: Statement = {
   name: 'look-up-facts',
   text: `
+    with asked as materialized (
+      select $1::uuid[] as accounts, $2::text[] as audit, $3::text[] as events, $4::text[] as mails, $5::text[] as types)
     select a.id, a.audit_position::float8 as "auditPosition", a.audit_hash as "auditHash",
            a.event_sequence::float8 as "eventSequence", a.webhook_position::float8 as "webhookPosition",
            a.receipt_emails as "receiptEmails", a.tier_change_emails as "tierChangeEmails",
            a.renewal_emails as "renewalEmails",
-           case when cardinality($5::text[]) = 0 then '[]'::jsonb else (
+           case when (select cardinality(types) from asked) = 0 then '[]'::jsonb else (
              select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'events', e.events) order by e.position), '[]')
                from webhook_endpoint e
-              where e.account_id = a.id and e.deleted_at is null and e.events && $5) end as endpoints,
-           array(select dedupe_key from audit_entry where dedupe_key = any($2::text[])) as "auditKeys",
-           array(select dedupe_key from event where dedupe_key = any($3::text[])) as "eventKeys",
-           array(select natural_key from email where natural_key = any($4::text[])) as "mailKeys"
+              where e.account_id = a.id and e.deleted_at is null
+                and e.events && (select types from asked)) end as endpoints,
+           array(select dedupe_key from audit_entry where ${isAsked('dedupe_key', 'audit')}) as "auditKeys",
+           array(select dedupe_key from event where ${isAsked('dedupe_key', 'events')}) as "eventKeys",
+           array(select natural_key from email where ${isAsked('natural_key', 'mails')}) as "mailKeys"
       from account a
-     where a.id = any($1::uuid[])`,
+     where ${isAsked('a.id', 'accounts', 'uuid')}`,
 };
+
+function isAsked(column: string, asked: string, type = 'text'): string {
+  return `${column} = any ((select ${asked} from asked)::${type}[])`;
+}
 
 /** Looks up, for facts to be written, which are known already and where their accounts stand. */
 export async function lookUp(tx: Tx, drafts: readonly Draft[]): Promise<Known> {

@@ -410,6 +410,25 @@ describe('the statements', () => {
     }
   });
 
+  it('are planned once, and not for each call', async () => {
+    await register(accountId, ['subscription.changed']);
+    await bench.db.transaction(async (tx) => {
+      await holdAccount(tx, accountId);
+      for (let n = 0; n < 12; n += 1)
+        await writeDown(tx, [entry(accountId, `${n}`), told(accountId, `${n}`), mail(accountId, `${n}`)]);
+      // As many as PostgreSQL plans with the values before it compares what that brings.
+      const before = await run<{ name: string; custom: number }>(tx, PLANNED, []);
+      for (let n = 12; n < 20; n += 1) await writeDown(tx, [entry(accountId, `${n}`)]);
+      expect(await run(tx, PLANNED, [])).toEqual(before);
+      expect(before.map(({ name }) => name)).toEqual(['look-up-facts', 'write-facts']);
+    });
+  });
+  const PLANNED = {
+    name: 'test-planned',
+    text: `select name, custom_plans::int as custom from pg_prepared_statements
+            where name in ('look-up-facts', 'write-facts') order by name`,
+  };
+
   it('are two for whatever there is to write, and one where all of it is known', async () => {
     await register(accountId, ['subscription.changed'], ['subscription.changed']);
     const drafts = ['1', '2', '3'].flatMap((name) => [entry(accountId, name), told(accountId, name)]);
