@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../server/database/embedded.ts';
 import { runCli } from '../support/cli.ts';
 import { createTestDatabase } from '../support/database.ts';
-import { collect, runMain, spawnMain, untilTrue } from '../support/service.ts';
+import { collect, spawnMain, untilTrue } from '../support/service.ts';
 
 /** What a version after this one would leave behind. */
 const NEWER = "insert into mikro_orm_migrations (name, executed_at) values ('9999-newer', now())";
@@ -30,8 +30,12 @@ it('the embedded database of a newer version is refused, untouched, saying what 
     await run(postgres.url, NEWER).finally(postgres.close);
 
     const refusal = /newer version of this service \(9999-newer\): start that version again, or .*DATA_DIR/;
-    const { code, output } = await runMain(env);
-    expect([code, output.trim().split('\n').at(-1)]).toEqual([1, expect.stringMatching(refusal)]);
+    const child = spawnMain(env);
+    const output = collect(child);
+    // One that starts all the same is not left running.
+    const deadline = setTimeout(() => child.kill('SIGTERM'), 20_000);
+    await once(child, 'close').finally(() => clearTimeout(deadline));
+    expect([child.exitCode, output().trim().split('\n').at(-1)]).toEqual([1, expect.stringMatching(refusal)]);
     const command = await runCli({ databaseUrl: '', stripeUrl: '', env }, 'accounts', 'list');
     expect([command.code, command.out]).toEqual([1, '']);
     expect(command.err).toMatch(refusal);
