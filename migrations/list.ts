@@ -10,6 +10,7 @@ import { Moments } from './0008-moments.ts';
 import { TrialPackPrices } from './0009-trial-pack-prices.ts';
 import { StripeEmail } from './0010-stripe-email.ts';
 import { DueRows } from './0011-due-rows.ts';
+import { MailsInBatches } from './0012-mails-in-batches.ts';
 
 /** Every migration, in the order in which they run. Their names are what the database remembers. */
 export const MIGRATIONS: MigrationObject[] = [
@@ -24,4 +25,5 @@ export const MIGRATIONS: MigrationObject[] = [
   { name: '0009-trial-pack-prices', class: TrialPackPrices },
   { name: '0010-stripe-email', class: StripeEmail },
   { name: '0011-due-rows', class: DueRows },
+  { name: '0012-mails-in-batches', class: MailsInBatches },
 ];

@@ -27,9 +27,9 @@ import type { RateLimits } from './http/limits.ts';
 import { createMetrics, type Metrics } from './http/metrics.ts';
 import { listenOn } from './http/server.ts';
 import { allowLinksTo, STRIPE_ORIGINS } from './notify/links.ts';
-import { createPace } from './notify/pace.ts';
+import { startMailer } from './notify/mailer.ts';
 import { connectResend } from './notify/resend.ts';
-import { type SendDeps, sendEmail } from './notify/send.ts';
+import { createSendingPace } from './notify/sending-pace.ts';
 import { readConsole } from './operator/console.ts';
 import { watchClock } from './stripe/clock-watch.ts';
 import type { SyncDeps } from './stripe/deps.ts';
@@ -192,16 +192,11 @@ function webhookParts({ db, clock, livemode, customerWebhooks }: AppParts) {
 async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close(): Promise<void> }> {
   const { db, clock, log, gateway } = parts;
   const boss = await startBoss({ url: db.url, poolMax: 4, applicationName: 'driftstack-jobs', log });
-  const sending = sendDeps(parts);
   const sync: SyncDeps = { db, gateway, clock, log, onAlarm: ({ kind }) => metrics.countAlarm(kind) };
   await work(boss, 'stripe-event', STRIPE_EVENT_WORKERS, stripeEventHandler(sync));
-  await work(boss, 'send-email', { batchSize: 1, concurrency: 2 }, async ([job]) => {
-    if (!job) return [];
-    await sendEmail(sending, job.data.emailId);
-    return [{ id: job.id, status: 'completed' }];
-  });
   const expiry = startExpiry({ db, clock, log });
-  const watch = watchDue({ db, clock, log }, { trial_pack: expiry.wake });
+  const mailer = startMailer(sendDeps(parts));
+  const watch = watchDue({ db, clock, log }, { trial_pack: expiry.wake, email: mailer.wake });
   const poster = createPoster();
   // Without a key there is no endpoint that could be delivered to.
   const dispatcher =
@@ -237,6 +232,7 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
         forgetting.close(),
         watch.close(),
         expiry.close(),
+        mailer.close(),
         stopBoss(boss),
         dispatcher?.close(),
       ]);
@@ -245,7 +241,7 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   };
 }
 
-function sendDeps(parts: AppParts): SendDeps {
+function sendDeps(parts: AppParts) {
   const { db, clock, log, email, emailFrom, linkOrigins, defaults } = parts;
   return {
     db,
@@ -257,10 +253,9 @@ function sendDeps(parts: AppParts): SendDeps {
       links: allowLinksTo([...STRIPE_ORIGINS, ...linkOrigins]),
       billingUrl: defaults.portalReturnUrl,
     },
-    pace: createPace({
+    pace: createSendingPace(db, {
+      name: 'resend',
       perSecond: parts.emailsPerSecond ?? EMAILS_PER_SECOND,
-      nowMs: () => performance.now(),
-      sleep: (durationMs) => sleep(durationMs),
     }),
   };
 }

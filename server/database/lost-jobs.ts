@@ -12,7 +12,7 @@ const SETTLED_MS = 60_000;
 const MOST = 500;
 
 /**
- * Gives a new job to each event and mail that waits without one, as after a kill during the last try, or where
+ * Gives a new job to each event that waits without one, as after a kill during the last try, or where
  * somebody emptied a queue. Done by one process at a time, once a minute; null where it is not due, else how many.
  */
 export async function replaceLostJobs({
@@ -29,15 +29,12 @@ export async function replaceLostJobs({
   if (!turn) return null;
   const before = new Date(now.getTime() - SETTLED_MS);
   const events = await withoutJob(db, EVENTS, 'stripe-event', before);
-  const mails = await withoutJob(db, MAILS, 'send-email', before);
   await db.transaction(async (tx) => {
     for (const eventId of events) await enqueue(tx, 'stripe-event', { eventId });
-    for (const emailId of mails) await enqueue(tx, 'send-email', { emailId });
   });
-  if (events.length + mails.length > 0)
-    log.warn({ events, mails }, 'what waited without a job was given one');
+  if (events.length > 0) log.warn({ events }, 'what waited without a job was given one');
   await saveTurn(db, turn, {}, new Date(now.getTime() + EVERY_MS));
-  return events.length + mails.length;
+  return events.length;
 }
 
 async function withoutJob(
@@ -56,7 +53,3 @@ const noLiveJob = (member: string, id: string) => `not exists (select from ${JOB
 const EVENTS = `select e.id from stripe_event e
 where e.state = 'received' and e.received_at < $2 and ${noLiveJob('eventId', 'e.id')}
 order by e.received_at limit $3`;
-
-const MAILS = `select m.id from email m
-where m.state = 'pending' and m.created_at < $2 and ${noLiveJob('emailId', 'm.id::text')}
-order by m.created_at limit $3`;

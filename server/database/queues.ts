@@ -4,7 +4,6 @@ export const JOBS_SCHEMA = 'pgboss';
 /** Every kind of job, with its payload: ids only, so that a job never shows a stale copy of a row. */
 export type Jobs = {
   'stripe-event': { eventId: string };
-  'send-email': { emailId: string };
 };
 export type QueueName = keyof Jobs;
 
@@ -41,8 +40,6 @@ const COMMON = {
 export const QUEUES = {
   // About seven hours of tries: longer than an outage of Stripe, shorter than its own three days of retries.
   'stripe-event': { ...COMMON, retryLimit: 35, retryDelay: 2, retryDelayMax: 900, expireInSeconds: 120 },
-  // About a day: a mail is parked for a person once it is unclear for 23 hours whether it went out.
-  'send-email': { ...COMMON, retryLimit: 60, retryDelay: 5, retryDelayMax: 1_800, expireInSeconds: 60 },
 } satisfies Record<QueueName, QueuePolicy>;
 
 /** Dead letters wait for a person. */

@@ -111,6 +111,8 @@ function mail(draft: MailDraft): Rows['mails'][number] {
     to_address: draft.toAddress,
     data: draft.data,
     state: 'pending',
+    // Whoever inserts a row without it may be sending it by itself.
+    alone: false,
     created_at: draft.createdAt,
   };
 }

@@ -50,6 +50,7 @@ export const COLUMNS = {
     data: 'jsonb',
     state: 'text',
     created_at: 'timestamptz',
+    alone: 'boolean',
   },
   account: {
     id: 'uuid',
@@ -66,6 +67,7 @@ type Values = {
   text: string | null;
   bytea: string | null;
   bigint: number | null;
+  boolean: boolean;
   timestamptz: Date;
   jsonb: unknown;
 };

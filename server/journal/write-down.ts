@@ -1,5 +1,4 @@
 import type { Tx } from '../database/connection.ts';
-import { enqueue } from '../database/jobs.ts';
 import { type Draft, keyOf, type MailDraft } from './drafts.ts';
 import { type Known, lookUp } from './look-up.ts';
 import { placed } from './place.ts';
@@ -20,7 +19,6 @@ export async function writeDown(tx: Tx, drafts: readonly Draft[]): Promise<Reado
   if (fresh.length === 0) return new Set();
   const rows = placed(fresh, known.accounts);
   const mailIds = new Set(await writeRows(tx, rows));
-  for (const emailId of mailIds) await enqueue(tx, 'send-email', { emailId });
   const keys = new Set(
     rows.mails.flatMap(({ id, natural_key }) => (id && mailIds.has(id) ? natural_key : [])),
   );

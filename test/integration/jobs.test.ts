@@ -98,36 +98,36 @@ test('a job is unseen before the commit and reaches a waiting worker well within
 
 test('each job of a batch meets its own fate', async () => {
   const batches: string[][] = [];
-  const attempts: QueuedJob<'send-email'>[] = [];
+  const attempts: QueuedJob<'stripe-event'>[] = [];
   await db.transaction(async (tx) => {
-    for (const emailId of ['good', 'bad', 'hopeless', 'forgotten'])
-      await enqueue(tx, 'send-email', { emailId });
+    for (const eventId of ['good', 'bad', 'hopeless', 'forgotten'])
+      await enqueue(tx, 'stripe-event', { eventId });
   });
-  await work(await boss(), 'send-email', { batchSize: 10, concurrency: 1 }, async (jobs) => {
-    batches.push(jobs.map((job) => job.data.emailId).toSorted());
+  await work(await boss(), 'stripe-event', { batchSize: 10, concurrency: 1 }, async (jobs) => {
+    batches.push(jobs.map((job) => job.data.eventId).toSorted());
     attempts.push(...jobs);
     return jobs.flatMap(({ id, data }): JobOutcome[] => {
-      if (data.emailId === 'good') return [{ id, status: 'completed' }];
-      if (data.emailId === 'bad') return [{ id, status: 'failed', reason: 'smtp says no' }];
-      if (data.emailId === 'hopeless') return [{ id, status: 'deadletter', reason: 'no such template' }];
+      if (data.eventId === 'good') return [{ id, status: 'completed' }];
+      if (data.eventId === 'bad') return [{ id, status: 'failed', reason: 'smtp says no' }];
+      if (data.eventId === 'hopeless') return [{ id, status: 'deadletter', reason: 'no such template' }];
       return [];
     });
   });
   await until(
     'batch settled',
-    async () => (await count("state in ('created', 'active') and name = 'send-email'")) === 0,
+    async () => (await count("state in ('created', 'active') and name = 'stripe-event'")) === 0,
   );
   expect(batches[0]).toEqual(['bad', 'forgotten', 'good', 'hopeless']);
   expect(attempts[0]).toMatchObject({ attempt: 1, isLastAttempt: false });
   const { rows } = await db.pool.query<{ name: string; id: string; state: string; reason: string | null }>(
-    "select name, data->>'emailId' as id, state::text, output->>'reason' as reason from pgboss.job order by name, id",
+    "select name, data->>'eventId' as id, state::text, output->>'reason' as reason from pgboss.job order by name, id",
   );
   expect(rows).toEqual([
-    { name: 'send-email', id: 'bad', state: 'retry', reason: 'smtp says no' },
-    { name: 'send-email', id: 'forgotten', state: 'retry', reason: null },
-    { name: 'send-email', id: 'good', state: 'completed', reason: null },
-    { name: 'send-email', id: 'hopeless', state: 'failed', reason: 'no such template' },
-    { name: 'send-email-dead', id: 'hopeless', state: 'created', reason: 'no such template' },
+    { name: 'stripe-event', id: 'bad', state: 'retry', reason: 'smtp says no' },
+    { name: 'stripe-event', id: 'forgotten', state: 'retry', reason: null },
+    { name: 'stripe-event', id: 'good', state: 'completed', reason: null },
+    { name: 'stripe-event', id: 'hopeless', state: 'failed', reason: 'no such template' },
+    { name: 'stripe-event-dead', id: 'hopeless', state: 'created', reason: 'no such template' },
   ]);
 });
 
@@ -146,7 +146,7 @@ test('a job that fails is tried again with its attempt counted', async () => {
 
 test('a job with a start date waits for it and outlives the wait', async () => {
   const startAfter = new Date(Date.now() + 14 * 86_400_000);
-  await db.transaction((tx) => enqueue(tx, 'send-email', { emailId: 'a' }, { startAfter }));
+  await db.transaction((tx) => enqueue(tx, 'stripe-event', { eventId: 'a' }, { startAfter }));
   const { rows } = await db.pool.query<{ start_after: string; keeps: boolean }>(
     'select start_after, keep_until > start_after as keeps from pgboss.job',
   );

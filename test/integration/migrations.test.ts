@@ -61,8 +61,8 @@ test('a job queue whose policy is not the one in the code is named as pending, a
   const other = await createTestDatabase();
   const behind = await connectDatabase({ url: other.url, poolMax: 2, applicationName: 'migrations-test' });
   try {
-    await behind.pool.query("update pgboss.queue set retry_limit = 1 where name = 'send-email'");
-    expect(await pendingMigrations(behind)).toEqual(['job queue send-email']);
+    await behind.pool.query("update pgboss.queue set retry_limit = 1 where name = 'stripe-event'");
+    expect(await pendingMigrations(behind)).toEqual(['job queue stripe-event']);
     await migrate(behind);
     expect(await pendingMigrations(behind)).toEqual([]);
   } finally {

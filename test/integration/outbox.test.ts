@@ -1,10 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { CHANNEL } from '../../server/database/due.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { type Mail, queueEmail } from '../../server/notify/outbox.ts';
 import type { EmailTemplate } from '../../server/notify/templates.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { untilTrue } from '../support/service.ts';
 
 const now = new Date('2026-05-01T00:00:00Z');
 const plan = { tier: 'api_builder', billingPeriod: 'monthly' } as const;
@@ -31,7 +33,6 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await db.pool.query('delete from pgboss.job');
   await db.pool.query('delete from email');
 });
 
@@ -49,31 +50,39 @@ async function rows<T extends object>(statement: string): Promise<T[]> {
   return (await db.pool.query<T>(statement)).rows;
 }
 
-test('a mail and the job that sends it are there together', async () => {
-  expect(await queue(resumed('fact:1'))).toBe(true);
-  const mails = await rows<{ id: string }>('select id, natural_key, state, to_address, attempts from email');
-  expect(mails).toMatchObject([
-    { natural_key: 'fact:1', state: 'pending', to_address: 'a@example.com', attempts: 0 },
+test('a mail is due at once, may go with others, and whoever listens hears of it after the commit', async () => {
+  const listener = await db.pool.connect();
+  const heard: (string | undefined)[] = [];
+  try {
+    await listener.query(`listen ${CHANNEL}`);
+    listener.on('notification', ({ payload }) => heard.push(payload));
+    expect(await queue(resumed('fact:1'))).toBe(true);
+    await untilTrue(() => heard.length > 0);
+  } finally {
+    listener.release(true);
+  }
+  expect(heard).toEqual(['email']);
+  expect(await rows('select *, due_at <= now() as is_due from email')).toMatchObject([
+    {
+      ...{ natural_key: 'fact:1', state: 'pending', to_address: 'a@example.com', attempts: 0 },
+      ...{ is_due: true, alone: false, batch_id: null, lease: null },
+    },
   ]);
-  const jobs = await rows('select name, data from pgboss.job');
-  expect(jobs).toEqual([{ name: 'send-email', data: { emailId: mails[0]?.id } }]);
 });
 
-test('a transaction that fails leaves neither the mail nor the job', async () => {
+test('a transaction that fails leaves no mail', async () => {
   const failing = db.transaction(async (tx) => {
     await queueEmail(tx, resumed('fact:1'), now);
     throw new Error('changed our mind');
   });
   await expect(failing).rejects.toThrow('changed our mind');
   expect(await rows('select id from email')).toEqual([]);
-  expect(await rows('select id from pgboss.job')).toEqual([]);
 });
 
-test('a fact queued by many at once is one mail and one job', async () => {
+test('a fact queued by many at once is one mail', async () => {
   const answers = await Promise.all(Array.from({ length: 20 }, () => queue(resumed('fact:1'))));
   expect(answers.filter(Boolean)).toHaveLength(1);
   expect(await rows('select id from email')).toHaveLength(1);
-  expect(await rows('select id from pgboss.job')).toHaveLength(1);
 });
 
 test('a fact queued after the one who queued it first gave up is queued', async () => {

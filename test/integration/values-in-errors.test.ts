@@ -172,23 +172,23 @@ describe('a job that fails by one', () => {
     const boss = await startBoss({ url: db.url, poolMax: 2, applicationName: 'values', log });
     try {
       let tries = 0;
-      await work(boss, 'send-email', { batchSize: 1, concurrency: 1 }, async () => {
+      await work(boss, 'stripe-event', { batchSize: 1, concurrency: 1 }, async () => {
         tries += 1;
         await db.pool.query('insert into account (id, email) values (null, $1)', [`${CANARY}@example.com`]);
         return [];
       });
-      await db.transaction((tx) => enqueue(tx, 'send-email', { emailId: uuidv7(new Date()) }));
+      await db.transaction((tx) => enqueue(tx, 'stripe-event', { eventId: 'evt_1' }));
       await untilTrue(() => tries > 0);
       const output = async () => {
         const { rows } = await db.pool.query<{ output: unknown }>(
-          "select output from pgboss.job where name = 'send-email' and output is not null",
+          "select output from pgboss.job where name = 'stripe-event' and output is not null",
         );
         return JSON.stringify(rows);
       };
       await untilTrue(async () => (await output()).includes('23502'));
       expect(await output()).not.toContain(CANARY);
       // As pg-boss does it: a copy with an error's members that is none.
-      const copy = { ...new Error(), message: `it has ${CANARY}`, stack: CANARY, queue: 'send-email' };
+      const copy = { ...new Error(), message: `it has ${CANARY}`, stack: CANARY, queue: 'stripe-event' };
       boss.emit(
         'error',
         Object.assign(copy, { name: 'error', severity: 'ERROR', routine: 'x', code: '23505' }),
@@ -198,7 +198,7 @@ describe('a job that fails by one', () => {
     }
     const text = lines.join('');
     expect(text).toContain('job queue error');
-    expect(text).toContain('"queue":"send-email"');
+    expect(text).toContain('"queue":"stripe-event"');
     expect(text).not.toContain('[object Object]');
     expect(text).not.toContain(CANARY);
   });

@@ -102,6 +102,8 @@ export const Email = defineEntity({
     leasedUntil: p.datetime(3).nullable(),
     /** The batch it was or may have been sent with; the provider knows the batch by this id. */
     batchId: p.uuid().nullable().index(),
+    /** Never sent with others; so for whoever inserts a row without it, which may be sending it too. */
+    alone: p.boolean().default(true),
   },
   indexes: [
     { name: 'email_due', properties: ['dueAt'], where: 'due_at is not null' },

@@ -1,9 +1,9 @@
 import type { PgBoss } from 'pg-boss';
 import { connectDatabase, type Database } from '../../../server/database/connection.ts';
 import { passiveBoss } from '../../../server/database/jobs.ts';
-import type { QueueName } from '../../../server/database/queues.ts';
+import { claimBatch } from '../../../server/notify/due-mails.ts';
 import type { EmailSender } from '../../../server/notify/resend.ts';
-import { sendEmail } from '../../../server/notify/send.ts';
+import { sendBatch } from '../../../server/notify/send.ts';
 import type { StripeGateway } from '../../../server/stripe/gateway.ts';
 import { takeIn } from '../../../server/stripe/intake.ts';
 import { stripeEventHandler } from '../../../server/stripe/worker.ts';
@@ -60,7 +60,7 @@ async function workAll(db: Database, boss: PgBoss, { gateway, resend, now }: Sur
     log,
     from: 'Billing <billing@driftstack.test>',
     context: { links: () => true, billingUrl: null },
-    pace: { turn: async () => {}, hold: () => {} },
+    pace: { turn: async () => {}, hold: async () => {} },
   };
   for (;;) {
     const events = await boss.fetch<{ eventId: string }>('stripe-event', { batchSize: 20 });
@@ -74,9 +74,8 @@ async function workAll(db: Database, boss: PgBoss, { gateway, resend, now }: Sur
       }
       continue;
     }
-    const [mail] = await boss.fetch<{ emailId: string }>('send-email', { batchSize: 1 });
-    if (!mail) return;
-    await sendEmail(sending, mail.data.emailId);
-    await boss.complete('send-email' satisfies QueueName, mail.id);
+    const batch = await claimBatch(db);
+    if (batch === null) return;
+    await sendBatch(sending, batch);
   }
 }

@@ -1,18 +1,29 @@
-import type { EmailSender } from '../../../server/notify/resend.ts';
+import type { EmailSender, OutgoingEmail, SendResult } from '../../../server/notify/resend.ts';
 
 export type Mailed = { to: string; subject: string; text: string };
 
 /** A provider of mail that keeps what it accepted, and accepts each idempotency key once, as Resend does. */
 export function startProvider(): EmailSender & { mailed(): Mailed[] } {
-  const accepted = new Map<string, Mailed>();
+  const accepted = new Map<string, readonly OutgoingEmail[]>();
+  const take = async (mails: readonly OutgoingEmail[], key: string): Promise<SendResult> => {
+    const earlier = accepted.get(key);
+    if (earlier && JSON.stringify(earlier) !== JSON.stringify(mails))
+      return {
+        kind: 'refused',
+        status: 409,
+        code: 'invalid_idempotent_request',
+        reason: 'same key, other mails',
+      };
+    accepted.set(key, mails);
+    return { kind: 'accepted', providerIds: mails.map(({ subject }) => `mail ${key} ${subject}`) };
+  };
   return {
-    async send({ to, subject, text }, key) {
-      const earlier = accepted.get(key);
-      if (earlier && earlier.text !== text)
-        return { kind: 'refused', code: 'invalid_idempotent_request', reason: 'same key, other mail' };
-      accepted.set(key, { to, subject, text });
-      return { kind: 'accepted', providerId: `mail-${key}` };
-    },
-    mailed: () => [...accepted.values()].sort((a, b) => a.text.localeCompare(b.text)),
+    send: (mail, key) => take([mail], key),
+    sendBatch: take,
+    mailed: () =>
+      [...accepted.values()]
+        .flat()
+        .map(({ to, subject, text }) => ({ to, subject, text }))
+        .sort((a, b) => a.text.localeCompare(b.text)),
   };
 }
