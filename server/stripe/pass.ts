@@ -53,9 +53,9 @@ export type Failures = ReadonlyMap<string, string>;
 export type Terms = { only: readonly string[] | null; dryRun: boolean; stripeMs: number };
 
 /**
- * One transaction, Stripe read inside it under the account's lock. A first subscription takes 11 statements
- * (begin, lock, events, row, prices, insert, 2 for audit entries, customer's event and mail, 1 for the mail's job,
- * events, commit), an event that changes nothing 7, and nothing pending 4 and no call to Stripe.
+ * One transaction, Stripe read inside it under the account's lock. A first subscription takes 10 statements
+ * (begin, lock, events, row, prices, insert, 2 for audit entries, customer's event and mail, events, commit), an
+ * event that changes nothing 7, and nothing pending 4 and no call to Stripe.
  * A dry run does all of it except for what would change something at Stripe, and is rolled back.
  */
 export async function pass(

@@ -80,7 +80,7 @@ describe('a pass over an account', () => {
       await em().nativeUpdate(StripeEvent, { id }, { accountId });
     };
     await arrives('customer.subscription.created');
-    expect(await statements(), 'a first subscription').toBe(11);
+    expect(await statements(), 'a first subscription').toBe(10);
     await arrives('customer.subscription.updated');
     expect(await statements(), 'nothing new').toBe(7);
     const calls = bench.stripe.calls.length;
