@@ -9,11 +9,15 @@ export default defineConfig({
   test: {
     maxWorkers: 2,
     projects: [
-      project('unit', ['test/unit/**/*.test.ts']),
+      project('unit', ['test/unit/**/*.test.ts', 'server/local-stripe/test/*.test.ts']),
       project('integration', ['test/integration/**/*.test.ts'], ['test/support/postgres.setup.ts']),
       project('convergence', ['test/convergence/**/*.test.ts'], ['test/support/postgres.setup.ts']),
       project('faults', ['test/faults/**/*.test.ts'], ['test/support/postgres.setup.ts']),
-      project('browser', ['test/browser/**/*.test.ts'], ['test/support/postgres.setup.ts']),
+      project(
+        'browser',
+        ['test/browser/**/*.test.ts', 'server/local-stripe/test/browser/*.test.ts'],
+        ['test/support/postgres.setup.ts'],
+      ),
     ],
   },
 });

@@ -1,7 +1,7 @@
 import { ProblemError } from '../shared/errors.ts';
 import { type Config, ConfigError, embeddedDataDir } from './config.ts';
 import { MendableError } from './database/mendable.ts';
-import { StateError } from './sandbox/disk.ts';
+import { StateError } from './local-stripe/disk.ts';
 
 /**
  * What a person reads of an error that ended a start or a command: what can be mended in a sentence that says

@@ -5,14 +5,14 @@ import type { BillingDeps } from './billing/deps.ts';
 import { type Config, embeddedDataDir } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
-import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local-stripe.ts';
+import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local.ts';
+import type { Sandbox } from './local-stripe/local-stripe.ts';
 import { bringUpToDate, refuseIfBehind, warnIfAhead } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
 import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
 import { firstFree, hostOf } from './ports.ts';
 import type { Prepared } from './prepare.ts';
-import type { Sandbox } from './sandbox/sandbox.ts';
 import { connectStripe } from './stripe/gateway.ts';
 
 /** What runs, for whoever tells a person about it. */

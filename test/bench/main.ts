@@ -8,10 +8,10 @@ import type { Bench, Report, Section } from './section.ts';
 import { credit } from './sections/credit.ts';
 import { fanOut } from './sections/fan-out.ts';
 import { intake } from './sections/intake.ts';
+import { sandbox } from './sections/local-stripe.ts';
 import { memory } from './sections/memory.ts';
 import { mint } from './sections/mint.ts';
 import { read } from './sections/read.ts';
-import { sandbox } from './sections/sandbox.ts';
 import { formatTable } from './table.ts';
 
 const SECTIONS = { read, mint, intake, credit, 'fan-out': fanOut, sandbox, memory } satisfies Record<

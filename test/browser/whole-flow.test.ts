@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { launchBrowser, openWindow, type Visit } from '../../server/local-stripe/test/support/browser.ts';
 import { Driftstack } from '../../shared/client.ts';
-import { launchBrowser, openWindow, type Visit } from '../support/browser.ts';
 import { type Service, startService, untilTrue } from '../support/service.ts';
 
 let browser: Browser;

@@ -1,26 +1,26 @@
 import type Stripe from 'stripe';
-import { cancelSubscription } from '../../server/sandbox/billing/cancel.ts';
-import { changeSubscription, NO_CHANGE } from '../../server/sandbox/billing/change.ts';
-import { changeSchedule, scheduleFrom } from '../../server/sandbox/billing/schedules.ts';
-import { startSubscription } from '../../server/sandbox/billing/start.ts';
-import { arm } from '../../server/sandbox/billing/timers.ts';
-import { payCheckoutSession } from '../../server/sandbox/checkout/pay.ts';
-import { closeDispute, openDispute } from '../../server/sandbox/disputes.ts';
-import { StripeError } from '../../server/sandbox/errors.ts';
-import { declineNextPayments } from '../../server/sandbox/ordered-declines.ts';
-import { createTestPaymentMethod } from '../../server/sandbox/payment-methods.ts';
-import { completeAuthentication } from '../../server/sandbox/payments.ts';
+import { cancelSubscription } from '../../server/local-stripe/billing/cancel.ts';
+import { changeSubscription, NO_CHANGE } from '../../server/local-stripe/billing/change.ts';
+import { changeSchedule, scheduleFrom } from '../../server/local-stripe/billing/schedules.ts';
+import { startSubscription } from '../../server/local-stripe/billing/start.ts';
+import { arm } from '../../server/local-stripe/billing/timers.ts';
+import { payCheckoutSession } from '../../server/local-stripe/checkout/pay.ts';
+import { closeDispute, openDispute } from '../../server/local-stripe/disputes.ts';
+import { StripeError } from '../../server/local-stripe/errors.ts';
+import { declineNextPayments } from '../../server/local-stripe/ordered-declines.ts';
+import { createTestPaymentMethod } from '../../server/local-stripe/payment-methods.ts';
+import { completeAuthentication } from '../../server/local-stripe/payments.ts';
 import {
   portalCancel,
   portalChangePlan,
   portalKeep,
   portalPayInvoice,
   portalSetDefaultPaymentMethod,
-} from '../../server/sandbox/portal/actions.ts';
-import { createPortalSession, redeemPortalLink } from '../../server/sandbox/portal/sessions.ts';
-import { liveSubscription } from '../../server/sandbox/portal/view.ts';
-import { createRefund, failRefund } from '../../server/sandbox/refunds.ts';
-import type { World } from '../../server/sandbox/world.ts';
+} from '../../server/local-stripe/portal/actions.ts';
+import { createPortalSession, redeemPortalLink } from '../../server/local-stripe/portal/sessions.ts';
+import { liveSubscription } from '../../server/local-stripe/portal/view.ts';
+import { createRefund, failRefund } from '../../server/local-stripe/refunds.ts';
+import type { World } from '../../server/local-stripe/world.ts';
 import { lookupKey } from '../../shared/catalog.ts';
 import type { Command } from './commands.ts';
 import type { Lane } from './lane.ts';

@@ -1,7 +1,7 @@
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { type Sandbox, startSandbox } from '../../server/sandbox/sandbox.ts';
+import { type Sandbox, startSandbox } from '../../server/local-stripe/local-stripe.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
 import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe, type StripeGateway } from '../../server/stripe/gateway.ts';

@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
-import { checkoutDetails } from '../../server/sandbox/checkout/details.ts';
-import type { World } from '../../server/sandbox/world.ts';
+import { checkoutDetails } from '../../server/local-stripe/checkout/details.ts';
+import type { World } from '../../server/local-stripe/world.ts';
 
 /**
  * What our row has to say about a customer, worked out from Stripe's own objects by other means than the

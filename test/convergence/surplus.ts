@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 import { expect } from 'vitest';
-import type { World } from '../../server/sandbox/world.ts';
+import type { World } from '../../server/local-stripe/world.ts';
 import { CATALOGUE } from '../../shared/catalog.ts';
 import { refundsOf } from './customer.ts';
 import { endedByUs, isLive } from './oracle.ts';

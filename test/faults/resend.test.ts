@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { failNextMails, listMails } from '../../server/sandbox/mails.ts';
+import { failNextMails, listMails } from '../../server/local-stripe/mails.ts';
 import { untilTrue } from '../support/service.ts';
 import { type Deployment, openDeployment, post } from './support/deployment.ts';
 import { buy, count, expectBought, type Kind } from './support/purchase.ts';

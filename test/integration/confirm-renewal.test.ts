@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Account } from '../../server/database/entities/account.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
-import { collectInvoice } from '../../server/sandbox/billing/collect.ts';
-import { paymentIntentOf } from '../../server/sandbox/billing/invoice-payments.ts';
-import { completeAuthentication } from '../../server/sandbox/payments.ts';
+import { collectInvoice } from '../../server/local-stripe/billing/collect.ts';
+import { paymentIntentOf } from '../../server/local-stripe/billing/invoice-payments.ts';
+import { completeAuthentication } from '../../server/local-stripe/payments.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { addAccount } from '../support/stripe.ts';
 

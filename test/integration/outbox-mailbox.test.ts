@@ -2,12 +2,12 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { mailbox } from '../../server/local-stripe/mailbox.ts';
+import { failNextMails, listMails, MAIL_FAULTS, type MailFault } from '../../server/local-stripe/mails.ts';
+import { openWorld } from '../../server/local-stripe/open-world.ts';
+import type { World } from '../../server/local-stripe/world.ts';
 import { connectResend } from '../../server/notify/resend.ts';
 import type { SendDeps } from '../../server/notify/send.ts';
-import { mailbox } from '../../server/sandbox/mailbox.ts';
-import { failNextMails, listMails, MAIL_FAULTS, type MailFault } from '../../server/sandbox/mails.ts';
-import { openWorld } from '../../server/sandbox/open-world.ts';
-import type { World } from '../../server/sandbox/world.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { mailRows, passTime, queueMany, sendDue } from '../support/mails.ts';
 

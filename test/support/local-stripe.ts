@@ -1,6 +1,6 @@
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
-import type { Sandbox } from '../../server/sandbox/sandbox.ts';
-import { startSandbox } from '../../server/sandbox/sandbox.ts';
+import type { Sandbox } from '../../server/local-stripe/local-stripe.ts';
+import { startSandbox } from '../../server/local-stripe/local-stripe.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
 import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';

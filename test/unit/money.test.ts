@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from 'vitest';
+import { money as onPages } from '../../server/local-stripe/money.ts';
 import { money as inMails } from '../../server/notify/format.ts';
-import { money as onPages } from '../../server/sandbox/money.ts';
 
 /**
  * Every currency Stripe takes payments in, by how its documentation (docs.stripe.com/currencies) counts amounts:

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { startSandbox } from '../../../server/sandbox/sandbox.ts';
+import { startSandbox } from '../../../server/local-stripe/local-stripe.ts';
 import { serve } from './serve.ts';
 
 /** The local Stripe, with its state in a file as `npm start` has it. */

@@ -1,0 +1,49 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { describe, expect, it, onTestFinished } from 'vitest';
+
+const MAIN = new URL('../main.ts', import.meta.url).pathname;
+
+/** Runs `npm run local-stripe` without npm. */
+function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8');
+    child[name].on('data', (chunk: string) => {
+      output[name] += chunk;
+    });
+  }
+  return { child, output, over: once(child, 'exit').then(([code]) => code) };
+}
+
+describe('the local Stripe by itself', () => {
+  it.each(['SIGINT', 'SIGTERM'] as const)('says where everything is, and %s ends it', async (signal) => {
+    const { child, output, over } = run(['--port', '0']);
+    await once(child.stdout, 'data');
+    const url = /answers on (http:\/\/127\.0\.0\.1:\d+)/.exec(output.stdout)?.[1] ?? '';
+    for (const path of ['/console', '/mailbox', '/_sandbox']) {
+      expect(output.stdout).toContain(`${url}${path}`);
+      expect((await fetch(`${url}${path}`)).status).toBe(200);
+    }
+    child.kill(signal);
+    expect(await over).toBe(0);
+  });
+
+  it.each(['sk_live_1', 'rk_live_1'])('does not start next to the live key %s', async (key) => {
+    const { output, over } = run(['--port', '0'], { STRIPE_SECRET_KEY: key });
+    expect(await over).toBe(1);
+    expect(output.stderr).toContain('live key');
+  });
+
+  it.each([
+    [['--port', '99999'], 'not a port'],
+    [['--colour'], 'colour'],
+  ])('refuses %s and shows how it is used', async (args, words) => {
+    const { output, over } = run(args);
+    expect(await over).toBe(1);
+    expect(output.stderr).toContain(words);
+    expect(output.stderr).toContain('Usage: npm run local-stripe');
+  });
+});

@@ -1,0 +1,70 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type Sandbox, startSandbox } from '../local-stripe.ts';
+import { receivedWebhooks } from '../receiver.ts';
+
+let sandbox: Sandbox;
+const NOW = Date.parse('2026-05-10T12:00:00Z');
+
+beforeEach(async () => {
+  sandbox = await startSandbox({ port: 0, dataPath: ':memory:', clock: () => NOW });
+});
+afterEach(() => sandbox.close());
+
+const send = (mode: string, signal?: AbortSignal) =>
+  fetch(`${sandbox.url}/receiver/${mode}`, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'x-driftstack-event-type': 'test.ping',
+      'x-driftstack-event-id': 'evt_1',
+      'x-driftstack-signature': 't=1,v1=ab',
+    },
+    body: '{"text":"<script>"}',
+    ...(signal && { signal }),
+  });
+
+it('answers as its address says, and keeps what arrived, newest first', async () => {
+  expect((await send('200')).status).toBe(200);
+  expect((await send('500')).status).toBe(500);
+  expect((await send('410')).status).toBe(410);
+  expect((await send('else')).status).toBe(404);
+  expect(receivedWebhooks(sandbox.world)).toEqual(
+    ['410', '500', '200'].map((mode) => ({
+      at: '2026-05-10T12:00:00.000Z',
+      mode,
+      type: 'test.ping',
+      eventId: 'evt_1',
+      signature: 't=1,v1=ab',
+      body: '{"text":"<script>"}',
+    })),
+  );
+});
+
+it('answers slowly or never where asked to, and stops at once all the same', async () => {
+  const slow = send('slow').catch(() => null);
+  await expect(send('never', AbortSignal.timeout(300))).rejects.toThrow('timeout');
+  expect(
+    receivedWebhooks(sandbox.world)
+      .map(({ mode }) => mode)
+      .sort(),
+  ).toEqual(['never', 'slow']);
+  const startedAt = performance.now();
+  await sandbox.close();
+  expect(performance.now() - startedAt).toBeLessThan(2_000);
+  await slow;
+  sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
+});
+
+it('shows its addresses and what arrived on the console, as text', async () => {
+  await send('200');
+  const page = await (await fetch(`${sandbox.url}/console`)).text();
+  expect(page).toContain(`${sandbox.url}/receiver/never`);
+  expect(page).toContain('evt_1');
+  expect(page).toContain('&#60;script&#62;');
+  expect(page).not.toContain('"<script>"');
+});
+
+it('keeps no more than thirty', async () => {
+  for (let i = 0; i < 33; i += 1) await send('200');
+  expect(receivedWebhooks(sandbox.world)).toHaveLength(30);
+});

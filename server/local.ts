@@ -1,0 +1,56 @@
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Config, LocalStripe } from './config.ts';
+import { type Sandbox, startSandbox } from './local-stripe/local-stripe.ts';
+import { localStripeAddress } from './operator/stripe.ts';
+import { firstFree } from './ports.ts';
+import type { StripeGateway } from './stripe/gateway.ts';
+import { setUpStripe } from './stripe/set-up.ts';
+
+/** Enough for a year of mails in a few seconds; at Resend's own limit, moving the clock would wait for each. */
+export const MAILS_PER_SECOND = 50;
+
+/** Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked. */
+export async function openLocalStripe(
+  { dataDir }: Pick<Config, 'dataDir'>,
+  { port }: LocalStripe,
+  product: { baseUrl: string; token: string },
+): Promise<Sandbox> {
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const dataPath = join(dataDir, 'stripe.sqlite');
+  const sandbox = await firstFree(port, 'SANDBOX_PORT', (number) =>
+    startSandbox({
+      port: number,
+      dataPath,
+      product,
+      mailsPerSecond: MAILS_PER_SECOND,
+      awaitsFollower: true,
+    }),
+  );
+  const address = localStripeAddress({ dataDir });
+  await writeFile(address, sandbox.url, { mode: 0o600 });
+  await chmod(address, 0o600);
+  return sandbox;
+}
+
+/**
+ * Gives the local Stripe the catalogue, the portal and our endpoint. The endpoint of an earlier start is moved
+ * to where we listen now, so that what it could not deliver then arrives; its secret is the sandbox's to know.
+ */
+export async function wireLocalStripe(
+  gateway: StripeGateway,
+  sandbox: Sandbox,
+  webhookUrl: string,
+): Promise<string> {
+  const known = sandbox.world.hidden.get<{ endpoint: string }>('driftstack', 'webhook');
+  if (known && sandbox.world.find('webhook_endpoint', known.endpoint)) {
+    await gateway.sdk.webhookEndpoints.update(known.endpoint, { url: webhookUrl });
+  }
+  const { webhook } = await setUpStripe(gateway, { webhookUrl });
+  if (webhook === null) throw new Error('the local Stripe made no webhook endpoint');
+  sandbox.world.hidden.put('driftstack', 'webhook', { endpoint: webhook.id });
+  const secret =
+    webhook.secret ?? sandbox.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
+  if (secret === undefined) throw new Error(`the local Stripe has lost the secret of ${webhook.id}`);
+  return secret;
+}
