@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { ProblemError } from '../../shared/errors.ts';
+import { inTime } from '../database/in-time.ts';
 
 /** The last in each queue, by whom the queues belong to, so that two services in one process stay apart. */
 const queues = new WeakMap<object, Map<string, Promise<unknown>>>();
@@ -32,17 +32,10 @@ export async function oneAtATime<T>(
     if (queue.get(key) === tail) queue.delete(key);
   });
 
-  const timer = new AbortController();
-  const tooLong = delay(patienceMs, undefined, { signal: timer.signal }).then(() => {
+  return await inTime(mine, patienceMs, () => {
     givenUp = true;
-    throw tooBusy();
+    return tooBusy();
   });
-  try {
-    return await Promise.race([mine, tooLong]);
-  } finally {
-    tooLong.catch(() => {});
-    timer.abort();
-  }
 }
 
 const tooBusy = () =>

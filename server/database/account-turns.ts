@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { ProblemError } from '../../shared/errors.ts';
+import { inTime } from './in-time.ts';
 
 export type AccountTurns = <T>(accountId: string, work: () => Promise<T>) => Promise<T>;
 
@@ -12,7 +12,7 @@ export function createAccountTurns(patienceMs: number): AccountTurns {
   const tails = new Map<string, Promise<unknown>>();
 
   const inTurn = async <T>(before: Promise<unknown>, work: () => Promise<T>): Promise<T> => {
-    await endOf(before, patienceMs);
+    await inTime(before, patienceMs, tooBusy);
     return await work();
   };
   return async (accountId, work) => {
@@ -31,19 +31,8 @@ export function createAccountTurns(patienceMs: number): AccountTurns {
   };
 }
 
-async function endOf(before: Promise<unknown>, patienceMs: number): Promise<void> {
-  const timer = new AbortController();
-  const tooLong = delay(patienceMs, undefined, { signal: timer.signal }).then(() => {
-    throw new ProblemError('internal', 'This account is busy with other calls. Please try again shortly.', {
-      status: 503,
-      retryAfterSeconds: 3,
-    });
+const tooBusy = () =>
+  new ProblemError('internal', 'This account is busy with other calls. Please try again shortly.', {
+    status: 503,
+    retryAfterSeconds: 3,
   });
-  // The loser of the race must not surface as an unhandled rejection.
-  tooLong.catch(() => {});
-  try {
-    await Promise.race([before, tooLong]);
-  } finally {
-    timer.abort();
-  }
-}

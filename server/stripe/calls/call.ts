@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
 import { ProblemError } from '../../../shared/errors.ts';
+import { inTime } from '../../database/in-time.ts';
 import { isPassing, translate } from './refusal.ts';
 
 /** How long Stripe may keep us waiting: one try, and all tries of a budget together (`performance.now()`). */
@@ -25,7 +26,8 @@ export async function callStripe<T extends { object: string }>(
     if (leftMs < SHORTEST_TRY_MS) throw tooSlow();
     try {
       const timeout = Math.ceil(Math.min(patience.tryMs, leftMs));
-      const answer = await inTime(attempt({ timeout }), leftMs);
+      // The SDK's timeout restarts with every byte and every retry; this bound holds whatever the network does.
+      const answer = await inTime(attempt({ timeout }), leftMs, tooSlow);
       // stripe-node hands over any JSON without an `error` member as if it were the object asked for, whatever
       // its status: a proxy's error page in JSON would otherwise pass for a customer.
       if (answer.object !== expected) throw notUnderstood();
@@ -35,21 +37,6 @@ export async function callStripe<T extends { object: string }>(
       if (waitMs === null || performance.now() + waitMs >= patience.endsAtMs) throw translate(error);
       await delay(waitMs);
     }
-  }
-}
-
-/** The SDK's timeout restarts with every byte and every retry; this bound holds whatever the network does. */
-async function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
-  const timer = new AbortController();
-  const tooLong = delay(ms, undefined, { signal: timer.signal }).then(() => {
-    throw tooSlow();
-  });
-  try {
-    return await Promise.race([work, tooLong]);
-  } finally {
-    // The loser of the race must not surface as an unhandled rejection.
-    tooLong.catch(() => {});
-    timer.abort();
   }
 }
 
