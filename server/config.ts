@@ -20,7 +20,7 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly dataDir: string;
   readonly database: { readonly kind: 'embedded' } | { readonly kind: 'url'; readonly url: string };
-  readonly stripe: LocalStripe | RealStripe;
+  readonly stripe: LocalStripeConfig | RealStripeConfig;
   readonly email: { readonly kind: 'mailbox' } | { readonly kind: 'off' } | RealEmail;
   readonly emailFrom: string;
   /** Null: the operator gave none. The local Stripe then allows the addresses of this machine; else nothing is allowed. */
@@ -37,12 +37,12 @@ export interface Config {
   readonly webhookPorts: readonly number[];
 }
 
-export interface LocalStripe {
+export interface LocalStripeConfig {
   readonly kind: 'local';
   readonly port: { readonly number: number; readonly fixed: boolean };
 }
 
-export interface RealStripe {
+export interface RealStripeConfig {
   readonly kind: 'real';
   readonly secretKey: string;
   readonly apiBase: string;

@@ -104,7 +104,7 @@ export const environment = z.object({
   LOG_LEVEL: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).optional(),
 });
 
-/** What each variable allows alone but not together: above all, no part of the sandbox next to a live key. */
+/** What each variable allows alone but not together: above all, no part of the local Stripe next to a live key. */
 export function contradictions(given: z.output<typeof environment>): string[] {
   const mistakes: string[] = [];
   const { STRIPE_SECRET_KEY: key, STRIPE_API_BASE: stripeBase } = given;

@@ -1,7 +1,7 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Config, LocalStripe } from './config.ts';
-import { type Sandbox, startSandbox } from './local-stripe/local-stripe.ts';
+import type { Config, LocalStripeConfig } from './config.ts';
+import { type LocalStripe, startLocalStripe } from './local-stripe/local-stripe.ts';
 import { localStripeAddress } from './operator/stripe.ts';
 import { firstFree } from './ports.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
@@ -13,13 +13,13 @@ export const MAILS_PER_SECOND = 50;
 /** Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked. */
 export async function openLocalStripe(
   { dataDir }: Pick<Config, 'dataDir'>,
-  { port }: LocalStripe,
+  { port }: LocalStripeConfig,
   product: { baseUrl: string; token: string },
-): Promise<Sandbox> {
+): Promise<LocalStripe> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const dataPath = join(dataDir, 'stripe.sqlite');
-  const sandbox = await firstFree(port, 'SANDBOX_PORT', (number) =>
-    startSandbox({
+  const localStripe = await firstFree(port, 'SANDBOX_PORT', (number) =>
+    startLocalStripe({
       port: number,
       dataPath,
       product,
@@ -28,29 +28,29 @@ export async function openLocalStripe(
     }),
   );
   const address = localStripeAddress({ dataDir });
-  await writeFile(address, sandbox.url, { mode: 0o600 });
+  await writeFile(address, localStripe.url, { mode: 0o600 });
   await chmod(address, 0o600);
-  return sandbox;
+  return localStripe;
 }
 
 /**
  * Gives the local Stripe the catalogue, the portal and our endpoint. The endpoint of an earlier start is moved
- * to where we listen now, so that what it could not deliver then arrives; its secret is the sandbox's to know.
+ * to where we listen now, so that what it could not deliver then arrives; its secret is the local Stripe's to know.
  */
 export async function wireLocalStripe(
   gateway: StripeGateway,
-  sandbox: Sandbox,
+  localStripe: LocalStripe,
   webhookUrl: string,
 ): Promise<string> {
-  const known = sandbox.world.hidden.get<{ endpoint: string }>('driftstack', 'webhook');
-  if (known && sandbox.world.find('webhook_endpoint', known.endpoint)) {
+  const known = localStripe.world.hidden.get<{ endpoint: string }>('driftstack', 'webhook');
+  if (known && localStripe.world.find('webhook_endpoint', known.endpoint)) {
     await gateway.sdk.webhookEndpoints.update(known.endpoint, { url: webhookUrl });
   }
   const { webhook } = await setUpStripe(gateway, { webhookUrl });
   if (webhook === null) throw new Error('the local Stripe made no webhook endpoint');
-  sandbox.world.hidden.put('driftstack', 'webhook', { endpoint: webhook.id });
+  localStripe.world.hidden.put('driftstack', 'webhook', { endpoint: webhook.id });
   const secret =
-    webhook.secret ?? sandbox.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
+    webhook.secret ?? localStripe.world.hidden.get<{ secret: string }>('webhook_secret', webhook.id)?.secret;
   if (secret === undefined) throw new Error(`the local Stripe has lost the secret of ${webhook.id}`);
   return secret;
 }

@@ -6,7 +6,7 @@ import { type Config, embeddedDataDir } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
 import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local.ts';
-import type { Sandbox } from './local-stripe/local-stripe.ts';
+import type { LocalStripe } from './local-stripe/local-stripe.ts';
 import { bringUpToDate, refuseIfBehind, warnIfAhead } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
 import { localTime } from './operator/local-time.ts';
@@ -65,16 +65,16 @@ async function startParts(
   // The console reads us over HTTP like any other program; where we listen is known last.
   const product = { baseUrl: '', token: token ?? '' };
   if (config.stripe.kind === 'local') progress('starting the local Stripe');
-  const sandbox =
+  const localStripe =
     config.stripe.kind === 'local' ? await openLocalStripe(config, config.stripe, product) : null;
-  if (sandbox) closers.push(() => sandbox.close());
+  if (localStripe) closers.push(() => localStripe.close());
 
   const gateway =
-    config.stripe.kind === 'real' ? connectStripe(config.stripe) : connectLocalStripe(sandbox?.url ?? '');
+    config.stripe.kind === 'real' ? connectStripe(config.stripe) : connectLocalStripe(localStripe?.url ?? '');
   let webhookSecrets = config.stripe.kind === 'real' ? config.stripe.webhookSecrets : [];
 
   // Beside the local Stripe we live in its time, which the console moves.
-  const aheadMs = (): number => (sandbox ? sandbox.world.aheadSeconds() * 1_000 : 0);
+  const aheadMs = (): number => (localStripe ? localStripe.world.aheadSeconds() * 1_000 : 0);
   const clock = { now: () => new Date(Date.now() + aheadMs()), aheadMs };
 
   const app = await createApp({
@@ -87,13 +87,13 @@ async function startParts(
     livemode: config.stripe.kind === 'real' && config.stripe.livemode,
     webhookSecrets: () => webhookSecrets,
     redirects: prepared.redirects,
-    defaults: defaultUrls(prepared, sandbox),
-    linkOrigins: sandbox ? [sandbox.url] : [],
-    email: emailParts(config, sandbox),
+    defaults: defaultUrls(prepared, localStripe),
+    linkOrigins: localStripe ? [localStripe.url] : [],
+    email: emailParts(config, localStripe),
     emailFrom: config.emailFrom,
-    ...(sandbox && config.email.kind === 'mailbox' && { emailsPerSecond: MAILS_PER_SECOND }),
+    ...(localStripe && config.email.kind === 'mailbox' && { emailsPerSecond: MAILS_PER_SECOND }),
     internalApiToken: token,
-    console: sandbox !== null,
+    console: localStripe !== null,
     customerWebhooks: {
       secretKey: prepared.webhookSecretKey,
       oldSecretKeys: config.oldWebhookSecretKeys,
@@ -102,22 +102,22 @@ async function startParts(
     },
   });
   closers.push(() => app.close());
-  if (sandbox) closers.push(() => sandbox.clock.close());
+  if (localStripe) closers.push(() => localStripe.clock.close());
   const port = await listenOn(app, config);
   const opsPort = await listenForOperations(app, config);
   const url = `http://127.0.0.1:${port}`;
   const opsUrl = opsPort === null ? null : `http://127.0.0.1:${opsPort}`;
   product.baseUrl = url;
-  if (!sandbox) return { url, opsUrl, local: null, warnings: warningsOf(config) };
+  if (!localStripe) return { url, opsUrl, local: null, warnings: warningsOf(config) };
 
-  webhookSecrets = [await wireLocalStripe(gateway, sandbox, `${url}/webhooks/stripe`)];
+  webhookSecrets = [await wireLocalStripe(gateway, localStripe, `${url}/webhooks/stripe`)];
   // What fell due while nothing ran here happens now, one moment after the other.
-  sandbox.clock.follow(localTime({ db, clock }));
+  localStripe.clock.follow(localTime({ db, clock }));
   const demo =
     config.database.kind === 'embedded'
       ? await openDemoAccount(db, { dataDir: config.dataDir, now: clock.now() })
       : null;
-  return { url, opsUrl, local: { stripeUrl: sandbox.url, demo }, warnings: warningsOf(config) };
+  return { url, opsUrl, local: { stripeUrl: localStripe.url, demo }, warnings: warningsOf(config) };
 }
 
 async function openDatabase(
@@ -157,9 +157,12 @@ async function openDatabase(
 }
 
 /** Beside the local Stripe its demo pages stand in; with an allowlist of the operator's they may not be on it. */
-function defaultUrls({ defaults, redirects }: Prepared, sandbox: Sandbox | null): BillingDeps['defaults'] {
+function defaultUrls(
+  { defaults, redirects }: Prepared,
+  localStripe: LocalStripe | null,
+): BillingDeps['defaults'] {
   const demo = (path: string): string | null => {
-    const url = sandbox && `${sandbox.url}${path}`;
+    const url = localStripe && `${localStripe.url}${path}`;
     return url !== null && redirects.allows(url) ? url : null;
   };
   return {
@@ -169,10 +172,13 @@ function defaultUrls({ defaults, redirects }: Prepared, sandbox: Sandbox | null)
   };
 }
 
-function emailParts({ email }: Config, sandbox: Sandbox | null): Parameters<typeof createApp>[0]['email'] {
+function emailParts(
+  { email }: Config,
+  localStripe: LocalStripe | null,
+): Parameters<typeof createApp>[0]['email'] {
   if (email.kind === 'resend') return email;
-  return email.kind === 'mailbox' && sandbox
-    ? { kind: 'resend', apiKey: 're_local', baseUrl: sandbox.url }
+  return email.kind === 'mailbox' && localStripe
+    ? { kind: 'resend', apiKey: 're_local', baseUrl: localStripe.url }
     : null;
 }
 

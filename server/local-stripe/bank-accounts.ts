@@ -10,7 +10,7 @@ export interface UsAccount {
   readonly accountType: 'checking' | 'savings';
 }
 
-/** What the sandbox can play in a currency: cards in all, and the bank debits of the two that have them. */
+/** What the local Stripe can play in a currency: cards in all, and the bank debits of the two that have them. */
 export function methodTypesIn(currency: string): readonly ('card' | 'sepa_debit' | 'us_bank_account')[] {
   if (currency === 'eur') return ['card', 'sepa_debit'];
   return currency === 'usd' ? ['card', 'us_bank_account'] : ['card'];

@@ -41,7 +41,7 @@ const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; /
  * The hooks of the local Stripe for consoles and tests, all JSON in and out, under `/_sandbox`:
  *
  * - `GET /` what there is: time, counts, faults, listeners, the secret of `stripe listen`
- * - `POST /clock` `{skipSeconds}` moves the sandbox's own clock ahead, from one moment at which something falls due to
+ * - `POST /clock` `{skipSeconds}` moves the local Stripe's own clock ahead, from one moment at which something falls due to
  *   the next, each with its webhooks; answers at the end
  * - `POST /faults` `{on: 'api', fault, method?, path?, times?}` or `{on: 'webhooks', fault, types?, times?}`;
  *   `GET /faults`, `DELETE /faults`
@@ -226,6 +226,6 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
     const { statusCode: status, message } = error;
     return send(reply, errorAnswer(new StripeError({ status, type: 'invalid_request_error', message })));
   }
-  request.log.error({ err: error }, 'a sandbox hook failed');
+  request.log.error({ err: error }, 'a hook of the local Stripe failed');
   return send(reply, errorAnswer(internalFault(request.id)));
 }

@@ -23,7 +23,7 @@ const SOON_MS = 1_000;
 const LOOKED_THROUGH = 1_000;
 
 export interface Deliveries {
-  /** Sends what is due. To be called when the sandbox's clock was moved. */
+  /** Sends what is due. To be called when the local Stripe's clock was moved. */
   pump(): void;
   /** Sends a delivery once more, now, whatever became of it. Throws 404 for an unknown one. */
   resend(id: string): Delivery;
@@ -33,7 +33,7 @@ export interface Deliveries {
   pendingFor(event: string): number;
   /** Deliveries that are under way, due, or tried again within a second; a later retry does not count. */
   busy(): number;
-  /** How many deliveries since then, in unix seconds of the sandbox's clock, have not succeeded. */
+  /** How many deliveries since then, in unix seconds of the local Stripe's clock, have not succeeded. */
   missedSince(from: number): number;
   /** Drops what is planned, after the world was reset. */
   forget(): void;
@@ -57,7 +57,7 @@ export function deliverWebhooks(
   const { clock } = options;
   const poster = webhookPoster(TIMEOUT_MS);
   const post = options.post ?? poster.post;
-  /** Milliseconds of the sandbox's clock: real time plus what was skipped. */
+  /** Milliseconds of the local Stripe's clock: real time plus what was skipped. */
   const nowMs = (): number => clock() + (world.now() - Math.floor(clock() / 1_000)) * 1_000;
 
   const recorded = new WeakMap<Stripe.Event, readonly Delivery[]>();
@@ -146,7 +146,7 @@ export function deliverWebhooks(
       {
         'content-type': 'application/json; charset=utf-8',
         'cache-control': 'no-cache',
-        'user-agent': 'Stripe/1.0 (local sandbox)',
+        'user-agent': 'Stripe/1.0 (local-stripe)',
         accept: '*/*; q=0.5, application/xml',
         'stripe-signature': signature(spoiled ? `${secret}x` : secret, body, Math.floor(began / 1_000)),
       },

@@ -12,9 +12,9 @@ export interface Delivery {
   readonly type: string;
   /** `dropped` was ordered by a fault: Stripe would have lost it. */
   readonly status: 'pending' | 'succeeded' | 'failed' | 'dropped';
-  /** Unix seconds of the sandbox's clock. */
+  /** Unix seconds of the local Stripe's clock. */
   readonly created: number;
-  /** When the next try is due, in milliseconds of the sandbox's clock; null when there is none. */
+  /** When the next try is due, in milliseconds of the local Stripe's clock; null when there is none. */
   readonly dueMs: number | null;
   readonly fault: WebhookFault['kind'] | null;
   readonly tries: readonly Try[];

@@ -77,7 +77,7 @@ export function internalFault(requestId: string): StripeError {
   return new StripeError({
     status: 500,
     type: 'api_error',
-    message: `The local Stripe failed on request ${requestId}. This is a fault of the sandbox itself: see its log.`,
+    message: `The local Stripe failed on request ${requestId}. This is a fault of its own: see its log.`,
   });
 }
 

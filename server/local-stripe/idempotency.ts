@@ -70,7 +70,7 @@ export function claimIdempotencyKey(
   };
 }
 
-/** Forgets keys older than 24 hours; to be called now and then, so that a long-lived sandbox does not grow. */
+/** Forgets keys older than 24 hours; to be called now and then, so that a long-lived local Stripe does not grow. */
 export function forgetOldIdempotencyKeys(world: World): void {
   world.atomically(() => {
     for (const { id, value } of world.hidden.all<Entry>('idempotency')) {

@@ -25,7 +25,7 @@ const REGISTER: readonly ((world: World) => void)[] = [
   registerBilling,
 ];
 
-export interface SandboxOptions {
+export interface LocalStripeOptions {
   /** 0 takes any free port. */
   readonly port: number;
   /** Loopback only; anything else is refused. */
@@ -43,7 +43,7 @@ export interface SandboxOptions {
   readonly mailsPerSecond?: number;
 }
 
-export interface Sandbox {
+export interface LocalStripe {
   readonly url: string;
   readonly port: number;
   readonly world: World;
@@ -55,7 +55,7 @@ export interface Sandbox {
 }
 
 /** Starts the local Stripe on a loopback port; it answers when the promise resolves. */
-export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
+export async function startLocalStripe(options: LocalStripeOptions): Promise<LocalStripe> {
   const {
     port,
     host = '127.0.0.1',

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startSandbox } from './local-stripe.ts';
+import { startLocalStripe } from './local-stripe.ts';
 
 const USAGE = `Usage: npm run local-stripe -- [--port 12111] [--data FILE]
 
@@ -22,24 +22,24 @@ async function main(): Promise<void> {
     throw new Error('STRIPE_SECRET_KEY is a live key: the local Stripe does not start next to one.');
   if (values.data !== ':memory:') mkdirSync(dirname(values.data), { recursive: true, mode: 0o700 });
 
-  const sandbox = await startSandbox({ port, dataPath: values.data });
+  const localStripe = await startLocalStripe({ port, dataPath: values.data });
   const kept =
     values.data === ':memory:' ? 'Its state goes with it.' : `Its state is kept in ${values.data}.`;
   process.stdout.write(
     [
-      `The local Stripe answers on ${sandbox.url}`,
-      `  npm stripe:  new Stripe('sk_test_123', { host: '127.0.0.1', port: ${sandbox.port}, protocol: 'http' })`,
-      `  Stripe CLI:  stripe trigger customer.created --api-base ${sandbox.url} --api-key sk_test_1234567890123`,
-      `  console:     ${sandbox.url}/console`,
-      `  mailbox:     ${sandbox.url}/mailbox, and for npm resend RESEND_BASE_URL=${sandbox.url}`,
-      `  hooks:       ${sandbox.url}/_sandbox`,
+      `The local Stripe answers on ${localStripe.url}`,
+      `  npm stripe:  new Stripe('sk_test_123', { host: '127.0.0.1', port: ${localStripe.port}, protocol: 'http' })`,
+      `  Stripe CLI:  stripe trigger customer.created --api-base ${localStripe.url} --api-key sk_test_1234567890123`,
+      `  console:     ${localStripe.url}/console`,
+      `  mailbox:     ${localStripe.url}/mailbox, and for npm resend RESEND_BASE_URL=${localStripe.url}`,
+      `  hooks:       ${localStripe.url}/_sandbox`,
       `  Ctrl-C ends it. ${kept}`,
       '',
     ].join('\n'),
   );
   const stop = (): void => {
     process.stdout.write(`Stopping. ${kept}\n`);
-    void sandbox.close().then(() => process.exit(0));
+    void localStripe.close().then(() => process.exit(0));
   };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);

@@ -24,7 +24,7 @@ export interface Move {
 
 export interface ClockMover {
   /**
-   * Moves the sandbox's own clock ahead to `to`, or on to there when a move is under way. It goes from one moment at
+   * Moves the local Stripe's own clock ahead to `to`, or on to there when a move is under way. It goes from one moment at
    * which something falls due to the next, and stays at each until the webhooks about it were answered and the
    * follower has settled. Resolves at the end.
    */
@@ -57,7 +57,7 @@ export interface MoveOptions {
   readonly onFailure: (error: unknown) => void;
 }
 
-/** The sandbox's own clock, to be moved. */
+/** The local Stripe's own clock, to be moved. */
 export function moveClock(
   world: World,
   deliveries: Pick<Deliveries, 'pump' | 'busy' | 'missedSince'>,

@@ -56,7 +56,7 @@ export const stripeCliRoutes: Route[] = [
   ),
 ];
 
-/** Serves the websocket of `stripe listen` on the sandbox's own port; every other upgrade is refused. */
+/** Serves the websocket of `stripe listen` on the local Stripe's own port; every other upgrade is refused. */
 export function listenForCli(server: Server, world: World, clock: () => number): CliListeners {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 * 1024 });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
@@ -101,7 +101,7 @@ function push(
       event_payload: payload,
       http_headers: {
         'Content-Type': 'application/json; charset=utf-8',
-        'User-Agent': 'Stripe/1.0 (local sandbox)',
+        'User-Agent': 'Stripe/1.0 (local-stripe)',
         'Stripe-Signature': signature(listenSecret(world), payload, Math.floor(clock() / 1_000)),
       },
       type: 'webhook_event',

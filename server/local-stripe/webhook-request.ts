@@ -72,7 +72,7 @@ export function webhookPoster(timeoutMs: number): { post: PostWebhook; close(): 
   return {
     post,
     close() {
-      for (const request of underWay) request.destroy(new Error('the sandbox stopped'));
+      for (const request of underWay) request.destroy(new Error('the local Stripe stopped'));
       agents['http:'].destroy();
       agents['https:'].destroy();
     },

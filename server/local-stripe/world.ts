@@ -53,7 +53,7 @@ export interface World {
   withEvent(record: (event: Stripe.Event) => void): void;
   /** Calls whoever registered `onEvent` after the turn's changes are on disk: deliveries hang here. */
   onEvent(listener: (event: Stripe.Event) => void): void;
-  /** Asks for `topic`'s alarm at a time of the given clock (null: the sandbox's own). Survives restarts. */
+  /** Asks for `topic`'s alarm at a time of the given clock (null: the local Stripe's own). Survives restarts. */
   wake(topic: string, subject: string, at: number, testClock: string | null): void;
   /** Drops the wake-ups of a subject under a topic. */
   forget(topic: string, subject: string): void;
@@ -62,9 +62,9 @@ export interface World {
   nextWake(testClock: string | null): number | null;
   /** Lets the time of one clock run to `to` (unix seconds), ringing every alarm due on the way, in order. */
   runUntil(to: number, testClock: string | null): void;
-  /** Moves the sandbox's own clock ahead of real time by so many seconds more. */
+  /** Moves the local Stripe's own clock ahead of real time by so many seconds more. */
   skip(seconds: number): void;
-  /** How many seconds the sandbox's own clock is ahead of real time. */
+  /** How many seconds the local Stripe's own clock is ahead of real time. */
   aheadSeconds(): number;
   /** All or nothing; a StripeError with `keepsChanges` keeps. Events told inside go out after it. */
   atomically<T>(work: () => T): T;

@@ -8,16 +8,21 @@ import type { Bench, Report, Section } from './section.ts';
 import { credit } from './sections/credit.ts';
 import { fanOut } from './sections/fan-out.ts';
 import { intake } from './sections/intake.ts';
-import { sandbox } from './sections/local-stripe.ts';
+import { localStripe } from './sections/local-stripe.ts';
 import { memory } from './sections/memory.ts';
 import { mint } from './sections/mint.ts';
 import { read } from './sections/read.ts';
 import { formatTable } from './table.ts';
 
-const SECTIONS = { read, mint, intake, credit, 'fan-out': fanOut, sandbox, memory } satisfies Record<
-  string,
-  Section
->;
+const SECTIONS = {
+  read,
+  mint,
+  intake,
+  credit,
+  'fan-out': fanOut,
+  'local-stripe': localStripe,
+  memory,
+} satisfies Record<string, Section>;
 type SectionName = keyof typeof SECTIONS;
 const NAMES = Object.keys(SECTIONS).filter(isSection);
 const FIGURES = new URL('./figures/', import.meta.url);

@@ -28,7 +28,7 @@ import { isLive } from './oracle.ts';
 
 /** Does at Stripe what a customer, a bank or an operator does there. What Stripe refuses does not happen. */
 export function happen(lane: Lane, customer: string, pages: readonly string[], command: Command): void {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   try {
     world.atomically(() => act(lane, world, customer, pages, command));
   } catch (error) {

@@ -1,7 +1,7 @@
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { type Sandbox, startSandbox } from '../../server/local-stripe/local-stripe.ts';
+import { type LocalStripe, startLocalStripe } from '../../server/local-stripe/local-stripe.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
 import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe, type StripeGateway } from '../../server/stripe/gateway.ts';
@@ -16,7 +16,7 @@ export const STARTS_AT = Date.parse('2026-03-05T09:00:00Z');
  * in it one after another, each with its own account; several lanes run side by side.
  */
 export type Lane = {
-  readonly sandbox: Sandbox;
+  readonly localStripe: LocalStripe;
   readonly setUp: SetUp;
   readonly processes: readonly { readonly db: Database; readonly gateway: StripeGateway }[];
   readonly time: { ms: number };
@@ -32,8 +32,8 @@ const KEPT = ['product', 'price', 'billing_portal.configuration'] as const;
 export async function openLane(): Promise<Lane> {
   const database = await createTestDatabase();
   const time = { ms: STARTS_AT };
-  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:', clock: () => time.ms });
-  const { world } = sandbox;
+  const localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:', clock: () => time.ms });
+  const { world } = localStripe;
   const connect = async () => ({
     db: await connectDatabase({
       url: database.url,
@@ -42,11 +42,11 @@ export async function openLane(): Promise<Lane> {
       statementTimeoutMs: 30_000,
       connectionTimeoutMs: 30_000,
     }),
-    gateway: connectStripe({ secretKey: 'sk_test_convergence123', apiBase: sandbox.url }),
+    gateway: connectStripe({ secretKey: 'sk_test_convergence123', apiBase: localStripe.url }),
   });
   const processes = [await connect(), await connect()];
   const setUp = await setUpStripe(
-    connectStripe({ secretKey: 'sk_test_setup12345678', apiBase: sandbox.url }),
+    connectStripe({ secretKey: 'sk_test_setup12345678', apiBase: localStripe.url }),
     {
       webhookUrl: null,
     },
@@ -59,7 +59,7 @@ export async function openLane(): Promise<Lane> {
     if (isHandled(event.type)) tell({ id: event.id, type: event.type, body: JSON.stringify(event) });
   });
   return {
-    sandbox,
+    localStripe,
     setUp,
     processes,
     time,
@@ -68,7 +68,7 @@ export async function openLane(): Promise<Lane> {
       time.ms = STARTS_AT;
       world.reset();
       world.atomically(() => {
-        world.hidden.put('base_url', 'self', { url: sandbox.url });
+        world.hidden.put('base_url', 'self', { url: localStripe.url });
         for (const { kind, object } of kept) world.store.put(kind, object);
       });
       tell = told;
@@ -84,7 +84,7 @@ export async function openLane(): Promise<Lane> {
     },
     async close() {
       for (const { db } of processes) await db.close();
-      await sandbox.close();
+      await localStripe.close();
       await database.drop();
     },
   };

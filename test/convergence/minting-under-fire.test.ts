@@ -53,7 +53,7 @@ async function burn(
   holds: readonly number[],
 ): Promise<void> {
   const accountId = await lane.begin(() => {});
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const held = gates();
   const ends = [...deaths];
   const begin = (real: Lane['processes'][number]) => {

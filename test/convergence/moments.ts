@@ -37,7 +37,7 @@ export function momentsAreStripes(
       'the log says whether it is to end',
     ).toBe(row.endsAt != null);
 
-  const over = lane.sandbox.world
+  const over = lane.localStripe.world
     .ofCustomer('subscription', customer)
     .flatMap(({ ended_at }) => (ended_at === null ? [] : isoOf(new Date(ended_at * 1000).toISOString())));
   for (const data of of('subscription_ended'))

@@ -46,7 +46,7 @@ export async function judge(ending: Ending): Promise<void> {
   moneyIsSafe(ending, customer, pack, log);
   sessionsAreExclusive(ending, customer, attempts);
   expect(account.stripeCustomerId, 'one customer').toBe(customer);
-  expect([...lane.sandbox.world.newestFirst('customer')].length, 'one customer').toBe(1);
+  expect([...lane.localStripe.world.newestFirst('customer')].length, 'one customer').toBe(1);
   packIsProjection(ending, customer, pack);
   const { rows } = await db.pool.query<{ sum: number }>(
     'select coalesce(sum(seconds), 0)::float8 as sum from credit_entry where account_id = $1',
@@ -72,7 +72,7 @@ export async function judge(ending: Ending): Promise<void> {
 
 /** The night tells of each payment that is for nothing we know and was not given back; one more night tells no more. */
 async function nightSeesBarePayments({ lane, accountId }: Ending, customer: string): Promise<void> {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const [process] = lane.processes;
   const bare = barePayments(world, customer);
   if (!process || bare.length === 0) return;
@@ -95,7 +95,7 @@ async function nightSeesBarePayments({ lane, accountId }: Ending, customer: stri
 function rowIsProjection({ lane }: Ending, customer: string, row: Subscription | null): void {
   const ours = row && shown(row);
   expect(ours, 'our row is the projection of what Stripe holds').toEqual(
-    expectedRow(lane.sandbox.world, customer),
+    expectedRow(lane.localStripe.world, customer),
   );
 }
 
@@ -194,7 +194,7 @@ function mailsFollowTheLog(log: readonly AuditEntry[], mails: readonly Email[]):
  * a subscription that we ended as a second one.
  */
 function attemptsAreTold({ lane }: Ending, log: readonly AuditEntry[], mails: readonly Email[]): void {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const attempts = (keys: readonly string[]) =>
     keys.map((key) => /:(in_.*:\d+)$/.exec(key)?.[1] ?? `no attempt: ${key}`).sort();
   const told = attempts(
@@ -237,7 +237,7 @@ function receiptsArePaidInvoices(
   const missed = new Set(
     dropped.filter(({ type }) => type === 'invoice.paid').map(({ body }) => JSON.parse(body).data.object.id),
   );
-  const paid = lane.sandbox.world
+  const paid = lane.localStripe.world
     .ofCustomer('invoice', customer)
     .filter(({ id, status }) => status === 'paid' && !missed.has(id));
   const known = (key: string) => !missed.has(key.slice('paid:'.length));
@@ -258,7 +258,7 @@ function moneyIsSafe(
   pack: TrialPack | null,
   log: readonly AuditEntry[],
 ): void {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const subscriptions = world.ofCustomer('subscription', customer);
   const living = subscriptions.filter(({ status }) => isLive(status));
   // Where one of them is to end by itself, or is paused, a person has been told instead.
@@ -301,7 +301,7 @@ const told = (log: readonly AuditEntry[]): unknown[] =>
     .filter(({ action }) => action === 'subscription.duplicate_left')
     .map(({ targetResourceId, payload }) => [targetResourceId, payload['beside']].sort().join(' '));
 
-/** The best of them with each of the others; the sandbox lists by age. */
+/** The best of them with each of the others; the local Stripe lists by age. */
 function pairsOf(living: readonly Stripe.Subscription[]): string[] {
   const [first, ...others] = living.map(({ id }) => id);
   return others.length === 1 && first !== undefined ? [[first, ...others].sort().join(' ')] : [];
@@ -312,7 +312,7 @@ function sessionsAreExclusive(
   customer: string,
   attempts: readonly CheckoutAttempt[],
 ): void {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const sessions = world.ofCustomer('checkout.session', customer).filter(({ id }) => !oldPages.has(id));
   for (const kind of ['subscription', 'trial_pack']) {
     const open = sessions.filter(
@@ -335,7 +335,7 @@ const STATES: Readonly<Record<string, readonly string[]>> = {
 };
 
 function packIsProjection({ lane }: Ending, customer: string, pack: TrialPack | null): void {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const paid = packsPaid(world, customer);
   const sale = paid.find(({ id }) => id === pack?.stripeSessionId);
   expect(pack !== null, 'a pack is granted if and only if one was paid').toBe(paid.length > 0);

@@ -207,7 +207,7 @@ it.each(['subscription', 'trial_pack'] as const)(
         deliverAll,
       ]);
       await judge(ending);
-      const { world } = lane.sandbox;
+      const { world } = lane.localStripe;
       expect(refundsOf(world, ending.customer ?? '').map(({ reason }) => reason)).toEqual(['duplicate']);
     }
   },
@@ -233,7 +233,7 @@ it('a second trial pack is given back once, also when the bank sends a part of i
     'catch_up',
   );
   await judge(ending);
-  expect(refundsOf(lane.sandbox.world, ending.customer ?? '').map(({ status }) => status)).toContain(
+  expect(refundsOf(lane.localStripe.world, ending.customer ?? '').map(({ status }) => status)).toContain(
     'failed',
   );
 });

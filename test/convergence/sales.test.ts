@@ -45,7 +45,7 @@ describe('the trial pack, sold by us, by a link and by staff', () => {
       { do: 'invoice_pack', card: 'visa' },
     ]);
     await judge(ending);
-    const { world } = lane.sandbox;
+    const { world } = lane.localStripe;
     const sold = packsPaid(world, ending.customer ?? '');
     expect(sold.map(({ charge }) => [charge.amount, charge.amount_refunded])).toEqual([
       [299, 0],
@@ -62,7 +62,7 @@ describe('the trial pack, sold by us, by a link and by staff', () => {
       { do: 'refund', charge: 1, part: 1 },
     ]);
     await judge(ending);
-    expect(packsPaid(lane.sandbox.world, ending.customer ?? '')).toEqual([]);
+    expect(packsPaid(lane.localStripe.world, ending.customer ?? '')).toEqual([]);
   });
 });
 
@@ -75,7 +75,7 @@ describe('a customer who is deleted, and whose money moves after that', () => {
 async function judgeFormer({ accountId, customer }: Ending): Promise<void> {
   const [process] = lane.processes;
   if (!process || customer === null) throw new Error('an account with a customer');
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const em = process.db.orm.em.fork();
   expect(await verifyChain(process.db, accountId), 'the audit chain is whole').toBeNull();
   expect((await em.findOneOrFail(Account, accountId)).stripeCustomerId, 'let go of').toBeNull();

@@ -73,7 +73,7 @@ export async function play(
   commands: readonly Command[],
   recovery: Recovery = 'reconcile',
 ): Promise<Ending> {
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const waiting: Told[] = [];
   const dropped: Told[] = [];
   const history: Expected[] = [];

@@ -171,7 +171,7 @@ const OUTCOMES: Record<string, Outcome> = {
 it.each(Object.entries(OUTCOMES))('%s', { timeout: 60_000 }, async (_, { story, living, back }) => {
   const ending = await play(lane, story);
   await judge(ending);
-  const { world } = lane.sandbox;
+  const { world } = lane.localStripe;
   const customer = ending.customer ?? '';
   const all = world.ofCustomer('subscription', customer);
   expect(all.flatMap(({ status }, index) => (isLive(status) ? [index] : []))).toEqual(living);

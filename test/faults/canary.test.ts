@@ -142,9 +142,9 @@ it('no secret is in a log, an answer, a table or a mail, whatever goes right or 
   // Purchases, with a provider that fails in every way it can.
   for (const kind of ['server_error', 'garbage', 'rate_limited'] as const) {
     await buy(deployment, 'subscription');
-    failNextMails(deployment.sandbox.world, kind, 1);
+    failNextMails(deployment.localStripe.world, kind, 1);
     for (const body of deployment.told.splice(0)) await ask(instance, '/webhooks/stripe', signed(body));
-    await untilTrue(() => listMails(deployment.sandbox.world).length > 0);
+    await untilTrue(() => listMails(deployment.localStripe.world).length > 0);
   }
   // A Stripe that fails.
   for (const fault of [
@@ -153,9 +153,9 @@ it('no secret is in a log, an answer, a table or a mail, whatever goes right or 
     { kind: 'hang_up' },
     { kind: 'rate_limit' },
   ]) {
-    await fetch(`${deployment.sandbox.url}/_sandbox/faults`, post({ on: 'api', fault, times: 20 }));
+    await fetch(`${deployment.localStripe.url}/_sandbox/faults`, post({ on: 'api', fault, times: 20 }));
     await callAll(instance, key);
-    await fetch(`${deployment.sandbox.url}/_sandbox/faults`, { method: 'DELETE' });
+    await fetch(`${deployment.localStripe.url}/_sandbox/faults`, { method: 'DELETE' });
   }
   // No database.
   proxy.cut();
@@ -215,7 +215,7 @@ it('no secret is in a log, an answer, a table or a mail, whatever goes right or 
     { where: 'the second log', text: repeating.output() },
   );
   expect(instance.output().split('\n').length).toBeGreaterThan(20);
-  for (const mail of listMails(deployment.sandbox.world))
+  for (const mail of listMails(deployment.localStripe.world))
     seen.push({ where: `a mail`, text: JSON.stringify(mail) });
   seen.push(...(await everyRow()));
   const hits = seen.flatMap(({ where, text }) =>

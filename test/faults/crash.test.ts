@@ -60,11 +60,11 @@ async function setUp(story: Story) {
   const earlier = { gateway: bench.gateway, resend: mailedBefore, now: new Date(), undelivered: [] };
   await live(bench.db.url, earlier);
   const told: string[] = [];
-  bench.sandbox.world.onEvent((event) => {
+  bench.localStripe.world.onEvent((event) => {
     if (isHandled(event.type)) told.push(JSON.stringify(event));
   });
   await story.happens(bench, accountId);
-  const now = new Date(bench.sandbox.world.now() * 1_000);
+  const now = new Date(bench.localStripe.world.now() * 1_000);
   // A database can only be copied while nobody is connected to it.
   await bench.db.close();
   const template = new URL(bench.db.url).pathname.slice(1);

@@ -31,13 +31,13 @@ afterAll(async () => {
 });
 
 it(`the heap stays flat over ${REQUESTS} requests and ${EVENTS} events`, async () => {
-  const { databaseUrl, db, sandbox, told } = deployment;
+  const { databaseUrl, db, localStripe, told } = deployment;
   const [key = ''] = await openCallers(db, 1);
   const product = await childStarter(directory)('product', {
     databaseUrl,
     poolMax: 10,
     roles: ['api', 'webhooks', 'worker'],
-    stripeUrl: sandbox.url,
+    stripeUrl: localStripe.url,
     webhookSecret: WEBHOOK_SECRET,
   });
   for (let n = 0; n < 20; n += 1) await buy(deployment, 'subscription');

@@ -35,7 +35,7 @@ it('with more to do than it can, an instance serves what it takes and tells the 
     databaseUrl: deployment.databaseUrl,
     poolMax: 10,
     roles: ['api'],
-    stripeUrl: deployment.sandbox.url,
+    stripeUrl: deployment.localStripe.url,
     webhookSecret: WEBHOOK_SECRET,
   });
   const request = requestBytes({ path: '/v1/billing', headers: { authorization: `Bearer ${key}` } });

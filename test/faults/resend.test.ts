@@ -15,10 +15,10 @@ it('two workers, a limit of two mails a second and answers lost after mails were
   for (const kind of ['subscription', 'trial_pack', 'subscription', 'trial_pack'] as const)
     bought.set(await buy(deployment, kind), kind);
   const [first] = [await deployment.start(), await deployment.start()];
-  failNextMails(deployment.sandbox.world, 'timeout_after', 2);
+  failNextMails(deployment.localStripe.world, 'timeout_after', 2);
   for (const body of deployment.told.splice(0)) expect(await post(first?.url ?? '', body)).toBe(true);
   await untilTrue(async () => (await count(deployment, "from email where state = 'sent'")) === 6, 90_000);
   for (const [accountId, kind] of bought) await expectBought(deployment, accountId, kind);
-  expect(listMails(deployment.sandbox.world)).toHaveLength(6);
+  expect(listMails(deployment.localStripe.world)).toHaveLength(6);
   expect(await count(deployment, 'from email where attempts > 1')).toBeGreaterThan(0);
 }, 150_000);

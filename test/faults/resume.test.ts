@@ -42,7 +42,7 @@ it('a killed worker leaves its events to the next one, which goes on with them w
 }, 120_000);
 
 async function hook(method: 'POST' | 'DELETE', body?: object): Promise<void> {
-  const response = await fetch(`${deployment.sandbox.url}/_sandbox/faults`, {
+  const response = await fetch(`${deployment.localStripe.url}/_sandbox/faults`, {
     method,
     ...(body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
   });

@@ -81,12 +81,12 @@ describe('the address that a customer sets in the portal', () => {
     const { portalConfigurationId: configuration } = bench.setUp;
     const link = await sdk().billingPortal.sessions.create({ customer, configuration });
     const visit = (await fetch(link.url, { redirect: 'manual' })).headers.get('location') ?? '';
-    const address = `${bench.sandbox.url}${visit}`;
+    const address = `${bench.localStripe.url}${visit}`;
     const field = new RegExp(`<input[^>]* name="email"[^>]* value="${await emailOf(accountId)}"`);
     expect(await (await fetch(address)).text()).toMatch(field);
     const save = async (email: string) => {
       const body = new URLSearchParams({ email });
-      const headers = { origin: bench.sandbox.url };
+      const headers = { origin: bench.localStripe.url };
       const saved = await fetch(`${address}/email`, { method: 'POST', body, headers });
       return await saved.text();
     };
@@ -110,10 +110,10 @@ describe('the address that a customer sets in the portal', () => {
       });
       const link = await sdk().billingPortal.sessions.create({ customer, configuration });
       const visit = (await fetch(link.url, { redirect: 'manual' })).headers.get('location') ?? '';
-      const address = `${bench.sandbox.url}${visit}`;
+      const address = `${bench.localStripe.url}${visit}`;
       expect(await (await fetch(address)).text()).not.toContain('name="email"');
       const body = new URLSearchParams({ email: fresh() });
-      const headers = { origin: bench.sandbox.url };
+      const headers = { origin: bench.localStripe.url };
       const saved = await fetch(`${address}/email`, { method: 'POST', body, headers });
       expect(await saved.text()).toContain('switched off');
       expect(await bench.gateway.readCustomer(customer)).toMatchObject({ email });
@@ -336,7 +336,7 @@ describe('the address that an operator sets', () => {
   it('is set by a command', { timeout: 60_000 }, async () => {
     const { accountId, email: old } = await addBuyer();
     const to = fresh();
-    const where = { databaseUrl: bench.db.url, stripeUrl: bench.sandbox.url };
+    const where = { databaseUrl: bench.db.url, stripeUrl: bench.localStripe.url };
     const run = await runCli(where, 'accounts', 'set-email', old, '--email', to, '--json');
     expect(run).toMatchObject({ code: 0 });
     expect(run.json()).toMatchObject({ email: to.toLowerCase(), email_before: old });

@@ -63,7 +63,7 @@ async function form(url: string, fields: Record<string, string>): Promise<void> 
 }
 
 const hookSchema = z.object({ now: z.number() });
-const sandboxNow = async (): Promise<number> =>
+const localStripeNow = async (): Promise<number> =>
   hookSchema.parse(await (await fetch(`${service.stripeUrl}/_sandbox`)).json()).now;
 
 /** Presses the buttons of the console, and waits for the clock to arrive. */
@@ -103,7 +103,7 @@ const PROMPT_S = 60;
 it('lives a year in order: renewals, notices, failures, ends and mails, each at its moment', async () => {
   const monthly = await openAccount('monthly@example.com');
   const annual = await openAccount('annual@example.com');
-  const from = await sandboxNow();
+  const from = await localStripeNow();
   await pay((await monthly.client.billing.startTrialPack()).checkout_url);
   await pay(
     (
@@ -191,13 +191,13 @@ it('lives a year in order: renewals, notices, failures, ends and mails, each at 
 }, 300_000);
 
 it('goes on in that time after a restart', async () => {
-  const before = await sandboxNow();
+  const before = await localStripeNow();
   expect(before - Date.now() / 1_000).toBeGreaterThan(12 * 28 * DAY_S);
   await database.end();
   expect(await service.stop()).toBe(0);
   service = await startService(dataDir, { INTERNAL_API_TOKEN: TOKEN });
   await connect();
-  const now = await sandboxNow();
+  const now = await localStripeNow();
   expect(now).toBeGreaterThanOrEqual(before);
   expect(now - before).toBeLessThan(120);
   // What is bought now is bought then.

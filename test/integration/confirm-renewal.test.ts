@@ -21,7 +21,7 @@ const MAILS = ['payment_failed', 'payment_action_required', 'subscription_ended'
 
 /** A subscriber whose card asks for 3-D Secure from the second payment on. */
 async function subscriber() {
-  const { world } = bench.sandbox;
+  const { world } = bench.localStripe;
   const { sdk } = bench.gateway;
   const accountId = await addAccount(bench);
   const card = 'pm_card_visa';
@@ -74,7 +74,7 @@ it.each([
   // The customer opens the link, pays there, and passes the bank's question.
   const answer = await fetch(String(page));
   expect(await answer.text()).toContain('Pay $99.00');
-  const { world } = bench.sandbox;
+  const { world } = bench.localStripe;
   collectInvoice(world, id, { paymentMethod: null, offSession: false, automatic: false });
   completeAuthentication(world, paymentIntentOf(world, id)?.id ?? '', 'succeed');
   await bench.catchUp();

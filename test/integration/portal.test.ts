@@ -112,7 +112,7 @@ it('a purchase on the local Stripe becomes the row, the audit log and the mails'
 
 it('what a customer does in the portal is reflected in row, audit log and mails', async () => {
   const accountId = await subscribe();
-  const { world } = bench.sandbox;
+  const { world } = bench.localStripe;
   const visit = async (): Promise<string> => {
     const { value } = await startPortal(deps, callOf(accountId), {});
     return redeemPortalLink(world, new URL(value.portal_url).pathname.split('/').at(-1) ?? '').visit;
@@ -182,7 +182,7 @@ it('a second subscription on the local Stripe is refunded and ended', async () =
 
 it('the notice of a renewal tells a downgrade booked in the portal with its own price', async () => {
   const accountId = await subscribe();
-  const { world } = bench.sandbox;
+  const { world } = bench.localStripe;
   const { value } = await startPortal(deps, callOf(accountId), {});
   const { visit } = redeemPortalLink(world, new URL(value.portal_url).pathname.split('/').at(-1) ?? '');
   portalChangePlan(world, visit, await bench.gateway.priceId(lookupKey('api_starter', 'monthly')));

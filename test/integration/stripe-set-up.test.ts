@@ -249,7 +249,7 @@ describe('the command', () => {
   });
 
   it('prints each step, and the secret once', async () => {
-    const at = { databaseUrl: bench.db.url, stripeUrl: bench.sandbox.url };
+    const at = { databaseUrl: bench.db.url, stripeUrl: bench.localStripe.url };
     const args = ['stripe', 'setup', '--webhook-url', URL_OF_OURS];
     const first = await runCli(at, ...args);
     expect(first).toMatchObject({ code: 0, err: '' });

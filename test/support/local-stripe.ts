@@ -1,6 +1,6 @@
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
-import type { Sandbox } from '../../server/local-stripe/local-stripe.ts';
-import { startSandbox } from '../../server/local-stripe/local-stripe.ts';
+import type { LocalStripe } from '../../server/local-stripe/local-stripe.ts';
+import { startLocalStripe } from '../../server/local-stripe/local-stripe.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
 import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
@@ -12,12 +12,12 @@ import { quietLog, sign, WEBHOOK_SECRET } from './stripe.ts';
 
 export type LocalBench = SyncDeps & {
   db: Database;
-  sandbox: Sandbox;
+  localStripe: LocalStripe;
   setUp: SetUp;
   log: ReturnType<typeof quietLog>;
   /** Pays a Checkout session, as the customer would on the hosted page. */
   pay(sessionId: string, paymentMethod?: string): Promise<void>;
-  /** Makes something happen at Stripe that no API call of ours can: see the sandbox's hooks. */
+  /** Makes something happen at Stripe that no API call of ours can: see the local Stripe's hooks. */
   hook(path: string, body?: object): Promise<unknown>;
   /** Brings every event that Stripe has told since the last time through intake and worker, but for types held back. */
   catchUp(heldBack?: readonly string[]): Promise<void>;
@@ -28,24 +28,24 @@ export type LocalBench = SyncDeps & {
 export async function openLocalBench(onAlarm: SyncDeps['onAlarm'] = () => {}): Promise<LocalBench> {
   const database = await createTestDatabase();
   const db = await connectDatabase({ url: database.url, poolMax: 20, applicationName: 'driftstack-test' });
-  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
-  const gateway = connectStripe({ secretKey: 'sk_test_localstripe123', apiBase: sandbox.url });
+  const localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:' });
+  const gateway = connectStripe({ secretKey: 'sk_test_localstripe123', apiBase: localStripe.url });
   const setUp = await setUpStripe(gateway, { webhookUrl: null });
   const told: string[] = [];
-  sandbox.world.onEvent((event) => {
+  localStripe.world.onEvent((event) => {
     if (isHandled(event.type)) told.push(JSON.stringify(event));
   });
   const deps = { db, gateway, clock: { now: () => new Date() }, log: quietLog(), onAlarm };
   const post = async (path: string, body: object | string, headers: Record<string, string>) => {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
-    const response = await fetch(`${sandbox.url}${path}`, { method: 'POST', headers, body: text });
+    const response = await fetch(`${localStripe.url}${path}`, { method: 'POST', headers, body: text });
     const answer: unknown = await response.json();
     if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
     return answer;
   };
   return {
     ...deps,
-    sandbox,
+    localStripe,
     setUp,
     async pay(sessionId, paymentMethod = 'pm_card_visa') {
       await post(`/v1/payment_pages/${sessionId}/confirm`, `payment_method=${paymentMethod}`, {
@@ -71,7 +71,7 @@ export async function openLocalBench(onAlarm: SyncDeps['onAlarm'] = () => {}): P
     },
     async close() {
       await db.close();
-      await sandbox.close();
+      await localStripe.close();
       await database.drop();
     },
   };

@@ -27,7 +27,7 @@ describe('readConfig', () => {
     expect(readConfig({ PORT: '', DATABASE_URL: ' ' }).database.kind).toBe('embedded');
   });
 
-  it('starts nothing of the sandbox when database and Stripe are given', () => {
+  it('starts nothing of the local Stripe when database and Stripe are given', () => {
     const config = readConfig({
       DATABASE_URL: 'postgres://u:p@127.0.0.1/billing',
       STRIPE_SECRET_KEY: 'sk_test_1234567890',

@@ -105,7 +105,7 @@ function create(world: World, given: z.output<typeof newPaymentIntent>): Stripe.
     amount: given.amount,
     currency: given.currency,
     customer: given.customer ?? null,
-    // Without a list Stripe takes what the account's settings allow; ours allow what the sandbox can play.
+    // Without a list Stripe takes what the account's settings allow; ours allow what the local Stripe can play.
     paymentMethodTypes: types ?? methodTypesIn(given.currency),
     description: given.description ?? null,
     metadata: mergeMetadata({}, given.metadata),

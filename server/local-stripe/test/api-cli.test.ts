@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { eventually, receiver, sandboxWithClient } from './support/api.ts';
+import { eventually, localStripeWithClient, receiver } from './support/api.ts';
 
 const CLI = new URL('../../../node_modules/.bin/stripe', import.meta.url).pathname;
 
-/** Runs the official Stripe CLI against a sandbox, with no configuration and no telemetry. */
+/** Runs the official Stripe CLI against a local Stripe, with no configuration and no telemetry. */
 function cli(
   url: string,
   args: string[],
@@ -45,7 +45,7 @@ describe('the official Stripe CLI', () => {
   });
 
   it('runs a fixture, which is what `stripe fixtures` does', async () => {
-    const { sandbox, stripe } = await sandboxWithClient();
+    const { localStripe, stripe } = await localStripeWithClient();
     const folder = mkdtempSync(join(tmpdir(), 'stripe-fixture-'));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     const file = join(folder, 'fixture.json');
@@ -57,29 +57,31 @@ describe('the official Stripe CLI', () => {
       step('bill', '/v1/invoices', { customer: JO, pending_invoice_items_behavior: 'include' }),
     ];
     writeFileSync(file, JSON.stringify({ _meta: { template_version: 0 }, fixtures }));
-    const { code, output } = await cli(sandbox.url, ['fixtures', file]).done;
+    const { code, output } = await cli(localStripe.url, ['fixtures', file]).done;
     expect({ code, output }).toMatchObject({ code: 0 });
     expect((await stripe.invoices.list()).data).toMatchObject([{ total: 500, status: 'draft' }]);
   });
 
   it('listens and forwards events signed with the secret it prints, resends included', async () => {
-    const { sandbox, stripe } = await sandboxWithClient();
+    const { localStripe, stripe } = await localStripeWithClient();
     const { url, received } = await receiver();
-    const secret = (await cli(sandbox.url, ['listen', '--print-secret']).done).output.match(/whsec_\w+/)?.[0];
-    const listening = cli(sandbox.url, ['listen', '--forward-to', url, '--all-snapshot']);
+    const secret = (await cli(localStripe.url, ['listen', '--print-secret']).done).output.match(
+      /whsec_\w+/,
+    )?.[0];
+    const listening = cli(localStripe.url, ['listen', '--forward-to', url, '--all-snapshot']);
     // The npm launcher starts the real program as its child: end the whole group.
     onTestFinished(async () => {
       process.kill(-Number(listening.child.pid), 'SIGKILL');
       await listening.done;
     });
     await eventually('connected', async () => {
-      const state = await (await fetch(`${sandbox.url}/_sandbox`)).json();
+      const state = await (await fetch(`${localStripe.url}/_sandbox`)).json();
       return Object(state).listeners === 1;
     });
     const customer = await stripe.customers.create({ name: 'Zoë' });
     await eventually('forwarded', () => received.length === 1);
     const [event] = (await stripe.events.list()).data;
-    expect((await cli(sandbox.url, ['events', 'resend', String(event?.id)]).done).code).toBe(0);
+    expect((await cli(localStripe.url, ['events', 'resend', String(event?.id)]).done).code).toBe(0);
     await eventually('resent', () => received.length === 2);
     for (const { body, headers } of received) {
       const told = stripe.webhooks.constructEvent(body, String(headers['stripe-signature']), String(secret));
@@ -92,9 +94,9 @@ describe('the official Stripe CLI', () => {
   });
 
   it('creates, changes and ends resources', { timeout: 60_000 }, async () => {
-    const { sandbox, stripe } = await sandboxWithClient();
+    const { localStripe, stripe } = await localStripeWithClient();
     const run = async (...args: string[]): Promise<Record<string, unknown>> => {
-      const { code, output } = await cli(sandbox.url, args).done;
+      const { code, output } = await cli(localStripe.url, args).done;
       expect({ args, code, output }).toMatchObject({ code: 0 });
       return JSON.parse(output.slice(output.indexOf('{')));
     };
@@ -137,17 +139,17 @@ describe('the official Stripe CLI', () => {
       const { status, frozen_time } = await stripe.testHelpers.testClocks.retrieve(String(clock['id']));
       return status === 'ready' && frozen_time === 1_800_086_400;
     });
-    const refused = await cli(sandbox.url, ['customers', 'retrieve', 'cus_nobody']).done;
+    const refused = await cli(localStripe.url, ['customers', 'retrieve', 'cus_nobody']).done;
     expect(refused.output).toContain('No such customer');
   });
 });
 
-/** Runs one trigger on a sandbox of its own; answers what was not as it should be. */
+/** Runs one trigger on a local Stripe of its own; answers what was not as it should be. */
 async function trigger(name: string, type: string): Promise<string[]> {
-  const { sandbox, stripe } = await sandboxWithClient();
+  const { localStripe, stripe } = await localStripeWithClient();
   const { url, received } = await receiver();
   const { secret } = await stripe.webhookEndpoints.create({ url, enabled_events: ['*'] });
-  const { code, output } = await cli(sandbox.url, ['trigger', name]).done;
+  const { code, output } = await cli(localStripe.url, ['trigger', name]).done;
   if (code !== 0 || !output.includes('Trigger succeeded')) return [`${name}: exit ${code}: ${output}`];
   const arrived = (): boolean =>
     received.some(({ body, headers }) => {

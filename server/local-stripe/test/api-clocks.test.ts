@@ -1,14 +1,14 @@
 import { expect, it } from 'vitest';
-import { eventually, refusal, sandboxWithClient } from './support/api.ts';
+import { eventually, localStripeWithClient, refusal } from './support/api.ts';
 
 const JAN = 1_767_225_600;
 
 it('advances a test clock day by day, advancing first and ready then, and tells both', async () => {
-  const { sandbox, stripe } = await sandboxWithClient();
+  const { localStripe, stripe } = await localStripeWithClient();
   const rung: number[] = [];
-  sandbox.world.onWake('test', (_world, _subject, at) => rung.push(at));
+  localStripe.world.onWake('test', (_world, _subject, at) => rung.push(at));
   const clock = await stripe.testHelpers.testClocks.create({ frozen_time: JAN, name: 'January' });
-  for (const day of [3, 1, 40]) sandbox.world.wake('test', `day ${day}`, JAN + day * 86_400, clock.id);
+  for (const day of [3, 1, 40]) localStripe.world.wake('test', `day ${day}`, JAN + day * 86_400, clock.id);
   const advancing = await stripe.testHelpers.testClocks.advance(clock.id, { frozen_time: JAN + 30 * 86_400 });
   expect(advancing).toMatchObject({
     status: 'advancing',
@@ -29,7 +29,7 @@ it('advances a test clock day by day, advancing first and ready then, and tells 
 });
 
 it('stamps a customer of a clock and its events with the clock’s time, and lists it only with its clock', async () => {
-  const { stripe } = await sandboxWithClient();
+  const { stripe } = await localStripeWithClient();
   const clock = await stripe.testHelpers.testClocks.create({ frozen_time: JAN });
   const customer = await stripe.customers.create({ test_clock: clock.id });
   expect(customer.created).toBe(JAN);
@@ -43,12 +43,12 @@ it('stamps a customer of a clock and its events with the clock’s time, and lis
 });
 
 it('marks a clock as failed when something due on the way fails, and goes on serving', async () => {
-  const { sandbox, stripe } = await sandboxWithClient();
-  sandbox.world.onWake('broken', () => {
+  const { localStripe, stripe } = await localStripeWithClient();
+  localStripe.world.onWake('broken', () => {
     throw new Error('broken on purpose');
   });
   const clock = await stripe.testHelpers.testClocks.create({ frozen_time: JAN });
-  sandbox.world.wake('broken', 'x', JAN + 60, clock.id);
+  localStripe.world.wake('broken', 'x', JAN + 60, clock.id);
   await stripe.testHelpers.testClocks.advance(clock.id, { frozen_time: JAN + 3_600 });
   await eventually(
     'internal_failure',

@@ -1,11 +1,11 @@
 import Stripe from 'stripe';
 import { expect, it } from 'vitest';
-import { clientOf, eventually, refusal, sandboxWithClient } from './support/api.ts';
+import { clientOf, eventually, localStripeWithClient, refusal } from './support/api.ts';
 
 const create = (stripe: Stripe) => stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k' });
 
 it('answers 429 with and without Retry-After, for as many calls as ordered and only where ordered', async () => {
-  const { stripe, hook } = await sandboxWithClient();
+  const { stripe, hook } = await localStripeWithClient();
   await hook('/faults', {
     on: 'api',
     fault: { kind: 'rate_limit', retryAfterSeconds: 3 },
@@ -32,56 +32,56 @@ it.each([
   ['a truncated body', { kind: 'truncate' }, 1],
   ['a body that is not JSON', { kind: 'garbage' }, 1],
 ])('%s: the call fails, and the same key makes exactly one customer', async (_name, fault, madeAtOnce) => {
-  const { sandbox, stripe, hook } = await sandboxWithClient();
-  const impatient = clientOf(sandbox.port, { timeout: 300 });
+  const { localStripe, stripe, hook } = await localStripeWithClient();
+  const impatient = clientOf(localStripe.port, { timeout: 300 });
   // stripe-node sends a call whose connection was cut once more by itself, even when told not to retry.
   await hook('/faults', { on: 'api', fault, times: fault.kind === 'hang_up' ? 2 : 1 });
   await refusal(create(impatient));
-  expect(sandbox.world.store.count('customer')).toBe(madeAtOnce);
+  expect(localStripe.world.store.count('customer')).toBe(madeAtOnce);
   const { id } = await create(stripe);
-  expect(sandbox.world.store.count('customer')).toBe(1);
+  expect(localStripe.world.store.count('customer')).toBe(1);
   expect((await stripe.customers.retrieve(id)).id).toBe(id);
 });
 
 it('is slow on order, and the SDK’s own retry after a lost answer makes one customer', async () => {
-  const { sandbox, hook } = await sandboxWithClient();
-  const retrying = clientOf(sandbox.port, { maxNetworkRetries: 2, timeout: 300 });
+  const { localStripe, hook } = await localStripeWithClient();
+  const retrying = clientOf(localStripe.port, { maxNetworkRetries: 2, timeout: 300 });
   await hook('/faults', { on: 'api', fault: { kind: 'timeout', effect: true } });
   const made = await retrying.customers.create({ name: 'A' });
   expect(made.lastResponse.headers['idempotent-replayed']).toBe('true');
-  expect(sandbox.world.store.count('customer')).toBe(1);
+  expect(localStripe.world.store.count('customer')).toBe(1);
 });
 
 it('faults can be called off', async () => {
-  const { sandbox, stripe, hook } = await sandboxWithClient();
+  const { localStripe, stripe, hook } = await localStripeWithClient();
   await hook('/faults', { on: 'api', fault: { kind: 'garbage' }, times: 100 });
   expect((await hook('/faults')).json['api']).toHaveLength(1);
-  await fetch(`${sandbox.url}/_sandbox/faults`, { method: 'DELETE' });
+  await fetch(`${localStripe.url}/_sandbox/faults`, { method: 'DELETE' });
   expect((await create(stripe)).name).toBe('A');
 });
 
 it('forgets everything on reset but the webhook endpoints and their secrets', async () => {
-  const { sandbox, stripe, hook } = await sandboxWithClient();
+  const { localStripe, stripe, hook } = await localStripeWithClient();
   const { id } = await stripe.webhookEndpoints.create({
     url: 'http://127.0.0.1:9/',
     enabled_events: ['price.created'],
   });
   await create(stripe);
   expect((await hook('/reset', {})).status).toBe(200);
-  expect(sandbox.world.store.count('customer')).toBe(0);
+  expect(localStripe.world.store.count('customer')).toBe(0);
   expect((await stripe.events.list()).data).toEqual([]);
   expect((await stripe.webhookEndpoints.list()).data.map((endpoint) => endpoint.id)).toEqual([id]);
-  expect(sandbox.world.hidden.get('webhook_secret', id)).toBeDefined();
+  expect(localStripe.world.hidden.get('webhook_secret', id)).toBeDefined();
   await create(stripe);
-  await eventually('a new customer under the old key', () => sandbox.world.store.count('customer') === 1);
+  await eventually('a new customer under the old key', () => localStripe.world.store.count('customer') === 1);
 });
 
 it('hooks cannot be posted to by a form of a foreign page, nor under a foreign name', async () => {
-  const { sandbox, stripe } = await sandboxWithClient();
+  const { localStripe, stripe } = await localStripeWithClient();
   await create(stripe);
   for (const body of [null, '{}']) {
-    const form = await fetch(`${sandbox.url}/_sandbox/reset`, { method: 'POST', body });
+    const form = await fetch(`${localStripe.url}/_sandbox/reset`, { method: 'POST', body });
     expect(form.status).toBe(400);
   }
-  expect(sandbox.world.store.count('customer')).toBe(1);
+  expect(localStripe.world.store.count('customer')).toBe(1);
 });

@@ -1,16 +1,16 @@
 import { connect } from 'node:net';
 import Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
-import { eventually, refusal, sandboxWithClient } from './support/api.ts';
+import { eventually, localStripeWithClient, refusal } from './support/api.ts';
 
 const KEY = { authorization: 'Bearer sk_test_123' };
 const FORM = { ...KEY, 'content-type': 'application/x-www-form-urlencoded' };
 
 describe('the door of the API', () => {
   it('takes a test key as Bearer or Basic and refuses anything else with 401', async () => {
-    const { sandbox } = await sandboxWithClient();
+    const { localStripe } = await localStripeWithClient();
     const status = async (authorization?: string) =>
-      (await fetch(`${sandbox.url}/v1/customers`, { headers: authorization ? { authorization } : {} }))
+      (await fetch(`${localStripe.url}/v1/customers`, { headers: authorization ? { authorization } : {} }))
         .status;
     expect(await status('Bearer sk_test_abc')).toBe(200);
     expect(await status(`Basic ${btoa('rk_test_abc:')}`)).toBe(200);
@@ -20,10 +20,10 @@ describe('the door of the API', () => {
   });
 
   it('refuses a live key with a message that says so, and never repeats it', async () => {
-    const { sandbox } = await sandboxWithClient();
+    const { localStripe } = await localStripeWithClient();
     const stripe = new Stripe('sk_live_realsecret', {
       host: '127.0.0.1',
-      port: sandbox.port,
+      port: localStripe.port,
       protocol: 'http',
     });
     const error = await refusal(stripe.customers.list());
@@ -33,7 +33,7 @@ describe('the door of the API', () => {
   });
 
   it('gives every answer that is not 2xx an error member', async () => {
-    const { sandbox } = await sandboxWithClient();
+    const { localStripe } = await localStripeWithClient();
     const asked: [string, RequestInit][] = [
       ['/v1/nope', { headers: KEY }],
       ['/v1/customers/cus_%zz', { headers: KEY }],
@@ -51,32 +51,32 @@ describe('the door of the API', () => {
       ['/_sandbox/nope', {}],
     ];
     for (const [path, init] of asked) {
-      const answer = await fetch(`${sandbox.url}${path}`, init);
+      const answer = await fetch(`${localStripe.url}${path}`, init);
       expect(answer.status, path).toBeGreaterThanOrEqual(400);
       expect(await answer.json(), path).toMatchObject({
         error: { type: expect.any(String), message: expect.any(String) },
       });
     }
-    expect((await fetch(`${sandbox.url}/v1/customers`, { headers: KEY })).status).toBe(200);
+    expect((await fetch(`${localStripe.url}/v1/customers`, { headers: KEY })).status).toBe(200);
   });
 
   it('answers bytes that are not HTTP, OPTIONS * and endless headers, and goes on', async () => {
-    const { sandbox } = await sandboxWithClient();
+    const { localStripe } = await localStripeWithClient();
     for (const bytes of [
       'garbage\r\n\r\n',
       'OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n',
       `GET / HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(100_000)}\r\n\r\n`,
       'POST /v1/customers HTTP/1.1\r\nHost: x\r\nContent-Length: nine\r\n\r\n',
     ]) {
-      const answer = await raw(sandbox.port, bytes);
+      const answer = await raw(localStripe.port, bytes);
       expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /);
       expect(answer).toContain('{"error":{');
     }
-    expect((await fetch(`${sandbox.url}/v1/customers`, { headers: KEY })).status).toBe(200);
+    expect((await fetch(`${localStripe.url}/v1/customers`, { headers: KEY })).status).toBe(200);
   });
 
   it('refuses unknown, missing and ill-typed parameters in Stripe’s words', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const product = await stripe.products.create({ name: 'Plan' });
     const post = (body: object) => refusal(stripe.rawRequest('POST', '/v1/prices', body));
     expect(await post({ currency: 'usd', recurring: { intervall: 'month' } })).toMatchObject({
@@ -114,7 +114,7 @@ describe('the door of the API', () => {
   });
 
   it('keeps, merges and removes metadata, keys of the language included', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const made = await stripe.customers.create({ metadata: { a: '1', toString: 'x', constructor: 'y' } });
     expect(made.metadata).toEqual({ a: '1', toString: 'x', constructor: 'y' });
     const merged = await stripe.customers.update(made.id, { metadata: { a: '', b: '2' } });
@@ -126,7 +126,7 @@ describe('the door of the API', () => {
 
 describe('lists', () => {
   it('are newest first, with cursors both ways and has_more', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const ids: string[] = [];
     for (let i = 0; i < 25; i++)
       ids.unshift((await stripe.customers.create({ email: `${i}@example.com` })).id);
@@ -152,7 +152,7 @@ describe('lists', () => {
   });
 
   it('of one type of events, or of one customer, go on after a cursor of another', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const ids: string[] = [];
     for (const name of ['a', 'b']) {
       const { id: customer } = await stripe.customers.create({ name });
@@ -176,7 +176,7 @@ describe('lists', () => {
   });
 
   it('go on after a cursor that was deleted meanwhile as Stripe does: deleted customers are skipped', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const [older, gone] = [await stripe.customers.create(), await stripe.customers.create()];
     await stripe.customers.del(gone.id);
     const rest = await stripe.customers.list({ starting_after: gone.id });
@@ -187,7 +187,7 @@ describe('lists', () => {
 
 describe('expand', () => {
   it('replaces ids by objects, in lists too, and refuses what cannot be expanded', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const product = await stripe.products.create({
       name: 'Plan',
       default_price_data: { currency: 'usd', unit_amount: 100 },
@@ -209,7 +209,7 @@ describe('expand', () => {
 
 describe('idempotency keys', () => {
   it('replay the first answer, and nothing happens twice', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const once = await stripe.customers.create({ email: 'a@example.com' }, { idempotencyKey: 'k1' });
     const twice = await stripe.customers.create({ email: 'a@example.com' }, { idempotencyKey: 'k1' });
     expect(twice.id).toBe(once.id);
@@ -220,7 +220,7 @@ describe('idempotency keys', () => {
   });
 
   it('are refused for other parameters and for another endpoint', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     await stripe.customers.create({ email: 'a@example.com' }, { idempotencyKey: 'k1' });
     const other = await refusal(
       stripe.customers.create({ email: 'b@example.com' }, { idempotencyKey: 'k1' }),
@@ -233,7 +233,7 @@ describe('idempotency keys', () => {
   });
 
   it('replay a decline with what it left behind, and keep no refusal of bad parameters', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const pay = () =>
       refusal(
         stripe.paymentIntents.create(
@@ -256,10 +256,13 @@ describe('idempotency keys', () => {
   });
 
   it('answer 409 while the first request is still in progress', async () => {
-    const { sandbox, stripe, hook } = await sandboxWithClient();
+    const { localStripe, stripe, hook } = await localStripeWithClient();
     await hook('/faults', { on: 'api', fault: { kind: 'latency', ms: 500 }, path: '/v1/customers' });
     const slow = stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k1' });
-    await eventually('the slow request has begun', () => sandbox.world.hidden.all('api_fault').length === 0);
+    await eventually(
+      'the slow request has begun',
+      () => localStripe.world.hidden.all('api_fault').length === 0,
+    );
     const meanwhile = await refusal(stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k1' }));
     expect(meanwhile).toMatchObject({ statusCode: 409, code: 'idempotency_key_in_use' });
     const { id } = await slow;
@@ -267,8 +270,8 @@ describe('idempotency keys', () => {
   });
 
   it('are remembered in the transaction of the effect, a decline’s too: one is not there without the other', async () => {
-    const { sandbox, stripe } = await sandboxWithClient();
-    const { hidden } = sandbox.world;
+    const { localStripe, stripe } = await localStripeWithClient();
+    const { hidden } = localStripe.world;
     const put = hidden.put;
     hidden.put = (name, id, value) => {
       if (name === 'idempotency') throw new Error('the disk is full');
@@ -288,7 +291,7 @@ describe('idempotency keys', () => {
   });
 
   it('are forgotten after 24 hours', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const once = await stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k1' });
     await hook('/clock', { skipSeconds: 24 * 3_600 });
     expect((await stripe.customers.create({ name: 'A' }, { idempotencyKey: 'k1' })).id).not.toBe(once.id);

@@ -8,7 +8,7 @@ import { clientOf, eventually, receiver } from './support/api.ts';
 
 const MAIN = new URL('../main.ts', import.meta.url).pathname;
 
-/** Starts the sandbox as its own process and answers once it prints its address. */
+/** Starts the local Stripe as its own process and answers once it prints its address. */
 async function start(dataPath: string): Promise<{ child: ChildProcess; port: number }> {
   const child = spawn(process.execPath, [MAIN, '--port', '0', '--data', dataPath], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -18,11 +18,11 @@ async function start(dataPath: string): Promise<{ child: ChildProcess; port: num
     const port = /answers on http:\/\/127\.0\.0\.1:(\d+)/.exec(String(chunk))?.[1];
     if (port !== undefined) return { child, port: Number(port) };
   }
-  throw new Error('the sandbox did not start');
+  throw new Error('the local Stripe did not start');
 }
 
 it('a process killed at any moment doubles nothing and loses no webhook', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'sandbox-'));
+  const directory = mkdtempSync(join(tmpdir(), 'local-stripe-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   const dataPath = join(directory, 'stripe.db');
   const { url, received } = await receiver();

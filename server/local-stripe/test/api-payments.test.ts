@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
-import { refusal, sandboxWithClient } from './support/api.ts';
+import { localStripeWithClient, refusal } from './support/api.ts';
 
 const pay = (method: string, rest: Partial<Stripe.PaymentIntentCreateParams> = {}) => ({
   amount: 2_000,
@@ -17,7 +17,7 @@ async function eventTypes(stripe: Stripe): Promise<string[]> {
 
 describe('test cards', () => {
   it('succeed: a charge, a balance transaction and the events in Stripe’s order', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const intent = await stripe.paymentIntents.create(
       pay('pm_card_visa', { expand: ['latest_charge.balance_transaction', 'payment_method'] }),
     );
@@ -41,7 +41,7 @@ describe('test cards', () => {
     ['4000000000000127', 'incorrect_cvc', 'incorrect_cvc'],
     ['4000000000000119', 'processing_error', 'processing_error'],
   ])('%s is declined with %s, %s, and the attempt stays on record', async (number, code, declineCode) => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const method = await stripe.paymentMethods.create({
       type: 'card',
       card: { number, exp_month: 12, exp_year: 2040, cvc: '123' },
@@ -68,7 +68,7 @@ describe('test cards', () => {
   });
 
   it('4000000000000341 attaches to a customer but fails when charged; a declined card does not attach', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const { id: customer } = await stripe.customers.create();
     const attached = await stripe.paymentMethods.attach('pm_card_chargeCustomerFail', { customer });
     expect(attached.customer).toBe(customer);
@@ -85,7 +85,7 @@ describe('test cards', () => {
   });
 
   it('asks for 3D Secure, which succeeds or fails, and declines where nobody is there to pass it', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const method = 'pm_card_authenticationRequired';
     const waiting = await stripe.paymentIntents.create(pay(method, { return_url: 'http://127.0.0.1/back' }));
     expect(waiting).toMatchObject({ status: 'requires_action', next_action: { type: 'redirect_to_url' } });
@@ -107,7 +107,7 @@ describe('test cards', () => {
   });
 
   it('4000002500003155 needs 3D Secure only until it was set up', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const { id: customer } = await stripe.customers.create();
     const setup = await stripe.setupIntents.create({
       customer,
@@ -124,7 +124,7 @@ describe('test cards', () => {
   });
 
   it('a number that is no test card is refused, and a past expiry too', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const make = (number: string, exp_year: number) =>
       refusal(stripe.paymentMethods.create({ type: 'card', card: { number, exp_month: 1, exp_year } }));
     expect(await make('4111111111111111', 2040)).toMatchObject({ statusCode: 402, code: 'incorrect_number' });
@@ -135,7 +135,7 @@ describe('test cards', () => {
   });
 
   it('one ordered decline refuses a good card once', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const { id: customer } = await stripe.customers.create({ payment_method: 'pm_card_visa' });
     const [method] = (await stripe.paymentMethods.list({ customer })).data;
     await hook(`/customers/${customer}/decline_next`, { decline: 'insufficient_funds' });
@@ -158,7 +158,7 @@ describe('bank debits', () => {
   };
 
   it('are processing first and settle when their time has come, well or badly by IBAN', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const good = await debit(stripe, 'AT61 1904 3002 3457 3201');
     const bad = await debit(stripe, 'AT861904300235473202');
     expect([good.status, bad.status]).toEqual(['processing', 'processing']);
@@ -182,7 +182,7 @@ describe('bank debits', () => {
     ['000123456789', 'succeeded'],
     ['000222222227', 'requires_payment_method'],
   ])('in dollars from the US account %s end as %s', async (account_number, status) => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const account = (routing_number: string) =>
       stripe.paymentMethods.create({
         type: 'us_bank_account',
@@ -200,7 +200,7 @@ describe('bank debits', () => {
   });
 
   it('can be settled at once by a hook, and only once', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const { id } = await debit(stripe, 'AT321904300235473204');
     expect((await hook(`/payment_intents/${id}/settle`, { outcome: 'fail' })).json).toMatchObject({
       status: 'requires_payment_method',
@@ -213,7 +213,7 @@ describe('bank debits', () => {
 
 describe('refunds and disputes', () => {
   it('give back parts up to the whole and no more', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const intent = await stripe.paymentIntents.create(pay('pm_card_visa'));
     const part = await stripe.refunds.create({ payment_intent: intent.id, amount: 500 });
     expect(part).toMatchObject({ amount: 500, status: 'succeeded', charge: intent.latest_charge });
@@ -235,7 +235,7 @@ describe('refunds and disputes', () => {
   });
 
   it('a refund can fail later, and the charge is as before', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const intent = await stripe.paymentIntents.create(pay('pm_card_visa'));
     const refund = await stripe.refunds.create({ payment_intent: intent.id });
     await hook(`/refunds/${refund.id}/fail`, {});
@@ -245,7 +245,7 @@ describe('refunds and disputes', () => {
   });
 
   it('a dispute that is lost keeps the money and the fee', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const intent = await stripe.paymentIntents.create(pay('pm_card_createDispute'));
     const [dispute] = (await stripe.disputes.list({ payment_intent: intent.id })).data;
     await hook(`/disputes/${dispute?.id}/close`, { outcome: 'lost' });
@@ -256,7 +256,7 @@ describe('refunds and disputes', () => {
   });
 
   it('a dispute opens, is won, and bars refunds', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const intent = await stripe.paymentIntents.create(pay('pm_card_visa'));
     const charge = String(intent.latest_charge);
     const opened = await hook(`/charges/${charge}/dispute`, { reason: 'product_not_received' });

@@ -6,7 +6,7 @@ import { openWorld } from '../open-world.ts';
 import { bool, int, timestamp } from '../params.ts';
 import type { Route } from '../route.ts';
 import { routes } from '../routes.ts';
-import { sandboxWithClient } from './support/api.ts';
+import { localStripeWithClient } from './support/api.ts';
 
 const ROUTES = everyRoute();
 const named = ROUTES.map((route) => [`${route.method} ${route.path}`, route] as const);
@@ -72,7 +72,7 @@ describe('every route', () => {
   );
 
   it('answers any bytes with JSON that is an object or has an error, and never with 500', async () => {
-    const { sandbox, stripe } = await sandboxWithClient();
+    const { localStripe, stripe } = await localStripeWithClient();
     const piece = fc.oneof(
       fc.constantFrom(
         '[',
@@ -105,7 +105,7 @@ describe('every route', () => {
     const body = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(''));
     await fc.assert(
       fc.asyncProperty(fc.constantFrom(...ROUTES), body, async ({ method, path }, text) => {
-        const url = `${sandbox.url}${path.replace(':id', 'cus_%E2%9C%93')}`;
+        const url = `${localStripe.url}${path.replace(':id', 'cus_%E2%9C%93')}`;
         const answer = await fetch(method === 'POST' ? url : `${url}?${text}`, {
           method,
           headers: {
@@ -138,10 +138,10 @@ type Form = { readonly [name: string]: string | Form };
 type Step = string;
 
 async function caller() {
-  const { sandbox } = await sandboxWithClient();
+  const { localStripe } = await localStripeWithClient();
   return async ({ method, path }: Route, form: string | Form) => {
     const text = typeof form === 'string' ? form : encoded(form).toString();
-    const url = `${sandbox.url}${path.replace(':id', 'nothing_1')}`;
+    const url = `${localStripe.url}${path.replace(':id', 'nothing_1')}`;
     const answer = await fetch(method === 'GET' ? `${url}?${text}` : url, {
       method,
       headers: { authorization: 'Bearer sk_test_123', 'content-type': 'application/x-www-form-urlencoded' },

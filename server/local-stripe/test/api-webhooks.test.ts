@@ -3,8 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type Stripe from 'stripe';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { startSandbox } from '../local-stripe.ts';
-import { clientOf, eventually, hookOf, type Received, receiver, sandboxWithClient } from './support/api.ts';
+import { startLocalStripe } from '../local-stripe.ts';
+import {
+  clientOf,
+  eventually,
+  hookOf,
+  localStripeWithClient,
+  type Received,
+  receiver,
+} from './support/api.ts';
 
 async function endpointFor(
   stripe: Stripe,
@@ -26,7 +33,7 @@ const namesOf = (received: readonly Received[]): string[] =>
 
 describe('webhooks', () => {
   it('are signed over the raw bytes with the endpoint’s secret, which is shown once', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const { url, received } = await receiver();
     const endpoint = await endpointFor(stripe, url, ['customer.created']);
     expect(endpoint.secret).toMatch(/^whsec_[A-Za-z0-9]{32}$/);
@@ -52,7 +59,7 @@ describe('webhooks', () => {
   });
 
   it('arrive in order, and a hanging endpoint does not hold up another', async () => {
-    const { stripe } = await sandboxWithClient();
+    const { stripe } = await localStripeWithClient();
     const good = await receiver();
     const hanging = await receiver(() => null);
     await endpointFor(stripe, hanging.url);
@@ -63,9 +70,9 @@ describe('webhooks', () => {
     expect(hanging.received.length).toBeLessThanOrEqual(8);
   });
 
-  it('are tried again with a fresh signature when the sandbox’s clock comes to it, in vain for three days', async () => {
+  it('are tried again with a fresh signature when the local Stripe’s clock comes to it, in vain for three days', async () => {
     let now = 1_800_000_000_000;
-    const { sandbox, stripe, hook } = await sandboxWithClient({ clock: () => now });
+    const { localStripe, stripe, hook } = await localStripeWithClient({ clock: () => now });
     let healthy = false;
     const { url, received } = await receiver(() => (healthy ? 200 : 500));
     const { secret } = await endpointFor(stripe, url);
@@ -105,11 +112,11 @@ describe('webhooks', () => {
     }
     await eventually('given up', async () => (await delivery())['status'] === 'failed');
     expect(received.filter(({ body }) => JSON.parse(body).data.object.name === 'first')).toHaveLength(11);
-    expect(sandbox.world.now()).toBe(Math.floor(now / 1_000));
+    expect(localStripe.world.now()).toBe(Math.floor(now / 1_000));
   });
 
   it('stop for a disabled endpoint and can be sent again one by one', async () => {
-    const { stripe, hook } = await sandboxWithClient();
+    const { stripe, hook } = await localStripeWithClient();
     const { url, received } = await receiver();
     const endpoint = await endpointFor(stripe, url);
     await stripe.customers.create({ name: 'A' });
@@ -129,19 +136,19 @@ describe('webhooks', () => {
   });
 
   it('survive a restart: what was pending is delivered by the next process', async () => {
-    const directory = mkdtempSync(join(tmpdir(), 'sandbox-'));
+    const directory = mkdtempSync(join(tmpdir(), 'local-stripe-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const dataPath = join(directory, 'stripe.db');
     let healthy = false;
     const { url, received } = await receiver(() => (healthy ? 200 : 503));
-    const first = await startSandbox({ port: 0, dataPath });
+    const first = await startLocalStripe({ port: 0, dataPath });
     const stripe = clientOf(first.port);
     const { secret } = await endpointFor(stripe, url);
     const { id } = await stripe.customers.create({ name: 'A' });
     await eventually('tried', () => received.length === 1);
     await first.close();
     healthy = true;
-    const { stripe: again } = await sandboxWithClient({ dataPath });
+    const { stripe: again } = await localStripeWithClient({ dataPath });
     await eventually('delivered', () => received.length === 2);
     const { body, headers } = received[1] ?? { body: '', headers: {} };
     const event = stripe.webhooks.constructEvent(body, String(headers['stripe-signature']), String(secret));
@@ -152,10 +159,10 @@ describe('webhooks', () => {
 
 describe('webhook faults', () => {
   const setUp = async () => {
-    const { sandbox, stripe } = await sandboxWithClient();
+    const { localStripe, stripe } = await localStripeWithClient();
     const { url, received } = await receiver();
     const { secret } = await endpointFor(stripe, url, ['customer.created']);
-    const hook = hookOf(sandbox.url);
+    const hook = hookOf(localStripe.url);
     const order = (fault: object, rest: object = {}) => hook('/faults', { on: 'webhooks', fault, ...rest });
     return { stripe, received, secret: String(secret), hook, order };
   };

@@ -1,11 +1,11 @@
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
 import { setBillingSettings } from '../billing/settings.ts';
-import { eventually, refusal, sandboxWithClient } from './support/api.ts';
+import { eventually, localStripeWithClient, refusal } from './support/api.ts';
 
 async function desk() {
-  const { sandbox, stripe } = await sandboxWithClient();
-  const { world } = sandbox;
+  const { localStripe, stripe } = await localStripeWithClient();
+  const { world } = localStripe;
   const product = await stripe.products.create({ name: 'Plan' });
   const price = (unit_amount: number, interval: 'month' | 'year' = 'month') =>
     stripe.prices.create({ product: product.id, unit_amount, currency: 'usd', recurring: { interval } });

@@ -4,11 +4,11 @@ import { finishAuthentication, payCheckoutSession } from '../checkout/pay.ts';
 import { createTestPaymentMethod } from '../payment-methods.ts';
 import { settleDelayed } from '../payments.ts';
 import type { World } from '../world.ts';
-import { refusal, sandboxWithClient } from './support/api.ts';
+import { localStripeWithClient, refusal } from './support/api.ts';
 
 async function shop(clock = { ms: Date.parse('2026-05-01T00:00:00Z') }) {
-  const { sandbox, stripe } = await sandboxWithClient({ clock: () => clock.ms });
-  const { world } = sandbox;
+  const { localStripe, stripe } = await localStripeWithClient({ clock: () => clock.ms });
+  const { world } = localStripe;
   const { id: product } = await stripe.products.create({ name: 'API Builder' });
   const plan = await stripe.prices.create({
     product,
@@ -29,7 +29,7 @@ async function shop(clock = { ms: Date.parse('2026-05-01T00:00:00Z') }) {
     });
   const openPack = (extra: Partial<Stripe.Checkout.SessionCreateParams> = {}) =>
     open({ mode: 'payment', line_items: [{ price: pack.id, quantity: 1 }], ...extra });
-  return { sandbox, stripe, world, plan, pack, open, openPack, clock, told: () => types.splice(0) };
+  return { localStripe, stripe, world, plan, pack, open, openPack, clock, told: () => types.splice(0) };
 }
 
 function pay(world: World, id: string, pmAlias: string) {

@@ -7,20 +7,20 @@ import Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { z } from 'zod';
-import { type Sandbox, startSandbox } from '../local-stripe.ts';
+import { type LocalStripe, startLocalStripe } from '../local-stripe.ts';
 
-let sandbox: Sandbox;
+let localStripe: LocalStripe;
 beforeAll(async () => {
-  sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
+  localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:' });
 });
-afterAll(() => sandbox.close());
+afterAll(() => localStripe.close());
 
 type Answer = { status: number; body: string };
 
 /** A request as a browser sends it for a page; `fetch` would not let us name another host. */
 async function send(method: string, path: string, headers: Record<string, string>): Promise<Answer> {
   const content = method === 'POST' ? '{}' : '';
-  const sent = request({ host: '127.0.0.1', port: sandbox.port, method, path, headers, agent: false });
+  const sent = request({ host: '127.0.0.1', port: localStripe.port, method, path, headers, agent: false });
   sent.end(content);
   const [response] = await once(sent, 'response');
   let body = '';
@@ -28,7 +28,7 @@ async function send(method: string, path: string, headers: Record<string, string
   return { status: response.statusCode, body };
 }
 
-const own = (): string => `127.0.0.1:${sandbox.port}`;
+const own = (): string => `127.0.0.1:${localStripe.port}`;
 /** What a program with every right sends: whoever is refused with it is refused for where it comes from. */
 const RIGHTS = { authorization: 'Bearer sk_test_local_stripe', 'content-type': 'application/json' };
 const isChange = ({ method }: { method: string }): boolean => method !== 'GET' && method !== 'HEAD';
@@ -38,10 +38,10 @@ const BANK = '/_sandbox/authenticate/:intent';
 
 /** Names and pages of somebody else's, as browsers tell of them. */
 const STRANGERS: [string, () => Record<string, string>][] = [
-  ['by a name that was pointed here', () => ({ host: `evil.example:${sandbox.port}` })],
+  ['by a name that was pointed here', () => ({ host: `evil.example:${localStripe.port}` })],
   ['by a name that begins like ours', () => ({ host: '127.0.0.1.evil.example' })],
   ['by a name that ends like ours', () => ({ host: 'evillocalhost' })],
-  ['by another way to write a number', () => ({ host: `0.0.0.0:${sandbox.port}` })],
+  ['by another way to write a number', () => ({ host: `0.0.0.0:${localStripe.port}` })],
 ];
 const PAGES: [string, () => Record<string, string>][] = [
   ['another site', () => ({ host: own(), 'sec-fetch-site': 'cross-site' })],
@@ -52,15 +52,15 @@ const PAGES: [string, () => Record<string, string>][] = [
 
 describe('every door', () => {
   it('there are', () => {
-    const urls = sandbox.doors.map(({ url }) => url);
-    expect(sandbox.doors.length).toBeGreaterThan(120);
+    const urls = localStripe.doors.map(({ url }) => url);
+    expect(localStripe.doors.length).toBeGreaterThan(120);
     for (const known of ['/v1/customers', '/_sandbox', '/emails', '/receiver/:mode', '/console', '/mailbox'])
       expect(urls).toContain(known);
   });
 
   it.each(STRANGERS)('refuses whoever comes %s', async (_, headers) => {
     const open: string[] = [];
-    for (const { method, url } of sandbox.doors) {
+    for (const { method, url } of localStripe.doors) {
       const { status } = await send(method, pathOf(url), { ...RIGHTS, ...headers() });
       if (status !== 403) open.push(`${method} ${url} ${status}`);
     }
@@ -70,7 +70,7 @@ describe('every door', () => {
 
   it.each(PAGES)('takes no change from a page of %s', async (_, headers) => {
     const open: string[] = [];
-    for (const { method, url } of sandbox.doors.filter(isChange)) {
+    for (const { method, url } of localStripe.doors.filter(isChange)) {
       const { status } = await send(method, pathOf(url), { ...RIGHTS, ...headers() });
       if (status !== 403) open.push(`${method} ${url} ${status}`);
     }
@@ -79,7 +79,7 @@ describe('every door', () => {
 
   it.each(PAGES)('gives a page of %s nothing to read but what it may link to', async (_, headers) => {
     const links: string[] = [];
-    for (const { method, url } of sandbox.doors.filter((door) => !isChange(door))) {
+    for (const { method, url } of localStripe.doors.filter((door) => !isChange(door))) {
       const { status } = await send(method, pathOf(url), { ...RIGHTS, ...headers() });
       if (status !== 403) links.push(url);
     }
@@ -90,8 +90,8 @@ describe('every door', () => {
 
   it.each([
     ['a program', () => ({ host: own() })],
-    ['a program that says localhost', () => ({ host: `localhost:${sandbox.port}` })],
-    ['a program that says [::1]', () => ({ host: `[::1]:${sandbox.port}` })],
+    ['a program that says localhost', () => ({ host: `localhost:${localStripe.port}` })],
+    ['a program that says [::1]', () => ({ host: `[::1]:${localStripe.port}` })],
     ['a name of this machine', () => ({ host: 'stripe.localhost' })],
     ['our own page', () => ({ host: own(), origin: `http://${own()}`, 'sec-fetch-site': 'same-origin' })],
     ['the address bar', () => ({ host: own(), 'sec-fetch-site': 'none' })],
@@ -115,7 +115,7 @@ describe('every door', () => {
   });
 
   it('is guarded for the websocket of the CLI as well', async () => {
-    const answer = await fetch(`${sandbox.url}/v1/stripecli/sessions`, {
+    const answer = await fetch(`${localStripe.url}/v1/stripecli/sessions`, {
       method: 'POST',
       headers: { authorization: RIGHTS.authorization },
     });
@@ -146,7 +146,7 @@ describe('addresses that a browser is led to', () => {
   const stripe = () =>
     new Stripe('sk_test_local_stripe', {
       host: '127.0.0.1',
-      port: sandbox.port,
+      port: localStripe.port,
       protocol: 'http',
       maxNetworkRetries: 0,
     });
@@ -225,10 +225,10 @@ describe('addresses that a browser is led to', () => {
 });
 
 it('keeps its state for its owner alone, whatever the umask and whoever made the file', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'sandbox-mode-'));
+  const folder = mkdtempSync(join(tmpdir(), 'local-stripe-mode-'));
   const umask = process.umask(0);
   try {
-    const kept = await startSandbox({ port: 0, dataPath: join(folder, 'stripe.db') });
+    const kept = await startLocalStripe({ port: 0, dataPath: join(folder, 'stripe.db') });
     kept.world.hidden.put('webhook_secret', 'we_1', { secret: 'whsec_1' });
     const modes = readdirSync(folder).map((name) => [name, statSync(join(folder, name)).mode & 0o777]);
     await kept.close();

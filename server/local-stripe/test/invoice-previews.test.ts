@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
 import { invoiceLinesAsText } from '../pages/invoice-view.ts';
-import { sandboxWithClient } from './support/api.ts';
+import { localStripeWithClient } from './support/api.ts';
 
 const MAY = Date.UTC(2026, 4, 1);
 const [JUNE, JULY, NEXT_JUNE] = [Date.UTC(2026, 5, 1), Date.UTC(2026, 6, 1), Date.UTC(2027, 5, 1)].map(
@@ -11,7 +11,7 @@ const [JUNE, JULY, NEXT_JUNE] = [Date.UTC(2026, 5, 1), Date.UTC(2026, 6, 1), Dat
 /** A customer of May with a plan of $99 a month, beside others to change to. */
 async function desk() {
   const time = { ms: MAY };
-  const { sandbox, stripe } = await sandboxWithClient({ clock: () => time.ms });
+  const { localStripe, stripe } = await localStripeWithClient({ clock: () => time.ms });
   const product = await stripe.products.create({ name: 'Plan' });
   const price = async (unit_amount: number, interval: 'month' | 'year') =>
     (
@@ -30,7 +30,7 @@ async function desk() {
   const monthly = await price(9_900, 'month');
   const sub = await stripe.subscriptions.create({ customer, items: [{ price: monthly }] });
   const events: Stripe.Event[] = [];
-  sandbox.world.onEvent((event) => events.push(event));
+  localStripe.world.onEvent((event) => events.push(event));
   return {
     stripe,
     price,
@@ -39,7 +39,7 @@ async function desk() {
     sub,
     events,
     travel(ms: number) {
-      sandbox.world.runUntil(ms / 1000, null);
+      localStripe.world.runUntil(ms / 1000, null);
       time.ms = ms;
     },
     /** Books a price from June on, as the portal does. */

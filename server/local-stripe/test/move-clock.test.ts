@@ -7,11 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Stripe from 'stripe';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { untilTrue } from '../../../test/support/service.ts';
-import { type Sandbox, startSandbox } from '../local-stripe.ts';
+import { type LocalStripe, startLocalStripe } from '../local-stripe.ts';
 import { type ClockMover, type Follower, moveClock } from '../move-clock.ts';
 import { openWorld } from '../open-world.ts';
 import type { World } from '../world.ts';
-import { newPortal, startLocalStripe } from './support/shop.ts';
+import { newPortal, openShop } from './support/shop.ts';
 
 const DAY = 86_400;
 const HOUR = 3_600;
@@ -175,7 +175,7 @@ describe('a local Stripe that was stopped', () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
   const open = () =>
-    startSandbox({
+    startLocalStripe({
       port: 0,
       dataPath: join(folder, 'stripe.db'),
       clock: () => time.ms,
@@ -183,27 +183,28 @@ describe('a local Stripe that was stopped', () => {
     });
   const nothing: Follower = { settle: async () => true, nextDue: async () => null };
   /** Follows to the end, and answers at which moments it was asked. */
-  const followed = async (sandbox: Sandbox, until = Number.POSITIVE_INFINITY): Promise<string[]> => {
+  const followed = async (localStripe: LocalStripe, until = Number.POSITIVE_INFINITY): Promise<string[]> => {
     const asked = new Set<string>();
-    const note = (): void => void asked.add(new Date(sandbox.world.now() * 1_000).toISOString().slice(0, 10));
-    sandbox.clock.follow({
+    const note = (): void =>
+      void asked.add(new Date(localStripe.world.now() * 1_000).toISOString().slice(0, 10));
+    localStripe.clock.follow({
       ...nothing,
       async settle() {
         note();
-        return sandbox.world.now() < until;
+        return localStripe.world.now() < until;
       },
     });
     await untilTrue(() => {
       return until < Number.POSITIVE_INFINITY
-        ? sandbox.world.now() >= until
-        : sandbox.clock.target() === null;
+        ? localStripe.world.now() >= until
+        : localStripe.clock.target() === null;
     });
     return [...asked];
   };
-  const sell = async (sandbox: Sandbox): Promise<void> => {
-    sandbox.clock.follow(nothing);
+  const sell = async (localStripe: LocalStripe): Promise<void> => {
+    localStripe.clock.follow(nothing);
     const key = 'sk_test_local_stripe';
-    const stripe = new Stripe(key, { host: '127.0.0.1', port: sandbox.port, protocol: 'http' });
+    const stripe = new Stripe(key, { host: '127.0.0.1', port: localStripe.port, protocol: 'http' });
     const product = await stripe.products.create({ name: 'API Builder' });
     const recurring = { interval: 'month' } as const;
     const price = { product: product.id, currency: 'usd', unit_amount: 900, recurring };
@@ -264,8 +265,8 @@ describe('the clock of a local Stripe', () => {
   });
 
   it('delivers the events of each moment before time goes on, also to one who is slow to answer', async () => {
-    const local = await startLocalStripe();
-    const { sandbox, stripe } = local;
+    const local = await openShop();
+    const { localStripe, stripe } = local;
     const seen: { type: string; created: number; arrivedAt: number }[] = [];
     endpoint = createServer((request, response) => {
       let body = '';
@@ -273,7 +274,7 @@ describe('the clock of a local Stripe', () => {
       request.on('end', async () => {
         await sleep(40);
         const { type, created } = JSON.parse(body);
-        seen.push({ type, created, arrivedAt: sandbox.world.now() });
+        seen.push({ type, created, arrivedAt: localStripe.world.now() });
         response.end();
       });
     }).listen(0, '127.0.0.1');
@@ -283,7 +284,7 @@ describe('the clock of a local Stripe', () => {
       url: urlOf(endpoint),
       enabled_events: ['invoice.upcoming', 'invoice.paid', 'invoice.payment_failed'],
     });
-    await sandbox.clock.move(sandbox.world.now() + 62 * DAY);
+    await localStripe.clock.move(localStripe.world.now() + 62 * DAY);
     expect(seen.map(({ type }) => type)).toEqual([
       'invoice.upcoming',
       'invoice.paid',
@@ -291,20 +292,20 @@ describe('the clock of a local Stripe', () => {
       'invoice.paid',
     ]);
     for (const { created, arrivedAt } of seen) expect(arrivedAt - created).toBeLessThan(30);
-    expect(sandbox.clock.current()?.warnings).toEqual([]);
+    expect(localStripe.clock.current()?.warnings).toEqual([]);
     const { items } = await stripe.subscriptions.retrieve(subscription);
-    expect(items.data[0]?.current_period_end).toBeGreaterThan(sandbox.world.now());
+    expect(items.data[0]?.current_period_end).toBeGreaterThan(localStripe.world.now());
     await local.close();
   });
 
   it('says how many webhooks have not arrived, and does not wait for them for ever', async () => {
-    const local = await startLocalStripe();
+    const local = await openShop();
     endpoint = createServer((_, response) => response.writeHead(500).end()).listen(0, '127.0.0.1');
     await once(endpoint, 'listening');
     await newPortal(local);
     await local.stripe.webhookEndpoints.create({ url: urlOf(endpoint), enabled_events: ['invoice.paid'] });
-    await local.sandbox.clock.move(local.sandbox.world.now() + 40 * DAY);
-    expect(local.sandbox.clock.current()).toMatchObject({
+    await local.localStripe.clock.move(local.localStripe.world.now() + 40 * DAY);
+    expect(local.localStripe.clock.current()).toMatchObject({
       state: 'done',
       warnings: ['1 webhook of this time has not arrived, see Events and deliveries'],
     });

@@ -1,17 +1,17 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type Sandbox, startSandbox } from '../local-stripe.ts';
+import { type LocalStripe, startLocalStripe } from '../local-stripe.ts';
 import { receivedWebhooks } from '../receiver.ts';
 
-let sandbox: Sandbox;
+let localStripe: LocalStripe;
 const NOW = Date.parse('2026-05-10T12:00:00Z');
 
 beforeEach(async () => {
-  sandbox = await startSandbox({ port: 0, dataPath: ':memory:', clock: () => NOW });
+  localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:', clock: () => NOW });
 });
-afterEach(() => sandbox.close());
+afterEach(() => localStripe.close());
 
 const send = (mode: string, signal?: AbortSignal) =>
-  fetch(`${sandbox.url}/receiver/${mode}`, {
+  fetch(`${localStripe.url}/receiver/${mode}`, {
     method: 'POST',
     headers: {
       'content-type': 'application/json',
@@ -28,7 +28,7 @@ it('answers as its address says, and keeps what arrived, newest first', async ()
   expect((await send('500')).status).toBe(500);
   expect((await send('410')).status).toBe(410);
   expect((await send('else')).status).toBe(404);
-  expect(receivedWebhooks(sandbox.world)).toEqual(
+  expect(receivedWebhooks(localStripe.world)).toEqual(
     ['410', '500', '200'].map((mode) => ({
       at: '2026-05-10T12:00:00.000Z',
       mode,
@@ -44,21 +44,21 @@ it('answers slowly or never where asked to, and stops at once all the same', asy
   const slow = send('slow').catch(() => null);
   await expect(send('never', AbortSignal.timeout(300))).rejects.toThrow('timeout');
   expect(
-    receivedWebhooks(sandbox.world)
+    receivedWebhooks(localStripe.world)
       .map(({ mode }) => mode)
       .sort(),
   ).toEqual(['never', 'slow']);
   const startedAt = performance.now();
-  await sandbox.close();
+  await localStripe.close();
   expect(performance.now() - startedAt).toBeLessThan(2_000);
   await slow;
-  sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
+  localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:' });
 });
 
 it('shows its addresses and what arrived on the console, as text', async () => {
   await send('200');
-  const page = await (await fetch(`${sandbox.url}/console`)).text();
-  expect(page).toContain(`${sandbox.url}/receiver/never`);
+  const page = await (await fetch(`${localStripe.url}/console`)).text();
+  expect(page).toContain(`${localStripe.url}/receiver/never`);
   expect(page).toContain('evt_1');
   expect(page).toContain('&#60;script&#62;');
   expect(page).not.toContain('"<script>"');
@@ -66,5 +66,5 @@ it('shows its addresses and what arrived on the console, as text', async () => {
 
 it('keeps no more than thirty', async () => {
   for (let i = 0; i < 33; i += 1) await send('200');
-  expect(receivedWebhooks(sandbox.world)).toHaveLength(30);
+  expect(receivedWebhooks(localStripe.world)).toHaveLength(30);
 });

@@ -1,16 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { KINDS } from '../kinds.ts';
 import { eventually } from './support/api.ts';
-import { recordedSandbox } from './support/recording.ts';
+import { recordedLocalStripe } from './support/recording.ts';
 import { oneOfEachShape, typeErrors } from './support/stripe-types.ts';
 import { wholeRun } from './support/whole-run.ts';
 
 describe('the SDK’s own types as schema', () => {
   it('fit every answer and every event of a whole run', { timeout: 180_000 }, async () => {
     const clock = { ms: Date.parse('2027-06-15T12:00:00Z') };
-    const recorded = await recordedSandbox(clock);
+    const recorded = await recordedLocalStripe(clock);
     await wholeRun(recorded, clock);
-    const told = recorded.sandbox.world.store.count('event');
+    const told = recorded.localStripe.world.store.count('event');
     await eventually('all events delivered', () => recorded.events().length === told);
     const events = recorded.events();
     expect(new Set(events.map(({ type }) => type))).toEqual(new Set(EVENT_TYPES));
@@ -21,7 +21,7 @@ describe('the SDK’s own types as schema', () => {
   });
 
   it('find a missing, an excess, a wrong and an unheard-of value', { timeout: 60_000 }, async () => {
-    const { stripe, answers } = await recordedSandbox({ ms: Date.parse('2027-06-15T12:00:00Z') });
+    const { stripe, answers } = await recordedLocalStripe({ ms: Date.parse('2027-06-15T12:00:00Z') });
     await stripe.products.create({ name: 'Builder' });
     await stripe.paymentIntents.create({ amount: 100, currency: 'usd' });
     const events = await stripe.events.list({ type: 'payment_intent.created' });

@@ -16,7 +16,7 @@ const AFTER_RENEWAL_SECONDS = 2 * 3_600;
 const GOAL_SECONDS = 10;
 
 /** The local Stripe: a thousand customers, their renewals, and lists over a hundred thousand events. */
-export async function sandbox(bench: Bench): Promise<Report> {
+export async function localStripe(bench: Bench): Promise<Report> {
   const stripe = await startLocalStripe(bench);
   const { id: clock } = await stripe.sdk.testHelpers.testClocks.create({
     frozen_time: Math.floor(Date.now() / 1_000),
@@ -169,7 +169,7 @@ function report({ creationSeconds, created, advances, listed, lists, peakRssByte
       peakRssBytes,
     },
     charts: {
-      'sandbox.svg': {
+      'local-stripe.svg': {
         title: `The local Stripe with ${customers} subscriptions`,
         unit: 'seconds, shorter is better',
         bars: [

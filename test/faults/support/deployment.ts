@@ -5,7 +5,7 @@ import type { BillingDeps, MintingCall } from '../../../server/billing/deps.ts';
 import { parseAllowlist } from '../../../server/billing/redirects.ts';
 import { connectDatabase, type Database } from '../../../server/database/connection.ts';
 import { uuidv7 } from '../../../server/database/uuid.ts';
-import { type Sandbox, startSandbox } from '../../../server/local-stripe/local-stripe.ts';
+import { type LocalStripe, startLocalStripe } from '../../../server/local-stripe/local-stripe.ts';
 import { mailbox } from '../../../server/local-stripe/mailbox.ts';
 import { isHandled } from '../../../server/stripe/events.ts';
 import { connectStripe } from '../../../server/stripe/gateway.ts';
@@ -28,7 +28,7 @@ export type Instance = {
 export type Deployment = {
   readonly databaseUrl: string;
   readonly db: Database;
-  readonly sandbox: Sandbox;
+  readonly localStripe: LocalStripe;
   /** What our own calls to Stripe need, in this process. */
   readonly billing: BillingDeps;
   /** Bodies of the events that Stripe has told so far; whoever delivers one takes it out. */
@@ -54,16 +54,16 @@ export async function openDeployment({
   const own = given.databaseUrl === undefined ? await createTestDatabase() : null;
   const databaseUrl = given.databaseUrl ?? own?.url ?? '';
   const db = await connectDatabase({ url: databaseUrl, poolMax: 10, applicationName: 'driftstack-test' });
-  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:' });
-  const gateway = connectStripe({ secretKey: STRIPE_KEY, apiBase: sandbox.url });
+  const localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:' });
+  const gateway = connectStripe({ secretKey: STRIPE_KEY, apiBase: localStripe.url });
   await setUpStripe(gateway, { webhookUrl: null });
   const told: string[] = [];
-  sandbox.world.onEvent((event) => {
+  localStripe.world.onEvent((event) => {
     if (isHandled(event.type)) told.push(JSON.stringify(event));
   });
   const resend = Fastify();
   await resend.register(mailbox, {
-    world: sandbox.world,
+    world: localStripe.world,
     clock: Date.now,
     requestsPerSecond: mailsPerSecond,
   });
@@ -72,7 +72,7 @@ export async function openDeployment({
   return {
     databaseUrl,
     db,
-    sandbox,
+    localStripe,
     told,
     billing: {
       db,
@@ -91,7 +91,7 @@ export async function openDeployment({
         PORT: '0',
         DATABASE_URL: databaseUrl,
         STRIPE_SECRET_KEY: STRIPE_KEY,
-        STRIPE_API_BASE: sandbox.url,
+        STRIPE_API_BASE: localStripe.url,
         STRIPE_WEBHOOK_SECRETS: WEBHOOK_SECRET,
         RESEND_API_KEY: RESEND_KEY,
         RESEND_BASE_URL: resendUrl,
@@ -107,7 +107,7 @@ export async function openDeployment({
     async close() {
       for (const instance of instances) await instance.kill();
       await db.close();
-      await sandbox.close();
+      await localStripe.close();
       await resend.close();
       await own?.drop();
     },

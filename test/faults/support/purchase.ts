@@ -10,7 +10,7 @@ export type Kind = 'subscription' | 'trial_pack';
 
 /** Buys at Stripe what tells four events or two, and answers the account. */
 export async function buy(
-  deployment: Pick<Deployment, 'db' | 'billing' | 'sandbox'>,
+  deployment: Pick<Deployment, 'db' | 'billing' | 'localStripe'>,
   kind: Kind,
 ): Promise<string> {
   const { billing } = deployment;
@@ -20,7 +20,7 @@ export async function buy(
       ? await startTrialPack(billing, callOf(accountId), {})
       : await startCheckout(billing, callOf(accountId), { tier: 'api_builder', billing_period: 'monthly' });
   const response = await fetch(
-    `${deployment.sandbox.url}/v1/payment_pages/${value.checkout_session_id}/confirm`,
+    `${deployment.localStripe.url}/v1/payment_pages/${value.checkout_session_id}/confirm`,
     {
       method: 'POST',
       headers: {
@@ -79,6 +79,8 @@ export async function expectBought(deployment: Deployment, accountId: string, ki
   expect(
     await column("select kind || ' ' || seconds as value from credit_entry where account_id = $1"),
   ).toEqual(expected.credit);
-  const sent = listMails(deployment.sandbox.world).filter(({ to }) => JSON.stringify(to).includes(accountId));
+  const sent = listMails(deployment.localStripe.world).filter(({ to }) =>
+    JSON.stringify(to).includes(accountId),
+  );
   expect(sent).toHaveLength(expected.mails.length);
 }

@@ -5,17 +5,17 @@ import { Resend } from 'resend';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { launchBrowser, openWindow } from '../support/browser.ts';
-import { type LocalStripe, newCheckout, newPortal, startLocalStripe } from '../support/shop.ts';
+import { newCheckout, newPortal, openShop, type Shop } from '../support/shop.ts';
 
 const AUDIT = readFileSync(new URL('../support/page-audit.js', import.meta.url), 'utf8');
 const auditResult = z.object({ problems: z.array(z.string()), lowest: z.number() });
 
 let browser: Browser;
-let local: LocalStripe;
+let local: Shop;
 
 beforeAll(async () => {
-  [browser, local] = await Promise.all([launchBrowser(), startLocalStripe()]);
-  await new Resend('re_test_1', { baseUrl: local.sandbox.url }).emails.send({
+  [browser, local] = await Promise.all([launchBrowser(), openShop()]);
+  await new Resend('re_test_1', { baseUrl: local.localStripe.url }).emails.send({
     from: 'Driftstack <billing@driftstack.test>',
     to: 'someone.with.a.very.long.address@a.rather.long.domain.example.test',
     subject: 'AVeryLongSubjectWithoutAnySpaceInItThatStillHasToFitIntoANarrowWindow',
@@ -30,7 +30,7 @@ afterAll(async () => {
 
 /** Every page, each in the state that shows the most. */
 async function everyPage(page: Page, look: (name: string) => Promise<void>): Promise<void> {
-  const { stripe, sandbox } = local;
+  const { stripe, localStripe } = local;
   const visit = async (name: string, url: string): Promise<void> => {
     await page.goto(url);
     await look(name);
@@ -87,8 +87,8 @@ async function everyPage(page: Page, look: (name: string) => Promise<void>): Pro
   await visit('invoice', invoice.hosted_invoice_url ?? '');
 
   for (const path of ['/console', '/mailbox', '/app/cancel', '/app/account', '/c/pay/cs_test_1'])
-    await visit(path, `${sandbox.url}${path}`);
-  await page.goto(`${sandbox.url}/mailbox`);
+    await visit(path, `${localStripe.url}${path}`);
+  await page.goto(`${localStripe.url}/mailbox`);
   await page.locator('.mails a').first().click();
   for (const view of ['html', 'text', 'source'])
     await visit(`mail as ${view}`, `${page.url().split('?')[0]}?view=${view}`);
@@ -101,7 +101,7 @@ describe.each([
   { width: 380, dark: true },
 ])('at $width px, dark: $dark', ({ width, dark }) => {
   it('every page fits, is labelled, has contrast, and asks no other address for anything', async () => {
-    const visit = await openWindow(browser, { width, height: 800, dark, origins: [local.sandbox.url] });
+    const visit = await openWindow(browser, { width, height: 800, dark, origins: [local.localStripe.url] });
     const found: string[] = [];
     let pages = 0;
     await everyPage(visit.page, async (name) => {
@@ -119,7 +119,7 @@ describe.each([
 describe('every page', () => {
   it('is refused under a name that somebody else pointed at this machine', async () => {
     const { status } = await new Promise<{ status: number | undefined }>((resolve, reject) => {
-      get(`${local.sandbox.url}/console`, { headers: { host: 'rebound.example.test' } }, (answer) => {
+      get(`${local.localStripe.url}/console`, { headers: { host: 'rebound.example.test' } }, (answer) => {
         answer.resume();
         resolve({ status: answer.statusCode });
       }).on('error', reject);
@@ -130,7 +130,7 @@ describe('every page', () => {
   it.each(['/console', '/mailbox', '/app/success', '/c/pay/none', '/p/session/none', '/i/none'])(
     '%s comes with a policy that allows nothing inline and nothing from elsewhere',
     async (path) => {
-      const answer = await fetch(`${local.sandbox.url}${path}`);
+      const answer = await fetch(`${local.localStripe.url}${path}`);
       const policy = answer.headers.get('content-security-policy') ?? '';
       expect(policy).toContain("default-src 'none'");
       expect(policy).toContain("frame-ancestors 'none'");

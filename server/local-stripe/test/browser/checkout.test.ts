@@ -1,21 +1,21 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { launchBrowser, openWindow, type Visit } from '../support/browser.ts';
-import { type LocalStripe, newCheckout, startLocalStripe } from '../support/shop.ts';
+import { newCheckout, openShop, type Shop } from '../support/shop.ts';
 
 let browser: Browser;
-let local: LocalStripe;
+let local: Shop;
 let visit: Visit;
 
 beforeAll(async () => {
-  [browser, local] = await Promise.all([launchBrowser(), startLocalStripe()]);
+  [browser, local] = await Promise.all([launchBrowser(), openShop()]);
 });
 afterAll(async () => {
   await browser.close();
   await local.close();
 });
 beforeEach(async () => {
-  visit = await openWindow(browser, { origins: [local.sandbox.url] });
+  visit = await openWindow(browser, { origins: [local.localStripe.url] });
 });
 afterEach(async () => {
   expect(visit.complaints).toEqual([]);
@@ -43,7 +43,7 @@ describe('Checkout in a browser', () => {
     await fill('Success');
     expect(await page.locator('#number').inputValue()).toBe('4242 4242 4242 4242');
     await pay();
-    await page.waitForURL(`${local.sandbox.url}/app/success?session_id=${session.id}`);
+    await page.waitForURL(`${local.localStripe.url}/app/success?session_id=${session.id}`);
     expect(await page.locator('#session').textContent()).toBe(session.id);
     expect(await state(session.id)).toMatchObject({ status: 'complete', payment: 'paid' });
   });
@@ -89,7 +89,7 @@ describe('Checkout in a browser', () => {
     await page.waitForURL('**/app/success**');
     expect(await state(session.id)).toMatchObject({ status: 'complete', payment: 'unpaid' });
     const { payment_intent: intent } = await local.stripe.checkout.sessions.retrieve(session.id);
-    await fetch(`${local.sandbox.url}/_sandbox/payment_intents/${intent}/settle`, {
+    await fetch(`${local.localStripe.url}/_sandbox/payment_intents/${intent}/settle`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ outcome: 'succeed' }),
@@ -215,7 +215,7 @@ describe('Checkout in a browser', () => {
 
   it('works without scripts', async () => {
     const session = await newCheckout(local, 'pack');
-    const plain = await openWindow(browser, { origins: [local.sandbox.url], javaScript: false });
+    const plain = await openWindow(browser, { origins: [local.localStripe.url], javaScript: false });
     await plain.page.goto(session.url);
     await plain.page.getByRole('button', { name: 'Success' }).click();
     await plain.page.locator('#pay').click();

@@ -4,10 +4,10 @@ import type { Browser } from 'playwright-core';
 import { Resend } from 'resend';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { launchBrowser, openWindow, type Visit } from '../support/browser.ts';
-import { type LocalStripe, newPortal, startLocalStripe } from '../support/shop.ts';
+import { newPortal, openShop, type Shop } from '../support/shop.ts';
 
 let browser: Browser;
-let local: LocalStripe;
+let local: Shop;
 let receiver: Server;
 let received: string[];
 let visit: Visit;
@@ -25,7 +25,7 @@ beforeAll(async () => {
     });
   }).listen(0, '127.0.0.1');
   await once(receiver, 'listening');
-  [browser, local] = await Promise.all([launchBrowser(), startLocalStripe()]);
+  [browser, local] = await Promise.all([launchBrowser(), openShop()]);
   const address = receiver.address();
   const port = typeof address === 'object' ? address?.port : 0;
   await local.stripe.webhookEndpoints.create({
@@ -40,20 +40,20 @@ afterAll(async () => {
   receiver.close();
 });
 beforeEach(async () => {
-  visit = await openWindow(browser, { origins: [local.sandbox.url] });
+  visit = await openWindow(browser, { origins: [local.localStripe.url] });
 });
 afterEach(async () => {
   expect(visit.complaints).toEqual([]);
   await visit.context.close();
 });
 
-const resend = (): Resend => new Resend('re_test_1', { baseUrl: local.sandbox.url });
+const resend = (): Resend => new Resend('re_test_1', { baseUrl: local.localStripe.url });
 const arrivals = (type: string): number => received.filter((one) => one === type).length;
 
 describe('the console in a browser', () => {
   it('shows what happens without a reload', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/`);
+    await page.goto(`${local.localStripe.url}/`);
     await page.waitForURL('**/console');
     await local.stripe.customers.create({ email: 'live@example.test' });
     await page.locator('#customers', { hasText: 'live@example.test' }).waitFor();
@@ -64,7 +64,7 @@ describe('the console in a browser', () => {
   it('sends a webhook again', async () => {
     const { page } = visit;
     await local.stripe.customers.create({ email: 'again@example.test' });
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     const row = page.locator('#events li', { hasText: 'customer.created' }).first();
     await row.locator('.tag', { hasText: 'succeeded' }).waitFor();
     const before = arrivals('customer.created');
@@ -74,7 +74,7 @@ describe('the console in a browser', () => {
 
   it('loses the next webhook when told to', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     await page.locator('#webhooks-kind').selectOption('drop');
     await page.locator('#webhooks-set').click();
     await page.locator('#faults', { hasText: '1 webhook: be lost' }).waitFor();
@@ -87,7 +87,7 @@ describe('the console in a browser', () => {
 
   it('makes the next API call fail, and takes an order back', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     await page.locator('#api-kind').selectOption('error');
     await page.locator('#api-count').fill('1');
     await page.locator('#api-set').click();
@@ -104,7 +104,7 @@ describe('the console in a browser', () => {
   it('moves the clock: a month renews the subscription, and a failed payment shows', async () => {
     const { page } = visit;
     const { customer, subscription } = await newPortal(local);
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     const before = await local.stripe.subscriptions.retrieve(subscription);
     await page.locator(`#fail-${customer}`).click();
     await page.locator('#by-month').click();
@@ -120,21 +120,21 @@ describe('the console in a browser', () => {
     const frozen_time = Date.parse('2030-01-31T00:00:00Z') / 1000;
     const { id } = await local.stripe.testHelpers.testClocks.create({ frozen_time, name: 'January' });
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     await page.locator(`#${id}-month`).click();
     await page.getByText('2030-02-28 00:00:00 UTC').waitFor();
     expect(await local.stripe.testHelpers.testClocks.retrieve(id)).toMatchObject({ status: 'ready' });
   });
 
   it('refuses to move the clock for another web site', async () => {
-    const before = local.sandbox.world.now();
-    const answer = await fetch(`${local.sandbox.url}/console/clock`, {
+    const before = local.localStripe.world.now();
+    const answer = await fetch(`${local.localStripe.url}/console/clock`, {
       method: 'POST',
       headers: { 'sec-fetch-site': 'cross-site', 'content-type': 'application/x-www-form-urlencoded' },
       body: 'by=year',
     });
     expect(answer.status).toBe(403);
-    expect(local.sandbox.world.now() - before).toBeLessThan(60);
+    expect(local.localStripe.world.now() - before).toBeLessThan(60);
   });
 });
 
@@ -149,10 +149,10 @@ describe('the console beside a product', () => {
     await once(product, 'listening');
     const address = product.address();
     const port = typeof address === 'object' ? address?.port : 0;
-    const beside = await startLocalStripe({ baseUrl: `http://127.0.0.1:${port}`, token: 'internal' });
-    const seen = await openWindow(browser, { origins: [beside.sandbox.url] });
+    const beside = await openShop({ baseUrl: `http://127.0.0.1:${port}`, token: 'internal' });
+    const seen = await openWindow(browser, { origins: [beside.localStripe.url] });
     try {
-      await seen.page.goto(`${beside.sandbox.url}/console`);
+      await seen.page.goto(`${beside.localStripe.url}/console`);
       const accounts = seen.page.locator('#accounts');
       expect(await accounts.textContent()).toContain('<i>ada</i>@example.test');
       expect(await accounts.textContent()).toContain('subscription.tier_changed');
@@ -211,7 +211,7 @@ const OVERVIEW = {
 describe('the mailbox in a browser', () => {
   it('shows a mail as it arrives, as HTML without scripts, as text and as source', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/mailbox`);
+    await page.goto(`${local.localStripe.url}/mailbox`);
     await resend().emails.send({
       from: 'Driftstack <billing@driftstack.test>',
       to: 'ada@example.test',

@@ -1,21 +1,21 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { launchBrowser, openWindow, type Visit } from '../support/browser.ts';
-import { type LocalStripe, newPortal, startLocalStripe } from '../support/shop.ts';
+import { newPortal, openShop, type Shop } from '../support/shop.ts';
 
 let browser: Browser;
-let local: LocalStripe;
+let local: Shop;
 let visit: Visit;
 
 beforeAll(async () => {
-  [browser, local] = await Promise.all([launchBrowser(), startLocalStripe()]);
+  [browser, local] = await Promise.all([launchBrowser(), openShop()]);
 });
 afterAll(async () => {
   await browser.close();
   await local.close();
 });
 beforeEach(async () => {
-  visit = await openWindow(browser, { origins: [local.sandbox.url] });
+  visit = await openWindow(browser, { origins: [local.localStripe.url] });
 });
 afterEach(async () => {
   expect(visit.complaints).toEqual([]);
@@ -47,7 +47,7 @@ describe('the customer portal in a browser', () => {
 
   it('does not open a link older than five minutes', async () => {
     const { url } = await newPortal(local);
-    local.sandbox.world.skip(301);
+    local.localStripe.world.skip(301);
     await visit.page.goto(url);
     expect(await visit.page.locator('h1').textContent()).toBe('Please open the portal again');
   });

@@ -2,21 +2,21 @@ import type { Browser } from 'playwright-core';
 import { Resend } from 'resend';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { launchBrowser, openWindow, type Visit } from '../support/browser.ts';
-import { type LocalStripe, newCheckout, newPortal, startLocalStripe } from '../support/shop.ts';
+import { newCheckout, newPortal, openShop, type Shop } from '../support/shop.ts';
 
 let browser: Browser;
-let local: LocalStripe;
+let local: Shop;
 let visit: Visit;
 
 beforeAll(async () => {
-  [browser, local] = await Promise.all([launchBrowser(), startLocalStripe()]);
+  [browser, local] = await Promise.all([launchBrowser(), openShop()]);
 });
 afterAll(async () => {
   await browser.close();
   await local.close();
 });
 beforeEach(async () => {
-  visit = await openWindow(browser, { width: 380, origins: [local.sandbox.url] });
+  visit = await openWindow(browser, { width: 380, origins: [local.localStripe.url] });
 });
 afterEach(async () => {
   expect(visit.complaints).toEqual([]);
@@ -27,7 +27,7 @@ describe('what an action came to', () => {
   it('stands beside the button that was pressed, also when what surrounds it is drawn anew, and is read aloud', async () => {
     const { page } = visit;
     const { customer } = await newPortal(local);
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     const button = page.locator(`#fail-${customer}`);
     await button.click();
     const words = page.locator(`#fail-${customer} + .said`);
@@ -45,7 +45,7 @@ describe('what an action came to', () => {
 
   it('is said where something could not be done, also while the page is paused', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     await page.getByRole('button', { name: 'Pause' }).click();
     await page.evaluate("document.querySelector('#webhooks-kind option').value = 'nonsense'");
     await page.locator('#webhooks-set').click();
@@ -54,7 +54,7 @@ describe('what an action came to', () => {
 
   it('is no claim to be live once it is paused', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     const state = page.locator('[data-live-state]');
     await state.filter({ hasText: 'Live' }).waitFor();
     await page.getByRole('button', { name: 'Pause' }).click();
@@ -70,9 +70,9 @@ describe('what an action came to', () => {
 
   it('shows how far a long move of the clock has come, and stops it', async () => {
     const { page } = visit;
-    await page.goto(`${local.sandbox.url}/console`);
+    await page.goto(`${local.localStripe.url}/console`);
     let settled = false;
-    local.sandbox.clock.follow({ settle: async () => settled, nextDue: async () => null });
+    local.localStripe.clock.follow({ settle: async () => settled, nextDue: async () => null });
     await page.locator('#by-year').click();
     await page.locator('#clock-progress').waitFor();
     await page.locator('#clock-stop').click();
@@ -84,14 +84,14 @@ describe('what an action came to', () => {
 it('shows every moment on the console with its day', async () => {
   const { page } = visit;
   await newPortal(local);
-  await new Resend('re_test_1', { baseUrl: local.sandbox.url }).emails.send({
+  await new Resend('re_test_1', { baseUrl: local.localStripe.url }).emails.send({
     from: 'billing@driftstack.test',
     to: 'ada@example.test',
     subject: 'Dated',
     text: 'Dated',
   });
-  await fetch(`${local.sandbox.url}/receiver/200`, { method: 'POST', body: '{}' });
-  await page.goto(`${local.sandbox.url}/console`);
+  await fetch(`${local.localStripe.url}/receiver/200`, { method: 'POST', body: '{}' });
+  await page.goto(`${local.localStripe.url}/console`);
   const times = await page.locator('main time').allTextContents();
   expect(times.length).toBeGreaterThan(5);
   expect(times.filter((time) => !/^\d{4}-\d\d-\d\d ?\d\d:\d\d:\d\d$/.test(time.trim()))).toEqual([]);
@@ -99,7 +99,7 @@ it('shows every moment on the console with its day', async () => {
 
 it('opens a tapped mail in view on a phone, and leads back to the list', async () => {
   const { page } = visit;
-  const { error } = await new Resend('re_test_1', { baseUrl: local.sandbox.url }).batch.send(
+  const { error } = await new Resend('re_test_1', { baseUrl: local.localStripe.url }).batch.send(
     Array.from({ length: 12 }, (_, at) => ({
       from: 'billing@driftstack.test',
       to: 'ada@example.test',
@@ -108,7 +108,7 @@ it('opens a tapped mail in view on a phone, and leads back to the list', async (
     })),
   );
   expect(error).toBeNull();
-  await page.goto(`${local.sandbox.url}/mailbox`);
+  await page.goto(`${local.localStripe.url}/mailbox`);
   await page
     .locator('.mails a')
     .filter({ has: page.getByText('Mail 1', { exact: true }) })
@@ -143,7 +143,7 @@ describe('test cards', () => {
     await page.getByRole('button', { name: 'Fails later' }).click();
     await page.locator('#save').click();
     await page.getByRole('status').filter({ hasText: 'used from now on' }).waitFor();
-    await local.sandbox.clock.move(local.sandbox.world.now() + 32 * 86_400);
+    await local.localStripe.clock.move(local.localStripe.world.now() + 32 * 86_400);
     expect((await local.stripe.subscriptions.retrieve(subscription)).status).toBe('past_due');
   });
 });
@@ -199,7 +199,7 @@ describe('a card that asks the bank', () => {
       invoice_settings: { default_payment_method: method.id },
     });
     await local.stripe.subscriptions.update(subscription, { default_payment_method: method.id });
-    await local.sandbox.clock.move(local.sandbox.world.now() + 32 * 86_400);
+    await local.localStripe.clock.move(local.localStripe.world.now() + 32 * 86_400);
     const { latest_invoice: invoice } = await local.stripe.subscriptions.retrieve(subscription, {
       expand: ['latest_invoice'],
     });
@@ -235,9 +235,9 @@ describe('a card that asks the bank', () => {
 });
 
 it('calls the key by one name on the console, as the README does', async () => {
-  const beside = await startLocalStripe({ baseUrl: 'http://127.0.0.1:9', token: 'x' });
+  const beside = await openShop({ baseUrl: 'http://127.0.0.1:9', token: 'x' });
   try {
-    const page = await (await fetch(`${beside.sandbox.url}/console`)).text();
+    const page = await (await fetch(`${beside.localStripe.url}/console`)).text();
     expect(page).toContain('Bearer $KEY');
     expect(page).not.toContain('API_KEY');
   } finally {

@@ -2,15 +2,15 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import Stripe from 'stripe';
 import { onTestFinished } from 'vitest';
-import { type Sandbox, startSandbox } from '../../local-stripe.ts';
+import { type LocalStripe, startLocalStripe } from '../../local-stripe.ts';
 
-/** A sandbox on a free port with the real client; closed when the test ends. */
-export async function sandboxWithClient(
+/** A local Stripe on a free port with the real client; closed when the test ends. */
+export async function localStripeWithClient(
   options: { dataPath?: string; clock?: () => number } = {},
-): Promise<{ sandbox: Sandbox; stripe: Stripe; hook: Hook }> {
-  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:', ...options });
-  onTestFinished(() => sandbox.close());
-  return { sandbox, stripe: clientOf(sandbox.port), hook: hookOf(sandbox.url) };
+): Promise<{ localStripe: LocalStripe; stripe: Stripe; hook: Hook }> {
+  const localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:', ...options });
+  onTestFinished(() => localStripe.close());
+  return { localStripe, stripe: clientOf(localStripe.port), hook: hookOf(localStripe.url) };
 }
 
 export function clientOf(
@@ -33,7 +33,7 @@ export type Hook = (
   body?: object,
 ) => Promise<{ status: number; json: Record<string, unknown> }>;
 
-/** Posts to a hook of the sandbox; without a body, gets. */
+/** Posts to a hook of the local Stripe; without a body, gets. */
 export function hookOf(url: string): Hook {
   return async (path, body) => {
     const answer = await fetch(`${url}/_sandbox${path}`, {

@@ -1,9 +1,9 @@
 import Stripe from 'stripe';
-import { type Received, receiver, sandboxWithClient } from './api.ts';
+import { localStripeWithClient, type Received, receiver } from './api.ts';
 
-/** A sandbox, the real client, and everything the sandbox answered it with 200 and sent to its one webhook endpoint. */
-export async function recordedSandbox(clock: { ms: number }) {
-  const { sandbox, hook } = await sandboxWithClient({ clock: () => clock.ms });
+/** A local Stripe, the real client, and everything the local Stripe answered it with 200 and sent to its one webhook endpoint. */
+export async function recordedLocalStripe(clock: { ms: number }) {
+  const { localStripe, hook } = await localStripeWithClient({ clock: () => clock.ms });
   const answers: object[] = [];
   const recorder: typeof fetch = async (input, init) => {
     const answer = await fetch(input, init);
@@ -13,7 +13,7 @@ export async function recordedSandbox(clock: { ms: number }) {
   };
   const stripe = new Stripe('sk_test_123', {
     host: '127.0.0.1',
-    port: sandbox.port,
+    port: localStripe.port,
     protocol: 'http',
     maxNetworkRetries: 0,
     telemetry: false,
@@ -22,7 +22,7 @@ export async function recordedSandbox(clock: { ms: number }) {
   const { url, received } = await receiver();
   const { secret } = await stripe.webhookEndpoints.create({ url, enabled_events: ['*'] });
   return {
-    sandbox,
+    localStripe,
     stripe,
     hook,
     answers,

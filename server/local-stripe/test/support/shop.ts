@@ -1,23 +1,23 @@
 import Stripe from 'stripe';
-import { type Sandbox, type SandboxOptions, startSandbox } from '../../local-stripe.ts';
+import { type LocalStripe, type LocalStripeOptions, startLocalStripe } from '../../local-stripe.ts';
 
-export interface LocalStripe {
-  readonly sandbox: Sandbox;
+export interface Shop {
+  readonly localStripe: LocalStripe;
   readonly stripe: Stripe;
   /** Price ids by plan: starter 2900, builder 9900, scale 39900 cents a month, builderYearly 99000 a year. */
   readonly prices: Readonly<Record<PlanName, string>>;
-  /** Seconds of the sandbox's clock are real ones plus what tests skip. */
+  /** Seconds of the local Stripe's clock are real ones plus what tests skip. */
   close(): Promise<void>;
 }
 
 type PlanName = 'starter' | 'builder' | 'scale' | 'builderYearly' | 'pack';
 
 /** Starts a local Stripe in memory with a few plans, spoken to by the real stripe package. */
-export async function startLocalStripe(product: SandboxOptions['product'] = null): Promise<LocalStripe> {
-  const sandbox = await startSandbox({ port: 0, dataPath: ':memory:', product });
+export async function openShop(product: LocalStripeOptions['product'] = null): Promise<Shop> {
+  const localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:', product });
   const stripe = new Stripe('sk_test_local_stripe', {
     host: '127.0.0.1',
-    port: sandbox.port,
+    port: localStripe.port,
     protocol: 'http',
     telemetry: false,
   });
@@ -44,12 +44,12 @@ export async function startLocalStripe(product: SandboxOptions['product'] = null
     builderYearly: await plan('API Builder', 99_000, 'driftstack_api_builder_annual', 'year'),
     pack: await plan('Trial pack', 299, 'driftstack_trial_pack', null),
   };
-  return { sandbox, stripe, prices, close: () => sandbox.close() };
+  return { localStripe, stripe, prices, close: () => localStripe.close() };
 }
 
-/** A Checkout session for a new customer, with the sandbox's own landing pages as the application. */
+/** A Checkout session for a new customer, with the local Stripe's own landing pages as the application. */
 export async function newCheckout(
-  { stripe, prices, sandbox }: LocalStripe,
+  { stripe, prices, localStripe }: Shop,
   plan: PlanName = 'builder',
 ): Promise<Stripe.Checkout.Session & { url: string }> {
   const customer = await stripe.customers.create({ email: 'ada@example.test' });
@@ -58,8 +58,8 @@ export async function newCheckout(
     customer: customer.id,
     client_reference_id: 'acc_0190a1b2',
     line_items: [{ price: prices[plan], quantity: 1 }],
-    success_url: `${sandbox.url}/app/success?session_id={CHECKOUT_SESSION_ID}`,
-    cancel_url: `${sandbox.url}/app/cancel`,
+    success_url: `${localStripe.url}/app/success?session_id={CHECKOUT_SESSION_ID}`,
+    cancel_url: `${localStripe.url}/app/cancel`,
   });
   if (session.url === null) throw new Error('an open session has an address');
   return { ...session, url: session.url };
@@ -67,10 +67,10 @@ export async function newCheckout(
 
 /** A customer who subscribed with a card that works, and a fresh portal link. */
 export async function newPortal(
-  local: LocalStripe,
+  local: Shop,
   plan: PlanName = 'builder',
 ): Promise<{ customer: string; subscription: string; url: string }> {
-  const { stripe, prices, sandbox } = local;
+  const { stripe, prices, localStripe } = local;
   const customer = await stripe.customers.create({
     email: 'ada@example.test',
     payment_method: 'pm_card_visa',
@@ -82,7 +82,7 @@ export async function newPortal(
   });
   const portal = await stripe.billingPortal.sessions.create({
     customer: customer.id,
-    return_url: `${sandbox.url}/app/account`,
+    return_url: `${localStripe.url}/app/account`,
   });
   return { customer: customer.id, subscription: subscription.id, url: portal.url };
 }

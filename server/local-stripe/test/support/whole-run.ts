@@ -1,8 +1,8 @@
 import type Stripe from 'stripe';
 import { eventually } from './api.ts';
-import type { recordedSandbox } from './recording.ts';
+import type { recordedLocalStripe } from './recording.ts';
 
-type Recorded = Awaited<ReturnType<typeof recordedSandbox>>;
+type Recorded = Awaited<ReturnType<typeof recordedLocalStripe>>;
 
 const DAY = 86_400;
 const CARD_EXPIRY = { exp_month: 12, exp_year: 2040 };
@@ -372,7 +372,7 @@ async function schedules(recorded: Recorded, shop: Shop): Promise<void> {
 }
 
 async function checkouts(recorded: Recorded, shop: Shop, clock: { ms: number }): Promise<void> {
-  const { stripe, hook, sandbox } = recorded;
+  const { stripe, hook, localStripe } = recorded;
   const open = (rest: Partial<Stripe.Checkout.SessionCreateParams>) =>
     stripe.checkout.sessions.create({
       mode: 'subscription',
@@ -384,7 +384,7 @@ async function checkouts(recorded: Recorded, shop: Shop, clock: { ms: number }):
       ...rest,
     });
   const pay = (id: string, payment_method: string) =>
-    fetch(`${sandbox.url}/v1/payment_pages/${id}/confirm`, {
+    fetch(`${localStripe.url}/v1/payment_pages/${id}/confirm`, {
       method: 'POST',
       headers: { authorization: 'Bearer sk_test_123', 'content-type': 'application/x-www-form-urlencoded' },
       body: new URLSearchParams({ payment_method }),
