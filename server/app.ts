@@ -18,7 +18,6 @@ import { startExpiry } from './credit/expire.ts';
 import { listUsage } from './credit/list.ts';
 import type { Database } from './database/connection.ts';
 import { watchDue } from './database/due.ts';
-import { startBoss, stopBoss, work } from './database/jobs.ts';
 import { repeat } from './database/recurring.ts';
 import type { Role } from './environment.ts';
 import { buildHttp, buildOperations } from './http/app.ts';
@@ -36,7 +35,7 @@ import type { SyncDeps } from './stripe/deps.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
 import { takeIn } from './stripe/intake.ts';
 import { lookAfterStripe } from './stripe/look-after.ts';
-import { STRIPE_EVENT_WORKERS, stripeEventHandler } from './stripe/worker.ts';
+import { startAccountCrew, startOwnerCrew } from './stripe/worker.ts';
 import type { Resolve } from './webhooks/destination.ts';
 import { startDispatcher } from './webhooks/dispatch.ts';
 import { createPoster } from './webhooks/post.ts';
@@ -191,12 +190,20 @@ function webhookParts({ db, clock, livemode, customerWebhooks }: AppParts) {
 
 async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close(): Promise<void> }> {
   const { db, clock, log, gateway } = parts;
-  const boss = await startBoss({ url: db.url, poolMax: 4, applicationName: 'driftstack-jobs', log });
   const sync: SyncDeps = { db, gateway, clock, log, onAlarm: ({ kind }) => metrics.countAlarm(kind) };
-  await work(boss, 'stripe-event', STRIPE_EVENT_WORKERS, stripeEventHandler(sync));
   const expiry = startExpiry({ db, clock, log });
   const mailer = startMailer(sendDeps(parts));
-  const watch = watchDue({ db, clock, log }, { trial_pack: expiry.wake, email: mailer.wake });
+  const accounts = startAccountCrew(sync);
+  const ownerless = startOwnerCrew(sync);
+  const watch = watchDue(
+    { db, clock, log },
+    {
+      account: accounts.wake,
+      stripe_event: ownerless.wake,
+      trial_pack: expiry.wake,
+      email: mailer.wake,
+    },
+  );
   const poster = createPoster();
   // Without a key there is no endpoint that could be delivered to.
   const dispatcher =
@@ -227,13 +234,14 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   return {
     async close() {
       await Promise.all([
+        accounts.close(),
+        ownerless.close(),
         lookout.close(),
         checks.close(),
         forgetting.close(),
         watch.close(),
         expiry.close(),
         mailer.close(),
-        stopBoss(boss),
         dispatcher?.close(),
       ]);
       poster.close();

@@ -10,7 +10,7 @@ import { run, type Statement } from './statement.ts';
  *   2. its other rows, a table after the other in this order:
  *      idempotency_key, api_key, webhook_endpoint (several in the order of ids), webhook_delivery (by position),
  *      subscription, trial_pack, credit_reservation, credit_entry, checkout_attempt, audit_entry, billing_event,
- *      email, stripe_event
+ *      email, stripe_event, account_sync
  *   3. price, which belongs to everybody, when nothing is left to be waited for
  *
  * Behind the account's lock the second step has no competitors but those who lock one table only, so its order
@@ -18,7 +18,8 @@ import { run, type Statement } from './statement.ts';
  *
  *   who                                            locks
  *   pass over an account (stripe/pass.ts)          account, subscription, trial_pack, checkout_attempt, audit_entry,
- *                                                  billing_event, webhook_endpoint, email, stripe_event, price
+ *                                                  billing_event, webhook_endpoint, email, stripe_event,
+ *                                                  account_sync, price; Stripe is never asked meanwhile
  *   minting: before Stripe (turn.ts)               account, idempotency_key, checkout_attempt
  *   minting: after it (opened)                     account, checkout_attempt, audit_entry, idempotency_key
  *   customer made, customer let go (customer.ts)   account, checkout_attempt, audit_entry
@@ -27,11 +28,13 @@ import { run, type Statement } from './statement.ts';
  *   keys issued and revoked                        account, api_key, audit_entry
  *   endpoints, replays, pauses (webhooks)          account, webhook_endpoint, webhook_delivery, audit_entry, email
  *   deliveries claimed, settled, released          webhook_endpoint, webhook_delivery; never the account
- *   leases taken and renewed                       webhook_endpoint, passing over what is locked
+ *   leases taken and renewed                       webhook_endpoint, account_sync or stripe_event, passing over
+ *                                                  what is locked
  *   credit spent with consequences, expired        account, trial_pack, credit_reservation, credit_entry, email
  *   credit spent at once, reserved, released       trial_pack, credit_reservation or credit_entry; never the account
- *   event replayed                                 account, audit_entry, stripe_event
- *   events assigned to accounts (owner.ts)         stripe_event, passing over what is locked
+ *   event replayed                                 account, audit_entry, stripe_event, account_sync
+ *   event stored, event assigned to its account    stripe_event, account_sync (several in the order of ids)
+ *   account that could not be looked at            stripe_event, account_sync
  *   event counted as failed, set aside             stripe_event, one row
  *   mail sent                                      email, one row
  *
@@ -45,7 +48,7 @@ import { run, type Statement } from './statement.ts';
 
 /** The account, which nobody else can change until the transaction ends, as it is then; null if there is none. */
 export async function lockAccount(tx: Tx, id: string): Promise<Account | null> {
-  const row = await locked(tx, 'select * from account where id = ? for no key update', id);
+  const row = await locked(tx, 'select * from account where id = ? for no key update', [id]);
   if (row === null) return null;
   noteHeld(tx, id);
   return tx.map(Account, row);
@@ -73,15 +76,45 @@ export async function holdAccount(tx: Tx, accountId: string): Promise<void> {
   noteHeld(tx, accountId);
 }
 
+/**
+ * The same for an account that is worked on under this lease, with the version of its subscription row; null where
+ * somebody else has the lease by now. Whoever writes proves at the end once more that it is still theirs, as the
+ * lease is looked at as it was when the lock was asked for.
+ */
+export async function lockLeasedAccount(
+  tx: Tx,
+  id: string,
+  lease: string,
+): Promise<{ account: Account; heldVersion: number | null } | null> {
+  const row = await locked(tx, LEASED, [id, lease]);
+  if (row === null) return null;
+  const { held_version: heldVersion, ...account } = row;
+  noteHeld(tx, id);
+  return {
+    account: tx.map(Account, account),
+    heldVersion: typeof heldVersion === 'number' ? heldVersion : null,
+  };
+}
+
+const LEASED = `select a.*, s.version as held_version
+from account a join account_sync y on y.account_id = a.id left join subscription s on s.account_id = a.id
+where a.id = ? and y.lease = ? for no key update of a`;
+
 /** The account's trial pack, locked likewise. Whoever needs the account as well locks that first. */
 export async function lockTrialPack(tx: Tx, accountId: string): Promise<TrialPack | null> {
-  const row = await locked(tx, 'select * from trial_pack where account_id = ? for no key update', accountId);
+  const row = await locked(tx, 'select * from trial_pack where account_id = ? for no key update', [
+    accountId,
+  ]);
   return row && tx.map(TrialPack, row);
 }
 
-async function locked(tx: Tx, statement: string, key: string): Promise<object | null> {
+async function locked(
+  tx: Tx,
+  statement: string,
+  keys: readonly string[],
+): Promise<Record<string, unknown> | null> {
   // What is read takes the place of what the entity manager remembers, so changes are written first.
   await tx.flush();
-  const [row] = await tx.execute<object[]>(statement, [key]);
+  const [row] = await tx.execute<Record<string, unknown>[]>(statement, [...keys]);
   return row ?? null;
 }

@@ -1,7 +1,7 @@
 import type { Database } from './connection.ts';
 
 /** The tasks that several processes share, each done by one of them at a time. */
-export type TaskName = 'stripe-catch-up' | 'stripe-sweep' | 'ledger-check' | 'lost-jobs';
+export type TaskName = 'stripe-catch-up' | 'stripe-sweep' | 'ledger-check';
 
 /** A turn that this process has until `heldUntil`. */
 export type Turn = {

@@ -4,7 +4,7 @@ import { TRIAL_PACK } from '../../shared/catalog.ts';
 import type { Tx } from '../database/connection.ts';
 import { CheckoutAttempt, TrialPackPrice } from '../database/entities/billing.ts';
 import type { StripeCalls } from './gateway.ts';
-import { meaningsOf } from './prices.ts';
+import { type Learned, meaningsOf } from './prices.ts';
 
 /** A price as a line names it: the whole of it on a Checkout session, its id and product's on an invoice. */
 export type Named = { id: string; product: string | null; whole: Stripe.Price | null };
@@ -22,20 +22,20 @@ export type Catalogue = {
 
 type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
 
-/** What we sell, as known in one transaction; each price is looked up once. */
-export function catalogueOf(tx: Tx, stripe: Reads, now: Date): Catalogue {
+/** What we sell, as known in one pass; each price is looked up once. */
+export function catalogueOf(em: Tx, stripe: Reads, learned: Learned): Catalogue {
   const packs = new Map<string, boolean>();
   const isPackPrice = async ({ id, product, whole }: Named, attemptId: string | null): Promise<boolean> => {
     if (product === TRIAL_PACK.productId) return true;
     const known = packs.get(id);
     if (known !== undefined) return known;
     if (whole?.recurring) return false;
-    if ((await tx.count(TrialPackPrice, { stripePriceId: id })) > 0) return true;
+    if (learned.packs.has(id) || (await em.count(TrialPackPrice, { stripePriceId: id })) > 0) return true;
     const price = whole ?? (await stripe.readPrice(id));
     const sells =
       price?.lookup_key === TRIAL_PACK.lookupKey ||
-      (attemptId !== null && (await soldAsPack(tx, attemptId, id)));
-    if (sells) await remember(tx, id, now);
+      (attemptId !== null && (await soldAsPack(em, attemptId, id)));
+    if (sells) learned.packs.add(id);
     return sells;
   };
   return {
@@ -45,26 +45,16 @@ export function catalogueOf(tx: Tx, stripe: Reads, now: Date): Catalogue {
       return is;
     },
     async isPlan({ id, whole }) {
-      return (await meaningsOf(tx, stripe, new Map([[id, whole]]), now)).has(id);
+      return (await meaningsOf(em, stripe, new Map([[id, whole]]), learned)).has(id);
     },
   };
 }
 
 /** Whether an attempt of ours offered this price as the trial pack: its lookup key may have been moved since. */
-async function soldAsPack(tx: Tx, attemptId: string, price: string): Promise<boolean> {
-  const attempt = await tx.findOne(CheckoutAttempt, { id: attemptId, kind: 'trial_pack' });
+async function soldAsPack(em: Tx, attemptId: string, price: string): Promise<boolean> {
+  const attempt = await em.findOne(CheckoutAttempt, { id: attemptId, kind: 'trial_pack' });
   const sold = offered.safeParse(attempt?.params);
   return sold.success && sold.data.line_items.some((line) => line.price === price);
 }
 
 const offered = z.object({ line_items: z.array(z.object({ price: z.string() })) });
-
-/** A lookup key that is moved to a new price is stripped from the old one, which goes on being the pack's. */
-async function remember(tx: Tx, stripePriceId: string, firstSeenAt: Date): Promise<void> {
-  await tx
-    .createQueryBuilder(TrialPackPrice)
-    .insert({ stripePriceId, firstSeenAt })
-    .onConflict('stripePriceId')
-    .ignore()
-    .execute();
-}

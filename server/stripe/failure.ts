@@ -1,8 +1,6 @@
-import { raw } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
 import type { Tx } from '../database/connection.ts';
 import { inOneLine } from '../database/describe-error.ts';
-import { StripeEvent } from '../database/entities/journal.ts';
 import { isDatabaseUnavailable } from '../database/unavailable.ts';
 import { isRefused } from './calls/refusal.ts';
 import { Contradiction } from './record-fact.ts';
@@ -29,15 +27,35 @@ export function reasonOf(error: unknown): string {
   return inOneLine(error).slice(0, LONGEST_REASON);
 }
 
-/** Counts a failed attempt of an event; what fails for good is set aside at once. */
-export async function countFailure(tx: Tx, eventId: string, error: unknown): Promise<void> {
-  await tx
-    .createQueryBuilder(StripeEvent)
-    .update({
-      state: isForGood(error) ? 'dead' : 'received',
-      error: reasonOf(error),
-      attempts: raw('attempts + 1'),
-    })
-    .where({ id: eventId })
-    .execute();
+/** So often an event is tried at least, and for so long, before it is given up: longer than an outage of Stripe. */
+export const TRIES = 35;
+const TRIED_FOR_MS = 6 * 3_600_000;
+
+/** What was heard of before this has been tried for long enough. */
+export const triedSince = (now: Date): Date => new Date(now.getTime() - TRIED_FOR_MS);
+
+/**
+ * Counts a failed attempt of an event. What fails for good is set aside at once as `dead`, and what has failed for
+ * long enough is given up: true then. Of one whose account is being looked for, `lease` is let go of, to come back to
+ * it after a pause as long as that of an account.
+ */
+export async function countFailure(
+  tx: Tx,
+  eventId: string,
+  error: unknown,
+  { now, lease = null }: { now: Date; lease?: string | null },
+): Promise<boolean> {
+  const values = [reasonOf(error), isForGood(error), TRIES, triedSince(now), now, eventId, lease];
+  const [row] = await tx.execute<{ state: string }[]>(COUNT, values);
+  return row?.state === 'dead' && !isForGood(error);
 }
+
+const COUNT = `with failed as (
+  select id, ?::text as reason, ?::boolean or (attempts + 1 >= ?::int and received_at <= ?::timestamptz) as over,
+    ?::timestamptz as at
+  from stripe_event where id = ? and lease is not distinct from ?::uuid for no key update)
+update stripe_event e set attempts = attempts + 1, error = reason, lease = null, leased_until = null,
+  state = case when over then 'dead' else 'received' end, processed_at = case when over then at end,
+  due_at = case when e.account_id is null and not over
+    then now() + least(900, 2 * power(2, least(attempts, 10))) * interval '1 second' end
+from failed where e.id = failed.id returning e.state`;

@@ -1,9 +1,12 @@
+import { raw } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
 import { type Clock, realTime } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
+import { notifyDue } from '../database/due.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
-import { enqueue } from '../database/jobs.ts';
+import { raiseWanted } from '../database/lease.ts';
 import { customerOf, isHandled, objectIdOf, parseEvent, type StripeEventBody } from './events.ts';
+import { accountOf, contradicts } from './owner.ts';
 import { type OnSigned, verifySignature } from './signature.ts';
 
 export type IntakeDeps = {
@@ -21,8 +24,8 @@ export type IntakeDeps = {
 export type Delivery = { rawBody: Buffer; signature: string | undefined };
 
 /**
- * Stores an event so that acknowledging it is safe: the row and the job that processes it commit together, and
- * Stripe is not called. `ignored` events are stored and never processed; `duplicate` ones were here before.
+ * Stores an event so that acknowledging it is safe: with its row its account is due, or it is itself where its account
+ * has to be found out first. Stripe is not called. `ignored` events are stored and never processed; `duplicate` ones were here before.
  * Throws 400 and stores nothing for whatever is not a verified event.
  */
 export async function takeIn(
@@ -45,13 +48,21 @@ export async function store(
 ): Promise<'stored' | 'duplicate' | 'ignored'> {
   const reason = whyIgnored(event, livemode);
   return await db.transaction(async (tx) => {
+    const customerId = customerOf(event);
+    const owner = reason === null && customerId !== null ? await accountOf(tx, customerId) : null;
+    // What contradicts itself is set aside by those who find out whose the others are.
+    const accountId = owner !== null && !contradicts(event, owner) ? owner : null;
+    const isOwnerless = reason === null && accountId === null;
     const inserted = await tx
       .createQueryBuilder(StripeEvent)
       .insert({
         id: event.id,
         type: event.type,
         objectId: objectIdOf(event),
-        customerId: customerOf(event),
+        customerId,
+        accountId,
+        // Whoever is to find out whose it is goes by the clock of the database.
+        dueAt: isOwnerless ? raw('now()') : null,
         livemode: event.livemode,
         apiVersion: event.api_version ?? null,
         createdAt: new Date(event.created * 1000),
@@ -68,7 +79,8 @@ export async function store(
       .execute('all');
     if (inserted.length === 0) return 'duplicate';
     if (reason !== null) return 'ignored';
-    await enqueue(tx, 'stripe-event', { eventId: event.id });
+    if (accountId !== null) await raiseWanted(tx, [accountId]);
+    await notifyDue(tx, accountId === null ? 'stripe_event' : 'account');
     return 'stored';
   });
 }

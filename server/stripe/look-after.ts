@@ -1,4 +1,3 @@
-import { replaceLostJobs } from '../database/lost-jobs.ts';
 import { repeat, type Series } from '../database/recurring.ts';
 import { createPace } from '../notify/pace.ts';
 import { type CatchUpDeps, catchUp } from './catch-up.ts';
@@ -15,7 +14,6 @@ export type LookAfterDeps = CatchUpDeps &
 
 /** How often this process asks whether it is its turn; that costs one statement. */
 const CATCH_UP_PAUSE_MS = 5_000;
-const LOST_JOBS_PAUSE_MS = 15_000;
 const SWEEP_PAUSE_MS = 60_000;
 /** Some fifteen calls a second: Stripe allows 25 with a test key and 100 with a live one. */
 const ACCOUNTS_PER_SECOND = 5;
@@ -34,15 +32,6 @@ export function lookAfterStripe(deps: LookAfterDeps): Series {
         pauseMs: CATCH_UP_PAUSE_MS,
         onError: (err) =>
           log.warn({ err }, 'Stripe could not be asked for missed events; the next turn will'),
-      },
-    ),
-    repeat(
-      async () => {
-        await replaceLostJobs(deps);
-      },
-      {
-        pauseMs: LOST_JOBS_PAUSE_MS,
-        onError: (err) => log.warn({ err }, 'lost jobs could not be looked for; the next turn will'),
       },
     ),
     repeat(

@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import { BILLING_PERIODS, CATALOGUE, TIERS } from '../../shared/catalog.ts';
 import type { Tx } from '../database/connection.ts';
-import { Price } from '../database/entities/billing.ts';
+import { Price, TrialPackPrice } from '../database/entities/billing.ts';
 import type { StripeCalls } from './gateway.ts';
 import { idOf } from './purchase.ts';
 import type { PriceMap, PriceMeaning } from './schedule.ts';
@@ -14,59 +14,74 @@ type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
  * lookup key and the metadata; what they say is learned. A price without any of it stays out of the map.
  */
 export async function readPrices(
-  tx: Tx,
+  em: Tx,
   stripe: Reads,
   subscriptions: readonly Stripe.Subscription[],
-  now: Date,
+  learned: Learned,
 ): Promise<PriceMap> {
-  return await meaningsOf(tx, stripe, pricesOf(subscriptions), now);
+  return await meaningsOf(em, stripe, pricesOf(subscriptions), learned);
 }
 
 /** What each of these prices means, by id, with what came along of it. */
 export async function meaningsOf(
-  tx: Tx,
+  em: Tx,
   stripe: Reads,
   seen: ReadonlyMap<string, Stripe.Price | null>,
-  now: Date,
+  learned: Learned,
 ): Promise<PriceMap> {
   if (seen.size === 0) return new Map();
-  const remembered = await tx.find(Price, { stripePriceId: { $in: [...seen.keys()] } });
-  const fresh = learned.get(tx) ?? [];
-  learned.set(tx, fresh);
-  const meanings = new Map<string, PriceMeaning>(
-    [...remembered, ...fresh].map(({ stripePriceId, tier, billingPeriod }) => [
-      stripePriceId,
-      { tier, billingPeriod },
-    ]),
-  );
+  const remembered = await em.find(Price, { stripePriceId: { $in: [...seen.keys()] } });
+  const meanings = new Map<string, PriceMeaning>(learned.plans);
+  for (const { stripePriceId, tier, billingPeriod } of remembered)
+    meanings.set(stripePriceId, { tier, billingPeriod });
   for (const [id, price] of seen) {
     if (meanings.has(id)) continue;
     const meaning = (price && byLookupKey(price)) ?? (await askStripe(stripe, id));
     if (!meaning) continue;
     meanings.set(id, meaning);
-    fresh.push({ stripePriceId: id, ...meaning, firstSeenAt: now });
+    learned.plans.set(id, meaning);
   }
   return meanings;
 }
 
-/** What was found out in transactions that are under way. */
-const learned = new WeakMap<Tx, Price[]>();
+/** What a pass has found out about prices that was not remembered before. */
+export type Learned = {
+  /** Prices of a tier, by id. */
+  readonly plans: Map<string, PriceMeaning>;
+  /** Ids of prices of the trial pack. */
+  readonly packs: Set<string>;
+};
+
+export const nothingLearned = (): Learned => ({ plans: new Map(), packs: new Set() });
 
 /**
- * Remembers what this transaction has learned of prices. They are everybody's, so whoever writes the same one waits
- * for our commit: they are written when nothing is left to be waited for, and in the order of their ids.
+ * Remembers what was learned of prices: a lookup key that is moved to a new price is stripped from the old one,
+ * which goes on being sold as what it was. They are everybody's, so whoever writes the same one waits for our commit:
+ * they are written when nothing is left to be waited for, and in the order of their ids.
  */
-export async function rememberPrices(tx: Tx): Promise<void> {
-  const fresh = new Map(learned.get(tx)?.map((price) => [price.stripePriceId, price]));
-  learned.delete(tx);
-  if (fresh.size === 0) return;
-  await tx
-    .createQueryBuilder(Price)
-    .insert([...fresh.values()].toSorted((a, b) => (a.stripePriceId < b.stripePriceId ? -1 : 1)))
-    .onConflict('stripePriceId')
-    .ignore()
-    .execute();
+export async function rememberPrices(tx: Tx, { plans, packs }: Learned, now: Date): Promise<void> {
+  if (plans.size > 0) {
+    const rows = [...plans].map(([stripePriceId, meaning]) => ({
+      stripePriceId,
+      ...meaning,
+      firstSeenAt: now,
+    }));
+    await tx
+      .createQueryBuilder(Price)
+      .insert(rows.toSorted(byId))
+      .onConflict('stripePriceId')
+      .ignore()
+      .execute();
+  }
+  if (packs.size > 0) {
+    const rows = [...packs].map((stripePriceId) => ({ stripePriceId, firstSeenAt: now }));
+    const query = tx.createQueryBuilder(TrialPackPrice).insert(rows.toSorted(byId));
+    await query.onConflict('stripePriceId').ignore().execute();
+  }
 }
+
+const byId = (a: { stripePriceId: string }, b: { stripePriceId: string }): number =>
+  a.stripePriceId < b.stripePriceId ? -1 : 1;
 
 /** Ids of the prices billed now and of those in the phases of a schedule, with what came along of them. */
 function pricesOf(subscriptions: readonly Stripe.Subscription[]): Map<string, Stripe.Price | null> {

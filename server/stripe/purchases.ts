@@ -1,10 +1,11 @@
 import type { Tx } from '../database/connection.ts';
-import { type Account, FormerStripeCustomer } from '../database/entities/account.ts';
+import { FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, TrialPack } from '../database/entities/billing.ts';
 import { readBareCharges } from './bare-charge.ts';
 import { type Fact, readPurchaseOf } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
 import type { Known } from './invoice-purchase.ts';
+import type { Ours } from './ours.ts';
 import type { PackPurchase } from './purchase.ts';
 import { packOn, readPackFacts, readSessionFacts } from './session-purchase.ts';
 
@@ -15,7 +16,7 @@ const INVOICES_MS = 90 * 86_400_000;
 export async function readPurchases(
   tx: Tx,
   stripe: StripeCalls,
-  { id: accountId, stripeCustomerId, createdAt }: Account,
+  { id: accountId, stripeCustomerId, createdAt }: Ours['account'],
   { known, now }: { known: Known; now: Date },
 ): Promise<Fact[]> {
   const { catalogue } = known;

@@ -1,8 +1,9 @@
+import { finish, underLease } from './account-lease.ts';
 import type { SyncDeps } from './deps.ts';
 import type { Difference } from './drift.ts';
 import { pass } from './pass.ts';
-import { synchroniseNow } from './synchronise.ts';
-import { inTurn } from './turns.ts';
+import { synchroniseUnder } from './synchronise.ts';
+import { STRIPE_MS, UNATTENDED_TURN_MS } from './turns.ts';
 
 /**
  * Compares what we hold about an account with what Stripe holds, and brings it to that. Each repair is one entry
@@ -15,10 +16,15 @@ export async function reconcile(
   { by, dryRun = false }: { by: string; dryRun?: boolean },
 ): Promise<readonly Difference[]> {
   const cause = { kind: 'reconcile', by } as const;
-  const { differences } = await inTurn(deps.db, accountId, { ...cause, dryRun }, async (stripeMs) => {
-    if (!dryRun) await synchroniseNow(deps, accountId, { kind: 'events' }, stripeMs);
-    // Events that cannot be processed have been tried just now, and must not stand in the way of the comparison.
-    return await pass(deps, accountId, cause, { only: [], dryRun, stripeMs });
+  // Events that cannot be processed are tried first, and must not stand in the way of the comparison.
+  const terms = { only: [], dryRun, stripeMs: STRIPE_MS, keeps: true } as const;
+  return await underLease(deps.db, accountId, UNATTENDED_TURN_MS, async (lease) => {
+    if (dryRun) return (await pass(deps, lease, cause, terms)).differences;
+    const events = { cause: { kind: 'events' }, stripeMs: STRIPE_MS, keeps: true } as const;
+    const { failures, wanted } = await synchroniseUnder(deps, lease, events);
+    const { differences } = await pass(deps, lease, cause, terms);
+    const failed = failures.values().next().value ?? null;
+    await deps.db.transaction((tx) => finish(tx, lease, { wanted, failed }));
+    return differences;
   });
-  return differences;
 }

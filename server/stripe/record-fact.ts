@@ -5,7 +5,6 @@ import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
 import { noteBareCharge } from './bare-charge.ts';
 import type { Alarm } from './deps.ts';
-import { returnLatePayment } from './duplicates.ts';
 import type { Effect, Source } from './effects.ts';
 import type { Fact } from './facts.ts';
 import type { StripeCalls } from './gateway.ts';
@@ -36,6 +35,8 @@ export type Recording = {
   subscriptions: readonly Stripe.Subscription[];
   /** Those of them that we ended, now or before, because they were second ones. */
   surplus: readonly Surplus[];
+  /** By invoice, what came of a payment for one of those after its end. */
+  late: ReadonlyMap<string, readonly Effect[]>;
   /** What the prices of these subscriptions mean. */
   prices: PriceMap;
   now: Date;
@@ -57,7 +58,7 @@ export async function recordFact(context: Recording, fact: Fact, source: Source)
         ...effectsOfInvoice(fact.facts, await circumstancesOf(context, fact.facts, source)),
         ...(fact.sold?.pack ? await recordPack(context, fact.sold.pack, source) : []),
         ...(fact.sold ? await noteStrangeLines(context, fact.facts.invoice, fact.sold, source) : []),
-        ...(await returnLatePayment(context, fact.facts.invoice, source)),
+        ...(context.late.get(fact.facts.invoice.id) ?? []),
       ];
     case 'bare_charge':
       return await noteBareCharge(context, fact.charge, source);

@@ -1,8 +1,10 @@
+import { raw } from '@mikro-orm/postgresql';
 import { ProblemError } from '../../shared/errors.ts';
 import { append } from '../audit/append.ts';
 import type { Tx } from '../database/connection.ts';
+import { notifyDue } from '../database/due.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
-import { enqueue } from '../database/jobs.ts';
+import { raiseWanted } from '../database/lease.ts';
 
 /**
  * Gives an event that was set aside, or that nobody owned, back to the worker, as if it had just arrived, and
@@ -25,7 +27,8 @@ export async function replayEvent(tx: Tx, eventId: string, now: Date): Promise<{
       now,
     });
   }
-  const fresh = { state: 'received' as const, attempts: 0, error: null, processedAt: null };
+  const dueAt = accountId === null ? raw('now()') : null;
+  const fresh = { state: 'received' as const, attempts: 0, error: null, processedAt: null, dueAt };
   const changed = await tx.nativeUpdate(
     StripeEvent,
     { id: eventId, state: { $in: ['dead', 'ignored'] } },
@@ -34,7 +37,8 @@ export async function replayEvent(tx: Tx, eventId: string, now: Date): Promise<{
   if (changed === 0) {
     throw new ProblemError('conflict', `${eventId} was not set aside: it is ${event.state}.`);
   }
-  await enqueue(tx, 'stripe-event', { eventId });
+  if (accountId !== null) await raiseWanted(tx, [accountId]);
+  await notifyDue(tx, accountId === null ? 'stripe_event' : 'account');
   return { accountId };
 }
 

@@ -1,11 +1,11 @@
 import type Stripe from 'stripe';
-import type { Account } from '../database/entities/account.ts';
 import type { Alarm } from './deps.ts';
 import type { StripeCalls } from './gateway.ts';
+import type { Ours } from './ours.ts';
 import type { Alert, Projection } from './project.ts';
 import { endedBefore, endSurplus, type Surplus } from './surplus.ts';
 
-type Context = { stripe: StripeCalls; account: Account; alarms: Alarm[] };
+type Context = { stripe: StripeCalls; account: Ours['account']; alarms: Alarm[] };
 
 type Seen = {
   readonly subscriptions: readonly Stripe.Subscription[];

@@ -1,5 +1,6 @@
 import type { Database } from '../database/connection.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
+import { type AccountLease, finish, readWanted } from './account-lease.ts';
 import { raiseRefusal } from './alarm.ts';
 import type { Cause } from './cause.ts';
 import type { SyncDeps } from './deps.ts';
@@ -8,35 +9,40 @@ import { type Failures, pass } from './pass.ts';
 import { inTurn } from './turns.ts';
 
 /**
- * Brings an account to what Stripe holds now: subscription row, trial pack, attempts, audit log and mails, in
- * one transaction, and marks the events that waited for it. The account's row is locked before Stripe is read,
- * so what was read is never overtaken; called twice, or with nothing new, it changes nothing.
+ * Brings an account to what Stripe holds now: subscription row, trial pack, attempts, audit log and mails, in one
+ * transaction, and marks the events that waited for it. It is looked at by one at a time, which its lease sees to, so
+ * what was read is never overtaken; called twice, or with nothing new, it changes nothing.
  *
  * An event that cannot be carried out counts an attempt and is returned; it does not hold up the others.
  * Throws when Stripe or the database cannot be reached at all, or when its turn does not come: then nothing has
  * happened.
  */
 export async function synchronise(deps: SyncDeps, accountId: string, cause: Cause): Promise<Failures> {
-  const { failures } = await inTurn(deps.db, accountId, cause, async (stripeMs) => ({
-    failures: await synchroniseNow(deps, accountId, cause, stripeMs),
-    differences: [],
-  }));
-  return failures;
+  return await inTurn(deps.db, accountId, cause, async (lease, stripeMs) => {
+    const { failures } = await synchroniseUnder(deps, lease, { cause, stripeMs, keeps: false });
+    return failures;
+  });
 }
 
-/** The same, for whoever has the turn. */
-export async function synchroniseNow(
+type Terms = { cause: Cause; stripeMs: number; keeps: boolean };
+
+/** The same, for whoever has the lease, which is let go of with it, unless `keeps`: then `finish` ends it. */
+export async function synchroniseUnder(
   deps: SyncDeps,
-  accountId: string,
-  cause: Cause,
-  stripeMs: number,
-): Promise<Failures> {
+  lease: AccountLease,
+  { cause, stripeMs, keeps }: Terms,
+): Promise<{ failures: Failures; wanted: string }> {
   try {
-    return (await pass(deps, accountId, cause, { only: null, dryRun: false, stripeMs })).failures;
+    return await pass(deps, lease, cause, { only: null, dryRun: false, stripeMs, keeps });
   } catch (error) {
-    const pending = isOutage(error) ? [] : await pendingIds(deps.db, accountId);
+    if (isOutage(error)) throw error;
+    const wanted = await readWanted(deps.db, lease.accountId);
+    const pending = await pendingIds(deps.db, lease.accountId);
     if (pending.length === 0) throw error;
-    return await oneByOne(deps, { accountId, cause, stripeMs }, pending);
+    const failures = await oneByOne(deps, lease, { cause, stripeMs }, pending);
+    const failed = failures.values().next().value ?? null;
+    if (!keeps) await deps.db.transaction((tx) => finish(tx, lease, { wanted, failed }));
+    return { failures, wanted };
   }
 }
 
@@ -46,19 +52,22 @@ export async function synchroniseNow(
  */
 async function oneByOne(
   deps: SyncDeps,
-  { accountId, cause, stripeMs }: { accountId: string; cause: Cause; stripeMs: number },
+  lease: AccountLease,
+  { cause, stripeMs }: Pick<Terms, 'cause' | 'stripeMs'>,
   eventIds: readonly string[],
 ): Promise<Failures> {
   const failures = new Map<string, string>();
   for (const eventId of eventIds) {
     try {
-      const alone = await pass(deps, accountId, cause, { only: [eventId], dryRun: false, stripeMs });
+      const alone = await pass(deps, lease, cause, { only: [eventId], dryRun: false, stripeMs, keeps: true });
       for (const [id, reason] of alone.failures) failures.set(id, reason);
     } catch (error) {
       if (isOutage(error)) throw error;
-      raiseRefusal(deps, accountId, error);
-      if (!isForGood(error)) failures.set(eventId, reasonOf(error));
-      await deps.db.transaction((tx) => countFailure(tx, eventId, error));
+      raiseRefusal(deps, lease.accountId, error);
+      const givenUp = await deps.db.transaction((tx) =>
+        countFailure(tx, eventId, error, { now: deps.clock.now() }),
+      );
+      if (!isForGood(error) && !givenUp) failures.set(eventId, reasonOf(error));
     }
   }
   return failures;

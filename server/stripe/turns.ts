@@ -1,77 +1,63 @@
 import { ProblemError } from '../../shared/errors.ts';
 import type { Database } from '../database/connection.ts';
+import { type AccountLease, underLease } from './account-lease.ts';
 import type { Cause } from './cause.ts';
-import { createLanes, createPlaces, type Lanes, type Places } from './lanes.ts';
-import type { Outcome } from './pass.ts';
-
-/**
- * A pass over an account holds a connection for as long as it reads Stripe. Events and comparisons have half of
- * the pool for that, people who wait for an answer a fifth, and the rest is there for what needs no Stripe.
- */
-type Turns = {
-  lanes: Lanes<Outcome>;
-  work: Places;
-  people: Places;
-  /** How many calls wait for a pass or share one, by account. */
-  crowd: Map<string, number>;
-};
+import type { Failures } from './pass.ts';
 
 /** Room for everything one pass asks of Stripe. */
-const STRIPE_MS = 20_000;
-/** How long an event waits for the pass before it, until its job gives its place to others and comes back. */
-const EVENT_TURN_MS = 2_000;
-/** A comparison has nobody to give its place to. */
-const COMPARISON_TURN_MS = 30_000;
+export const STRIPE_MS = 20_000;
+/** How long whoever waits for no person waits for those before it. */
+export const UNATTENDED_TURN_MS = 30_000;
+/** A person is answered within this: waiting for those before takes a third of it at most, the pass has what is left. */
+const PERSON_MS = 24_000;
 /**
  * So many calls may wait at a time, those that share a pass included: each has a place at the door as well, and
  * whoever asks for no Stripe needs the others of those.
  */
 const MOST_WAITING = { ofAccount: 24, inAll: 32 };
-/** A person is answered within this: waiting takes half of it at most, and the pass has what is left. */
-const PERSON_MS = 24_000;
+
+type Turns = {
+  /** How many calls wait for a pass or share one, by account. */
+  crowd: Map<string, number>;
+  /** Passes that have yet to begin, by account and what they are for. */
+  waiting: Map<string, Promise<Failures>>;
+};
 
 const turnsOf = new WeakMap<Database, Turns>();
 
 function turns(db: Database): Turns {
-  const known = turnsOf.get(db);
-  if (known) return known;
-  const { max } = db.pool.options;
-  const fresh = {
-    lanes: createLanes<Outcome>(),
-    work: createPlaces(Math.ceil(max / 2)),
-    people: createPlaces(Math.max(1, Math.floor(max / 5))),
-    crowd: new Map(),
-  };
-  turnsOf.set(db, fresh);
-  return fresh;
+  const known = turnsOf.get(db) ?? { crowd: new Map(), waiting: new Map() };
+  turnsOf.set(db, known);
+  return known;
 }
 
 /**
- * Does `work`, a pass over an account that may read Stripe for as long as it is told, when it is its turn: one at a
- * time over each account, and of all in this process no more than the pool bears. Who waits has no connection.
- * Whoever asks for the same while a pass is under way shares the next one. Throws 503 when no turn comes in time.
+ * Does `work`, a pass over an account that may ask Stripe for as long as it is told, under the account's lease, which
+ * is waited for without a connection. Whoever asks for the same in this process before it has begun shares it. Throws
+ * 503 when no turn comes in time, and 429 or 503 at once where too many wait already.
  */
 export async function inTurn(
   db: Database,
   accountId: string,
-  cause: Cause & { dryRun?: boolean },
-  work: (stripeMs: number) => Promise<Outcome>,
-): Promise<Outcome> {
-  const { lanes, work: unattended, people, crowd } = turns(db);
-  const lane = { key: accountId, share: JSON.stringify(cause) };
-  if (cause.kind === 'checkout_session') {
+  cause: Cause,
+  work: (lease: AccountLease, stripeMs: number) => Promise<Failures>,
+): Promise<Failures> {
+  if (cause.kind !== 'checkout_session')
+    return await underLease(db, accountId, UNATTENDED_TURN_MS, (lease) => work(lease, STRIPE_MS));
+  const { crowd, waiting } = turns(db);
+  return await among(crowd, accountId, async () => {
+    const name = JSON.stringify([accountId, cause]);
+    const shared = waiting.get(name);
+    if (shared) return await shared;
     const endsAtMs = performance.now() + PERSON_MS;
-    const patienceMs = { turn: PERSON_MS / 3, place: PERSON_MS / 6 };
-    return await among(crowd, accountId, () =>
-      lanes({ ...lane, places: people, patienceMs }, () =>
-        work(Math.min(STRIPE_MS, endsAtMs - performance.now())),
-      ),
-    );
-  }
-  const turn = cause.kind === 'events' ? EVENT_TURN_MS : COMPARISON_TURN_MS;
-  // A place for it is there sooner or later, and the queue counts how long a job may take.
-  const patienceMs = { turn, place: Number.POSITIVE_INFINITY };
-  return await lanes({ ...lane, places: unattended, patienceMs }, () => work(STRIPE_MS));
+    const begun = () => waiting.delete(name);
+    const mine = underLease(db, accountId, PERSON_MS / 3, async (lease) => {
+      begun();
+      return await work(lease, Math.min(STRIPE_MS, endsAtMs - performance.now()));
+    }).finally(() => waiting.get(name) === mine && begun());
+    waiting.set(name, mine);
+    return await mine;
+  });
 }
 
 async function among<T>(crowd: Turns['crowd'], accountId: string, wait: () => Promise<T>): Promise<T> {

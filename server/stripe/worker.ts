@@ -1,90 +1,93 @@
-import { StripeEvent } from '../database/entities/journal.ts';
-import type { JobHandler, JobOutcome } from '../database/jobs.ts';
+import { type Crew, startCrew } from '../database/crew.ts';
+import { claimDue, giveBack, type Held, type Leased, renew } from '../database/lease.ts';
+import { fail, LeaseLost } from './account-lease.ts';
 import { raiseRefusal } from './alarm.ts';
 import type { SyncDeps } from './deps.ts';
-import { countFailure, isForGood, reasonOf } from './failure.ts';
-import { askForOwner, assignOwners } from './owner.ts';
-import type { Failures } from './pass.ts';
-import { synchronise } from './synchronise.ts';
+import { countFailure, reasonOf } from './failure.ts';
+import { nameOwner, type OwnerDeps } from './owner.ts';
+import { synchroniseUnder } from './synchronise.ts';
+import { STRIPE_MS } from './turns.ts';
+
+/** So many accounts are looked at side by side: while Stripe is read they hold nothing but their place. */
+const ACCOUNTS = 32;
+/** So many events side by side are those of which only Stripe can say whose they are. */
+const OWNERLESS = 8;
+
+/** Looks at accounts that are due, each under its lease. */
+export function startAccountCrew(deps: SyncDeps): Crew {
+  return crewOf(deps, { name: 'accounts', table: 'account_sync', places: ACCOUNTS }, (held, signal) =>
+    processAccount(deps, held, signal),
+  );
+}
+
+/** Finds out whose the events are that came without an account, which makes the account due. */
+export function startOwnerCrew(deps: OwnerDeps): Crew {
+  return crewOf(deps, { name: 'events', table: 'stripe_event', places: OWNERLESS }, (held) =>
+    processOwnerless(deps, held),
+  );
+}
+
+function crewOf(
+  { db, log }: Pick<SyncDeps, 'db' | 'log'>,
+  { name, table, places }: { name: string; table: Leased; places: number },
+  work: (held: Held, signal: AbortSignal) => Promise<void>,
+): Crew {
+  return startCrew<Held>({
+    ...{ name, places, log, work },
+    async claim(free) {
+      const { lease, keys } = await claimDue(db, table, free);
+      return keys.map((key) => ({ lease, key }));
+    },
+    renew: (items) => renew(db, table, items),
+  });
+}
 
 /**
- * An account that hangs holds its batch's place until Stripe's time is up, so batches are small and there is
- * more than one place; the other events of the batch are done by then, and only their jobs still open. Not more
- * places, because each of them asks the queue whenever an event arrives.
+ * Processes the events that wait for an account this process has the lease of, and lets go of it: done, or due again
+ * after a pause where something failed.
  */
-export const STRIPE_EVENT_WORKERS = { batchSize: 10, concurrency: 5 } as const;
-
-/**
- * Processes stored events: finds the account of each and synchronises every account once, however many of its
- * events are among them, side by side with the others. (An event whose account only Stripe can tell comes when
- * Stripe has told.) Returns the events to be tried again, with the reason. Events processed before, or unknown,
- * need nothing.
- */
-export async function processEvents(deps: SyncDeps, eventIds: readonly string[]): Promise<Failures> {
-  const failures = new Map<string, string>();
-  const settle = async (accountId: string, ids: readonly string[]): Promise<void> => {
-    try {
-      const failed = await synchronise(deps, accountId, { kind: 'events' });
-      for (const [id, reason] of failed) failures.set(id, reason);
-    } catch (error) {
-      raiseRefusal(deps, accountId, error);
-      // Other accounts are not held up; the queue comes back to this one.
-      deps.log.warn(
-        { accountId, err: error },
-        'an account could not be synchronised and will be tried again',
+export async function processAccount(
+  deps: SyncDeps,
+  { key: accountId, lease }: Held,
+  signal: AbortSignal,
+): Promise<void> {
+  const { db, log, clock } = deps;
+  const held = { accountId, lease, signal };
+  try {
+    const terms = { cause: { kind: 'events' }, stripeMs: STRIPE_MS, keeps: false } as const;
+    await synchroniseUnder(deps, held, terms);
+  } catch (error) {
+    if (error instanceof LeaseLost) {
+      log.warn(
+        { accountId },
+        'an account was lost to another worker, or this one must end; nothing was written',
       );
-      for (const id of ids) failures.set(id, reasonOf(error));
+      await giveBack(db, 'account_sync', { lease, keys: [accountId] }, 0);
+      return;
     }
-  };
-  const { owned, unnamed } = await assignOwners(deps, eventIds);
-  const accounts = Map.groupBy(owned, ({ accountId }) => accountId);
-  await Promise.all([
-    ...[...accounts].map(([accountId, its]) =>
-      settle(
-        accountId,
-        its.map(({ eventId }) => eventId),
-      ),
-    ),
-    ...unnamed.map(async (event) => {
-      try {
-        const owner = await askForOwner(deps, event);
-        if (owner) await settle(owner.accountId, [owner.eventId]);
-      } catch (error) {
-        raiseRefusal(deps, null, error);
-        if (isForGood(error)) await deps.db.transaction((tx) => countFailure(tx, event.id, error));
-        else failures.set(event.id, reasonOf(error));
-      }
-    }),
-  ]);
-  return failures;
+    raiseRefusal(deps, accountId, error);
+    log.warn({ accountId, err: error }, 'an account could not be synchronised and will be tried again');
+    const reason = reasonOf(error);
+    const given = await db.transaction((tx) => fail(tx, held, { reason, now: clock.now() }));
+    for (const eventId of given) tellGivenUp(deps, eventId, reason);
+  }
 }
 
-/** The worker of the queue of Stripe events. When the queue gives an event up it is set aside as `dead`. */
-export function stripeEventHandler(deps: SyncDeps): JobHandler<'stripe-event'> {
-  return async (jobs) => {
-    const ids = jobs.map(({ data }) => data.eventId);
-    const failures = await processEvents(deps, ids);
-    const outcomes: JobOutcome[] = [];
-    for (const { id, data, isLastAttempt } of jobs) {
-      const reason = failures.get(data.eventId);
-      if (reason === undefined) {
-        outcomes.push({ id, status: 'completed' });
-        continue;
-      }
-      if (isLastAttempt) await bury(deps, data.eventId, reason);
-      outcomes.push({ id, status: 'failed', reason });
-    }
-    return outcomes;
-  };
+/** Finds the account of an event that this process has the lease of, and lets go of it; due again where that failed. */
+export async function processOwnerless(deps: OwnerDeps, held: Held): Promise<void> {
+  const { db, clock, log } = deps;
+  try {
+    await nameOwner(deps, held);
+  } catch (error) {
+    raiseRefusal(deps, null, error);
+    const reason = reasonOf(error);
+    log.warn({ eventId: held.key, err: error }, 'the account of a Stripe event could not be found out');
+    const { key, lease } = held;
+    if (await db.transaction((tx) => countFailure(tx, key, error, { now: clock.now(), lease })))
+      tellGivenUp(deps, key, reason);
+  }
 }
 
-async function bury({ db, log, clock }: SyncDeps, eventId: string, reason: string): Promise<void> {
-  await db.orm.em
-    .fork()
-    .nativeUpdate(
-      StripeEvent,
-      { id: eventId, state: 'received' },
-      { state: 'dead', error: reason, processedAt: clock.now() },
-    );
+function tellGivenUp({ log }: Pick<SyncDeps, 'log'>, eventId: string, reason: string): void {
   log.error({ eventId, reason }, 'a Stripe event was given up; replay it once the reason is gone');
 }

@@ -104,13 +104,13 @@ async function setUp(story: Story) {
   return { run, close: () => bench.close() };
 }
 
-/** What the queues do by themselves once a worker has been silent for seconds. */
+/** What comes by itself once a worker has been silent for some seconds, and the pause after a failure is over. */
 async function handOutAgain(databaseUrl: string): Promise<void> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
-  await client.query("update pgboss.job set state = 'retry', start_after = now() where state = 'active'");
-  await client.query(
-    'update email set leased_until = null, due_at = least(due_at, now()) where due_at is not null',
-  );
+  for (const table of ['account_sync', 'stripe_event', 'email'])
+    await client.query(
+      `update ${table} set leased_until = null, due_at = least(due_at, now()) where due_at is not null`,
+    );
   await client.end();
 }

@@ -24,10 +24,7 @@ it('a killed worker leaves its events to the next one, which goes on with them w
   await hook('POST', slow);
   for (let n = 0; n < 3; n += 1) await buy(deployment, 'subscription');
   for (const body of deployment.told.splice(0)) expect(await post(first.url, body)).toBe(true);
-  await untilTrue(
-    async () =>
-      (await count(deployment, "from pgboss.job where name = 'stripe-event' and state = 'active'")) > 0,
-  );
+  await untilTrue(async () => (await count(deployment, 'from account_sync where leased_until > now()')) > 0);
   await first.kill();
   await hook('DELETE');
   expect(await unprocessed()).toBeGreaterThan(0);

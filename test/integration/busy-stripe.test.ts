@@ -1,22 +1,22 @@
-import type { PgBoss } from 'pg-boss';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { AccountSync } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
-import { startBoss, stopBoss, work } from '../../server/database/jobs.ts';
-import { STRIPE_EVENT_WORKERS, stripeEventHandler } from '../../server/stripe/worker.ts';
+import type { Series } from '../../server/database/recurring.ts';
+import { startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';
 
 const ACCOUNTS = 60;
 
 let bench: Bench;
-let boss: PgBoss | null;
+let worker: Series | null;
 beforeEach(async () => {
   bench = await openBench();
-  boss = null;
+  worker = null;
 });
 afterEach(async () => {
-  if (boss) await stopBoss(boss);
+  await worker?.close();
   await bench.close();
 });
 
@@ -33,14 +33,13 @@ it('a backlog that meets the rate limit of Stripe is settled in its first run, e
     const { customer } = await addCustomer(bench);
     await deliver(bench, 'customer.subscription.created', bench.stripe.put(subscription({ customer })));
   }
-  boss = await startBoss({ url: bench.db.url, poolMax: 4, applicationName: 'busy', log: bench.log });
-  await work(boss, 'stripe-event', STRIPE_EVENT_WORKERS, stripeEventHandler(bench));
+  const failed: object[] = [];
+  const log = { ...bench.log, warn: (details: object) => void failed.push(details) };
+  worker = startProcessing({ ...bench, log });
   const em = () => bench.db.orm.em.fork();
   await untilTrue(async () => (await em().count(StripeEvent, { state: 'done' })) === ACCOUNTS, 60_000);
   expect(refused.size).toBe(ACCOUNTS);
   expect(await em().count(Subscription, { version: 1 })).toBe(ACCOUNTS);
-  const { rows } = await bench.db.pool.query<{ count: number }>(
-    "select count(*)::int as count from pgboss.job where name = 'stripe-event' and retry_count > 0",
-  );
-  expect(rows[0]?.count).toBe(0);
+  expect(failed).toEqual([]);
+  expect(await em().count(AccountSync, { dueAt: null, attempts: 0, reason: null })).toBe(ACCOUNTS);
 }, 90_000);

@@ -5,10 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { AccountSync } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { Email, StripeEvent } from '../../server/database/entities/journal.ts';
-import { replaceLostJobs } from '../../server/database/lost-jobs.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { untilTrue } from '../support/service.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';
 
@@ -69,12 +68,8 @@ async function kill(child: ChildProcess): Promise<void> {
 // Listening on a port, it has the address of one.
 const portOf = (server: Server) => (server.address() as AddressInfo).port;
 const em = () => bench.db.orm.em.fork();
-const activeJobs = async () => {
-  const { rows } = await bench.db.pool.query<{ n: number }>(
-    "select count(*)::int as n from pgboss.job where state = 'active'",
-  );
-  return rows[0]?.n ?? 0;
-};
+/** Accounts that somebody works on. */
+const leased = () => em().count(AccountSync, { leasedUntil: { $ne: null } });
 
 it('finishes the events and mails of a worker that was killed within five seconds of its successor', {
   timeout: 180_000,
@@ -102,7 +97,7 @@ it('finishes the events and mails of a worker that was killed within five second
   for (const { customer } of accounts) {
     await deliver(bench, 'customer.subscription.created', bench.stripe.put(subscription({ customer })));
   }
-  await untilTrue(async () => (await activeJobs()) === 3);
+  await untilTrue(async () => (await leased()) === 3);
   await kill(first);
   stuck = false;
 
@@ -120,34 +115,4 @@ it('finishes the events and mails of a worker that was killed within five second
   }
   await untilTrue(async () => (await em().count(Email, { state: 'sent' })) === 4);
   expect(await em().count(Email)).toBe(4);
-});
-
-it('gives events that wait without a job a new one, once, and leaves those that have one', async () => {
-  resend = createServer();
-  const { customer } = await addCustomer(bench);
-  const sub = bench.stripe.put(subscription({ customer }));
-  const [done, lost, kept] = [
-    await deliver(bench, 'customer.subscription.created', sub),
-    await deliver(bench, 'customer.subscription.updated', sub),
-    await deliver(bench, 'customer.subscription.updated', sub),
-  ];
-  await processEvents(bench, [done]);
-  await em().nativeUpdate(StripeEvent, { id: { $in: [lost, kept] } }, { state: 'received' });
-  const jobs = async () => {
-    const { rows } = await bench.db.pool.query<{ id: string }>(
-      "select data->>'eventId' as id from pgboss.job where state = 'created' order by 1",
-    );
-    return rows.map(({ id }) => id);
-  };
-  await bench.db.pool.query("delete from pgboss.job where data->>'eventId' <> $1", [kept]);
-  expect(await jobs()).toEqual([kept]);
-
-  expect(await replaceLostJobs(bench)).toBe(0);
-  bench.time.now = new Date(bench.time.now.getTime() + 120_000);
-  const other = { ...bench, db: await bench.another() };
-  const runs = await Promise.all([replaceLostJobs(bench), replaceLostJobs(other)]);
-  expect(runs.filter((replaced) => replaced !== null)).toEqual([1]);
-  bench.time.now = new Date(bench.time.now.getTime() + 60_000);
-  expect(await replaceLostJobs(bench)).toBe(0);
-  expect(await jobs()).toEqual([lost, kept].toSorted());
 });

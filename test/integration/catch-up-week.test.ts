@@ -10,9 +10,9 @@ import { uuidv7 } from '../../server/database/uuid.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { sweep } from '../../server/stripe/sweep.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import type { Tier } from '../../shared/catalog.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
+import { processEvents } from '../support/processing.ts';
 import { addAccount } from '../support/stripe.ts';
 
 const WEEK_S = 7 * 86_400;

@@ -1,12 +1,12 @@
-import type { PgBoss } from 'pg-boss';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AccountSync } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, StripeEvent } from '../../server/database/entities/journal.ts';
-import { startBoss, stopBoss, work } from '../../server/database/jobs.ts';
-import { stripeEventHandler } from '../../server/stripe/worker.ts';
+import type { Series } from '../../server/database/recurring.ts';
 import { formatId } from '../../shared/ids.ts';
 import { runCli } from '../support/cli.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
+import { startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
 import {
   addCustomer,
@@ -19,13 +19,13 @@ import {
 } from '../support/stripe.ts';
 
 let bench: Bench;
-let boss: PgBoss | null;
+let worker: Series | null;
 beforeEach(async () => {
   bench = await openBench();
-  boss = null;
+  worker = null;
 });
 afterEach(async () => {
-  if (boss) await stopBoss(boss);
+  await worker?.close();
   await bench.close();
 });
 
@@ -34,28 +34,31 @@ const eventOf = (id: string) => em().findOneOrFail(StripeEvent, id);
 const rowOf = (accountId: string) => em().findOne(Subscription, { accountId });
 const cli = (...args: string[]) =>
   runCli({ databaseUrl: bench.db.url, stripeUrl: bench.stripe.url }, ...args);
-const jobsOf = async (eventId: string) => {
-  const { rows } = await bench.db.pool.query<{ name: string; state: string; tries: number; pause: number }>(
-    `select name, state::text, retry_count as tries,
-round(extract(epoch from start_after - coalesce(completed_on, started_on, created_on)))::int as pause
-from pgboss.job where data->>'eventId' = $1 order by name`,
-    [eventId],
+/** The account's place in the queue, and for how many seconds more it is to wait. */
+const syncOf = async (accountId: string) => {
+  const { rows } = await bench.db.pool.query<{
+    attempts: number;
+    pause: number | null;
+    reason: string | null;
+  }>(
+    `select attempts, reason, extract(epoch from due_at - now())::float8 as pause from account_sync
+where account_id = $1`,
+    [accountId],
   );
-  return rows;
+  return rows[0] ?? { attempts: 0, pause: null, reason: null };
 };
 
-/** Makes the queue give the job of an event up after so many tries, a second apart. */
+/** As if an event had been tried in vain for seven hours, all but so many times. */
 const giveUpAfter = (tries: number, eventId: string) =>
   bench.db.pool.query(
-    "update pgboss.job set retry_limit = $1, retry_delay = 1, retry_delay_max = 1 where data->>'eventId' = $2",
-    [tries - 1, eventId],
+    "update stripe_event set attempts = 35 - $1, received_at = received_at - interval '7 hours' where id = $2",
+    [tries, eventId],
   );
 
 /** The worker of the service. */
-async function startWorker(): Promise<void> {
-  boss = await startBoss({ url: bench.db.url, poolMax: 3, applicationName: 'dead-letters', log: bench.log });
-  await work(boss, 'stripe-event', { batchSize: 20, concurrency: 2 }, stripeEventHandler(bench));
-}
+const startWorker = (): void => {
+  worker = startProcessing(bench);
+};
 
 /** Stripe answers everything but this one invoice. */
 function poisonInvoice(): void {
@@ -74,8 +77,8 @@ describe('an event that cannot be processed', () => {
     poisonInvoice();
     const bad = await poison(sick.customer);
     await giveUpAfter(3, bad);
-    await startWorker();
-    await untilTrue(async () => (await eventOf(bad)).attempts > 0);
+    startWorker();
+    await untilTrue(async () => (await eventOf(bad)).attempts > 32);
 
     // While it backs off, another event of the same account and one of another are done at once.
     const ids: string[] = [];
@@ -95,31 +98,67 @@ describe('an event that cannot be processed', () => {
     const given = await eventOf(bad);
     expect(given.error).toMatch(/^Stripe /);
     expect(given.processedAt).not.toBeNull();
-    expect(await jobsOf(bad)).toMatchObject([
-      { name: 'stripe-event', state: 'failed', tries: 2 },
-      { name: 'stripe-event-dead', state: 'created' },
-    ]);
+    expect(bench.log.errors).toContainEqual(expect.objectContaining({ eventId: bad }));
+    // Nothing is left to come back for.
+    expect(await syncOf(sick.accountId)).toMatchObject({ pause: null });
   });
 
-  it('waits longer after each try, up to a quarter of an hour, for some seven hours', async () => {
-    const { rows } = await bench.db.pool.query(
-      "select retry_limit, retry_delay, retry_backoff, retry_delay_max from pgboss.queue where name = 'stripe-event'",
-    );
-    expect(rows).toEqual([{ retry_limit: 35, retry_delay: 2, retry_backoff: true, retry_delay_max: 900 }]);
-    const { customer } = await addCustomer(bench);
+  it('waits longer after each try, up to a quarter of an hour', async () => {
+    const { accountId, customer } = await addCustomer(bench);
     poisonInvoice();
     const bad = await poison(customer);
-    await startWorker();
+    startWorker();
     await untilTrue(async () => (await eventOf(bad)).attempts === 2);
-    await untilTrue(async () => (await jobsOf(bad))[0]?.state === 'retry');
-    expect((await jobsOf(bad))[0]?.pause).toBeGreaterThanOrEqual(4);
+    await untilTrue(async () => (await syncOf(accountId)).attempts === 2);
+    const { pause, reason } = await syncOf(accountId);
+    expect(pause).toBeGreaterThan(2.5);
+    expect(pause).toBeLessThanOrEqual(4);
+    expect(reason).toMatch(/^Stripe /);
+    const tenth = 'update account_sync set attempts = 9, due_at = now() where account_id = $1';
+    await bench.db.pool.query(tenth, [accountId]);
+    await untilTrue(async () => (await syncOf(accountId)).attempts === 10);
+    expect((await syncOf(accountId)).pause).toBeGreaterThan(890);
+    expect((await syncOf(accountId)).pause).toBeLessThanOrEqual(900);
+    // Another one makes its account due at once, whatever pause it was in.
+    bench.stripe.interfere(() => undefined);
+    bench.stripe.put({ id: 'in_poison', object: 'invoice', customer, status: 'void' });
+    await deliver(bench, 'customer.subscription.created', bench.stripe.put(subscription({ customer })));
+    await untilTrue(async () => (await em().count(StripeEvent, { state: 'done' })) === 2, 3_000);
+    expect(await syncOf(accountId)).toEqual({ attempts: 0, pause: null, reason: null });
+  });
+
+  it('whose account fails as a whole waits as long, and is given up once it was tried long and often enough', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    bench.stripe.interfere(() => ({ kind: 'answer', status: 503, body: '{}' }));
+    const old = await deliver(
+      bench,
+      'customer.subscription.created',
+      bench.stripe.put(subscription({ customer })),
+    );
+    const fresh = await deliver(bench, 'customer.subscription.updated', {
+      id: 'sub_1',
+      object: 'subscription',
+      customer,
+    });
+    const longAgo = new Date(NOW.getTime() - 7 * 3_600_000);
+    await em().nativeUpdate(StripeEvent, { id: old }, { receivedAt: longAgo });
+    await em().nativeUpdate(AccountSync, { accountId }, { attempts: 33 });
+    startWorker();
+    await untilTrue(async () => (await syncOf(accountId)).attempts === 34);
+    expect((await syncOf(accountId)).pause).toBeGreaterThan(890);
+    expect(await eventOf(old)).toMatchObject({ state: 'received', attempts: 0 });
+    await bench.db.pool.query('update account_sync set due_at = now() where account_id = $1', [accountId]);
+    await untilTrue(async () => (await syncOf(accountId)).attempts === 35);
+    expect(await eventOf(old)).toMatchObject({ state: 'dead', error: expect.stringMatching(/^Stripe /) });
+    // It has been here for a moment only.
+    expect(await eventOf(fresh)).toMatchObject({ state: 'received' });
   });
 
   it('does not use up the time that Stripe has for the other events of its account', async () => {
-    const { accountId, customer } = await addCustomer(bench);
+    const { customer } = await addCustomer(bench);
     // It happened before the other one, and would be read first but for its failed attempt.
     const bad = await poison(customer, { created: NOW.getTime() / 1000 - 60 });
-    await em().nativeUpdate(StripeEvent, { id: bad }, { accountId, attempts: 1 });
+    await em().nativeUpdate(StripeEvent, { id: bad }, { attempts: 1 });
     const invoice = { id: 'in_good', object: 'invoice', customer, status: 'void' };
     await deliver(bench, 'invoice.paid', bench.stripe.put(invoice));
     const order: string[] = [];
@@ -127,7 +166,7 @@ describe('an event that cannot be processed', () => {
       if (path.startsWith('/v1/invoices/')) order.push(path.slice('/v1/invoices/'.length));
       return undefined;
     });
-    await startWorker();
+    startWorker();
     await untilTrue(async () => (await em().count(StripeEvent, { state: 'received' })) === 0);
     expect(order.slice(0, 2)).toEqual(['in_good', 'in_poison']);
   });
@@ -139,7 +178,7 @@ describe('the commands for events', { timeout: 120_000 }, () => {
     poisonInvoice();
     const bad = await poison(customer);
     await giveUpAfter(1, bad);
-    await startWorker();
+    startWorker();
     await untilTrue(async () => (await eventOf(bad)).state === 'dead');
     bench.stripe.interfere(() => undefined);
     bench.stripe.put({ id: 'in_poison', object: 'invoice', customer, status: 'void' });

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { applyTrialPack } from '../../server/credit/apply.ts';
 import { expireTrialPack } from '../../server/credit/expire.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
 import { type BillingEvent, EVENT_TYPES, webhookBodySchema } from '../../shared/events.ts';
+import { processEvents } from '../support/processing.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';
 import { newsOf, openWebhookBench, type WebhookBench } from '../support/webhooks.ts';
 

@@ -7,9 +7,9 @@ import { StripeEvent } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { readTimeline } from '../../server/operator/timeline.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { formatId } from '../../shared/ids.ts';
 import { runCli } from '../support/cli.ts';
+import { processEvents } from '../support/processing.ts';
 import {
   addAccount,
   addCustomer,

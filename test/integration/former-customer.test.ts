@@ -14,9 +14,9 @@ import { readTimeline } from '../../server/operator/timeline.ts';
 import type { EventType } from '../../server/stripe/events.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { accountsAfter } from '../../server/stripe/sweep.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
+import { processEvents } from '../support/processing.ts';
 import type { Thing } from '../support/scripted-stripe.ts';
 import { addAccount, addCustomer, deliver, openBench } from '../support/stripe.ts';
 

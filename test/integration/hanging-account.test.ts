@@ -1,15 +1,15 @@
-import type { PgBoss } from 'pg-boss';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AccountSync } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
-import { startBoss, stopBoss, work } from '../../server/database/jobs.ts';
+import type { Series } from '../../server/database/recurring.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
-import { processEvents, STRIPE_EVENT_WORKERS, stripeEventHandler } from '../../server/stripe/worker.ts';
+import { processEvents, startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';
 
 let bench: Bench;
-let boss: PgBoss | null;
+let worker: Series | null;
 let hold: Hold;
 beforeEach(async () => {
   const opened = await openBench();
@@ -20,12 +20,12 @@ beforeEach(async () => {
     timeoutMs: 60_000,
   });
   bench = { ...opened, gateway };
-  boss = null;
+  worker = null;
   hold = holdBack();
 });
 afterEach(async () => {
   hold.release();
-  if (boss) await stopBoss(boss);
+  await worker?.close();
   await bench.close();
 });
 
@@ -67,16 +67,14 @@ const bought = async (count: number): Promise<string[]> => {
 const em = () => bench.db.orm.em.fork();
 const done = (ids: readonly string[]) => em().count(StripeEvent, { id: { $in: [...ids] }, state: 'done' });
 const allDone = (ids: readonly string[]) => untilTrue(async () => (await done(ids)) === ids.length);
-const taken = async (eventId: string): Promise<boolean> => {
-  const { rows } = await bench.db.pool.query<{ state: string }>(
-    "select state::text from pgboss.job where data->>'eventId' = $1",
-    [eventId],
-  );
-  return rows[0]?.state !== 'created';
-};
+const syncOf = (accountId: string) => em().findOneOrFail(AccountSync, { accountId });
+
+/** Transactions that are open for so long; whoever holds a lock has one. */
+const OLDER_THAN_50_MS = `select state, query, now() - xact_start as age from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and clock_timestamp() - xact_start > interval '50 milliseconds'`;
 
 describe('while Stripe does not answer about one account', () => {
-  it('the others of its batch are done, and one pass serves all events of an account', async () => {
+  it('the others are done, and one pass serves all events of an account', async () => {
     const { customer, sub } = await subscriber();
     const hanging = hangOn((path) => path.includes(customer));
     const stuck = [
@@ -93,25 +91,46 @@ describe('while Stripe does not answer about one account', () => {
     expect(hanging()).toBe(1);
   });
 
-  it('its later events leave the places at the queue to those of others', async () => {
+  it('its later events take no places from others, and make it due again at once', async () => {
     const { accountId, customer, sub } = await subscriber();
-    hangOn((path) => path.includes(customer));
-    boss = await startBoss({ url: bench.db.url, poolMax: 4, applicationName: 'hanging', log: bench.log });
-    await work(boss, 'stripe-event', STRIPE_EVENT_WORKERS, stripeEventHandler(bench));
-    const stuck: string[] = [];
-    // One after the other, so that each is in a batch of its own: more of them than there are places.
-    for (let n = 0; n < STRIPE_EVENT_WORKERS.concurrency + 2; n += 1) {
-      const id = await deliver(bench, 'customer.subscription.updated', sub);
-      stuck.push(id);
-      await untilTrue(() => taken(id));
-    }
+    const hanging = hangOn((path) => path.includes(customer));
+    worker = startProcessing(bench);
+    const stuck = [await deliver(bench, 'customer.subscription.updated', sub)];
+    await untilTrue(() => hanging() === 1);
+    // As many as there are places, and each woke the workers.
+    for (let n = 0; n < 35; n += 1) stuck.push(await deliver(bench, 'customer.subscription.updated', sub));
     const others = await bought(OTHERS);
     await allDone(others);
     expect(await done(stuck)).toBe(0);
+    expect(await syncOf(accountId)).toMatchObject({ wanted: 36, done: 0 });
 
     hold.release();
     await allDone(stuck);
+    await untilTrue(async () => (await syncOf(accountId)).dueAt === null);
+    expect(await syncOf(accountId)).toMatchObject({ wanted: 36, done: 36, lease: null, attempts: 0 });
+    // The look that hung, and one for all that were heard of meanwhile.
+    expect(hanging()).toBe(2);
     expect(await em().findOne(Subscription, { accountId })).toMatchObject({ version: 1 });
+  });
+
+  it('nothing in the database is held meanwhile', async () => {
+    const { customer, sub } = await subscriber();
+    const hanging = hangOn((path) => path.includes(customer));
+    worker = startProcessing(bench);
+    const stuck = [await deliver(bench, 'customer.subscription.updated', sub)];
+    await untilTrue(() => hanging() === 1);
+    // Through several signs of life.
+    const until = performance.now() + 2_500;
+    const seen: unknown[] = [];
+    let looks = 0;
+    for (; performance.now() < until; looks += 1) {
+      const { rows } = await bench.db.pool.query(OLDER_THAN_50_MS);
+      seen.push(...rows);
+    }
+    expect(looks).toBeGreaterThan(10);
+    expect(seen).toEqual([]);
+    hold.release();
+    await allDone(stuck);
   });
 
   it('nor about the dispute that would say whose it is, nobody else waits', async () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
+import { processEvents } from '../support/processing.ts';
 import { addCustomer, type Bench, deliver, NOW, openBench, subscription } from '../support/stripe.ts';
 
 let bench: Bench;

@@ -1,8 +1,17 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AccountSync } from '../../server/database/entities/account.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { ProblemError } from '../../shared/errors.ts';
-import { type Bench, eventBody, NOW, openBench, sign, WEBHOOK_SECRET } from '../support/stripe.ts';
+import {
+  addCustomer,
+  type Bench,
+  eventBody,
+  NOW,
+  openBench,
+  sign,
+  WEBHOOK_SECRET,
+} from '../support/stripe.ts';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -16,15 +25,19 @@ const take = (body: string | Buffer, signature: string | undefined) =>
     { rawBody: Buffer.from(body), signature },
   );
 const stored = () => bench.db.orm.em.fork().find(StripeEvent, {});
-const jobs = async (): Promise<string[]> => {
-  const { rows } = await bench.db.pool.query<{ id: string }>(
-    "select data->>'eventId' as id from pgboss.job where name = 'stripe-event'",
-  );
-  return rows.map(({ id }) => id);
+/** The events whose account is to be found out, and for each account how often it was wanted to be looked at. */
+const due = async (): Promise<{ ownerless: string[]; wanted: Map<string, number> }> => {
+  const em = bench.db.orm.em.fork();
+  const ownerless = await em.find(StripeEvent, { dueAt: { $ne: null } });
+  const accounts = await em.find(AccountSync, { dueAt: { $ne: null } });
+  return {
+    ownerless: ownerless.map(({ id }) => id),
+    wanted: new Map(accounts.map(({ accountId, wanted }) => [accountId, wanted])),
+  };
 };
 
 describe('takeIn', () => {
-  it('stores the event byte for byte with one job, however often it is delivered', async () => {
+  it('stores the event byte for byte and due, however often it is delivered', async () => {
     const { id, body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer: 'cus_1' });
     const spaced = body.replace('{', '{  ');
     const outcomes = await Promise.all(Array.from({ length: 10 }, () => take(spaced, sign(spaced))));
@@ -38,7 +51,17 @@ describe('takeIn', () => {
       state: 'received',
     });
     expect(Buffer.from(event?.raw ?? '').toString()).toBe(spaced);
-    expect((await jobs()).filter((job) => job === id)).toHaveLength(1);
+    expect((await due()).ownerless).toEqual([id]);
+  });
+
+  it('makes the account of its customer due, once however often it is delivered, and once more for the next', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    for (const wanted of [1, 2]) {
+      const { id, body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer });
+      for (let n = 0; n < 3; n += 1) await take(body, sign(body));
+      expect((await stored()).find((one) => one.id === id)).toMatchObject({ accountId, dueAt: null });
+      expect((await due()).wanted).toEqual(new Map([[accountId, wanted]]));
+    }
   });
 
   it('keeps the customer of a customer event, and of an expanded reference', async () => {
@@ -57,12 +80,12 @@ describe('takeIn', () => {
     ['of the other mode', 'invoice.paid', { livemode: true }],
     ['of a connected account', 'invoice.paid', { account: 'acct_1' }],
     ['of a type we do not handle', 'invoice.created', {}],
-  ])('stores an event %s as ignored, without a job', async (_, type, members) => {
+  ])('stores an event %s as ignored, and nothing is due', async (_, type, members) => {
     const { id, body } = eventBody(type, { id: 'in_2', object: 'invoice' }, members);
     expect(await take(body, sign(body))).toBe('ignored');
     const event = (await stored()).find((one) => one.id === id);
     expect(event).toMatchObject({ state: 'ignored', error: expect.any(String) });
-    expect(await jobs()).not.toContain(id);
+    expect((await due()).ownerless).not.toContain(id);
   });
 
   const { body } = eventBody('invoice.paid', { id: 'in_3', object: 'invoice' });

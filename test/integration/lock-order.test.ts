@@ -11,13 +11,12 @@ import { releaseReservation, reserve, settleReservation } from '../../server/cre
 import { StripeEvent } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
-import { assignOwners } from '../../server/stripe/owner.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { replayEvent } from '../../server/stripe/replay.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { webhookUseCases } from '../../server/webhooks/use-cases.ts';
 import { openPack } from '../support/credit.ts';
 import { type Locked, recordLocks, tablesLockedBy } from '../support/lock-recorder.ts';
+import { processEvents, startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
 import {
   addAccount,
@@ -153,7 +152,7 @@ describe('the order of locks', () => {
       /^account .*api_key/,
       /^account .*webhook_endpoint.* webhook_delivery|^account .*webhook_delivery/,
       /^account .*trial_pack/,
-      /^account .*stripe_event/,
+      /^account .*stripe_event account_sync/,
       /^trial_pack credit_reservation|^trial_pack$/,
     ])
       expect(
@@ -188,23 +187,24 @@ describe('two that want the same rows', () => {
     const other = { ...bench, db: await bench.another() };
     const { accountId, customer } = await addCustomer(bench);
     const { promise: created, resolve: create } = Promise.withResolvers<void>();
-    const { promise: read, resolve: answerPass } = Promise.withResolvers<void>();
     let minting = 0;
-    let passing = 0;
     bench.stripe.interfere(async ({ method, path }) => {
       if (method === 'POST' && path.startsWith('/v1/checkout/sessions') && minting++ === 0) await created;
-      if (method === 'GET' && path.startsWith(`/v1/customers/${customer}`) && passing++ === 0) await read;
       return undefined;
     });
-    // In this process a session is made; in another one the customer's end is heard of, with the account locked.
+    // In this process a session is made; in another one the customer's end is written, with the account locked.
     const sold = startCheckout(deps, callOf(accountId), plan);
     await untilTrue(() => minting === 1);
     const event = await deliver(bench, 'customer.deleted', bench.stripe.change(customer, { deleted: true }));
+    const held = await (await bench.another()).pool.connect();
+    await held.query('begin');
+    await held.query('select 1 from stripe_event where id = $1 for no key update', [event]);
     const passed = processEvents(other, [event]);
-    await untilTrue(() => passing === 1);
+    await untilTrue(async () => (await waitingForLocks()) === 1);
     create();
-    await untilTrue(async () => (await waitingForLocks()) > 0);
-    answerPass();
+    await untilTrue(async () => (await waitingForLocks()) === 2);
+    await held.query('rollback');
+    held.release();
     expect((await passed).size).toBe(0);
     const { value } = await sold;
     const [session] = bench.stripe
@@ -213,26 +213,28 @@ describe('two that want the same rows', () => {
     expect(session?.['customer']).not.toBe(customer);
   });
 
-  it('events are assigned past what another process has locked', async () => {
-    const { customer } = await addCustomer(bench);
-    const sub = bench.stripe.put(subscription({ customer }));
+  it('events whose account is to be found out are taken past what another process has locked', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    const intent = bench.stripe.put({ id: bench.stripe.newId('pi'), object: 'payment_intent', customer });
+    const dispute = bench.stripe.put({ id: 'dp_1', object: 'dispute', payment_intent: intent.id });
     const ids = [
-      await deliver(bench, 'customer.subscription.created', sub),
-      await deliver(bench, 'customer.subscription.updated', sub),
+      await deliver(bench, 'charge.dispute.created', dispute),
+      await deliver(bench, 'charge.dispute.closed', dispute),
     ];
     const held = await (await bench.another()).pool.connect();
+    await held.query('begin');
+    await held.query('select 1 from stripe_event where id = $1 for no key update', [ids[0]]);
+    const worker = startProcessing(bench);
+    const done = () => bench.db.orm.em.fork().find(StripeEvent, { accountId, state: 'done' });
     try {
-      await held.query('begin');
-      await held.query('select 1 from stripe_event where id = $1 for no key update', [ids[0]]);
-      const { owned } = await assignOwners(bench, ids);
-      expect(owned).toHaveLength(2);
-      const { rows } = await bench.db.pool.query<{ id: string }>(
-        'select id from stripe_event where account_id is not null',
-      );
-      expect(rows.map(({ id }) => id)).toEqual([ids[1]]);
+      await untilTrue(async () => (await done()).length > 0);
+      expect((await done()).map(({ id }) => id)).toEqual([ids[1]]);
+      await held.query('rollback');
+      await untilTrue(async () => (await done()).length === 2);
     } finally {
       await held.query('rollback');
       held.release();
+      await worker.close();
     }
   });
 

@@ -7,11 +7,11 @@ import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { AuditEntry } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import type { CheckoutSessionInput } from '../../shared/billing.ts';
 import { TIERS } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
+import { processEvents } from '../support/processing.ts';
 import {
   addAccount,
   addCustomer,

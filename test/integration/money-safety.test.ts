@@ -4,8 +4,8 @@ import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { synchronise } from '../../server/stripe/synchronise.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { formatId } from '../../shared/ids.ts';
+import { processEvents } from '../support/processing.ts';
 import { PACK_LINES, type Thing } from '../support/scripted-stripe.ts';
 import {
   addCustomer,

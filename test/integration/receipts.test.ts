@@ -2,7 +2,7 @@ import type Stripe from 'stripe';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { renderEmail } from '../../server/notify/render.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
+import { processEvents } from '../support/processing.ts';
 import { addCustomer, type Bench, deliver, openBench } from '../support/stripe.ts';
 import { invoice, lines } from '../support/stripe-invoices.ts';
 

@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Email } from '../../server/database/entities/journal.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
+import { processEvents } from '../support/processing.ts';
 import type { Thing } from '../support/scripted-stripe.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';
 import { lines, ofSubscription, periodLine } from '../support/stripe-invoices.ts';

@@ -8,8 +8,8 @@ import { Subscription, TrialPack } from '../../server/database/entities/billing.
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createLog } from '../../server/http/log.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
+import { processEvents } from '../support/processing.ts';
 import { addAccount, eventBody, sign, WEBHOOK_SECRET } from '../support/stripe.ts';
 
 let bench: LocalBench;

@@ -4,7 +4,7 @@ import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import type { EventType } from '../../server/stripe/events.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { synchronise } from '../../server/stripe/synchronise.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
+import { processEvents } from '../support/processing.ts';
 import { PACK_LINES, type Thing } from '../support/scripted-stripe.ts';
 import { addCustomer, type Bench, deliver, NOW, openBench } from '../support/stripe.ts';
 

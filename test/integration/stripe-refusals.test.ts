@@ -10,8 +10,8 @@ import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { AuditEntry, StripeEvent } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { ProblemError } from '../../shared/errors.ts';
+import { processEvents } from '../support/processing.ts';
 import type { Call, Fault } from '../support/scripted-stripe.ts';
 import {
   addAccount,

@@ -4,7 +4,7 @@ import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
 import { inWords } from '../../server/stripe/drift.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
+import { processEvents } from '../support/processing.ts';
 import type { Thing } from '../support/scripted-stripe.ts';
 import { addCustomer, type Bench, deliver, linesFor, openBench, subscription } from '../support/stripe.ts';
 

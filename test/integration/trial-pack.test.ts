@@ -9,9 +9,9 @@ import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import type { EventType } from '../../server/stripe/events.ts';
 import { synchronise } from '../../server/stripe/synchronise.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { formatId } from '../../shared/ids.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
+import { processEvents } from '../support/processing.ts';
 import type { Thing } from '../support/scripted-stripe.ts';
 import { addAccount, addCustomer, type Bench, deliver, openBench } from '../support/stripe.ts';
 

@@ -4,7 +4,7 @@ import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { renderEmail } from '../../server/notify/render.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
+import { processEvents } from '../support/processing.ts';
 import type { Thing } from '../support/scripted-stripe.ts';
 import { addCustomer, type Bench, deliver, NOW, openBench, subscription } from '../support/stripe.ts';
 import { lines, ofSubscription, openInvoice, openPayment, periodLine } from '../support/stripe-invoices.ts';

@@ -6,8 +6,8 @@ import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { type SetUp, setUpStripe } from '../../server/stripe/set-up.ts';
-import { processEvents } from '../../server/stripe/worker.ts';
 import { createTestDatabase } from './database.ts';
+import { processEvents } from './processing.ts';
 import { quietLog, sign, WEBHOOK_SECRET } from './stripe.ts';
 
 export type LocalBench = SyncDeps & {

@@ -59,6 +59,7 @@ export function tablesLockedBy(statement: string): string[] {
 
 const TABLES: ReadonlySet<string> = new Set([
   'account',
+  'account_sync',
   'api_key',
   'audit_entry',
   'billing_event',

@@ -1,12 +1,11 @@
-import type { PgBoss } from 'pg-boss';
 import { connectDatabase, type Database } from '../../../server/database/connection.ts';
-import { passiveBoss } from '../../../server/database/jobs.ts';
+import { claimDue } from '../../../server/database/lease.ts';
 import { claimBatch } from '../../../server/notify/due-mails.ts';
 import type { EmailSender } from '../../../server/notify/resend.ts';
 import { sendBatch } from '../../../server/notify/send.ts';
 import type { StripeGateway } from '../../../server/stripe/gateway.ts';
 import { takeIn } from '../../../server/stripe/intake.ts';
-import { stripeEventHandler } from '../../../server/stripe/worker.ts';
+import { processAccount, processOwnerless } from '../../../server/stripe/worker.ts';
 import { quietLog, sign, WEBHOOK_SECRET } from '../../support/stripe.ts';
 
 /** The world around our process, which outlives it. */
@@ -20,7 +19,7 @@ export type Surroundings = {
 
 /**
  * What a process of ours does from its start until nothing is left to do: it takes in what Stripe delivers, then
- * takes jobs from the queues one batch at a time, by the queue's own statements. Everything it keeps in memory is
+ * takes what is due one batch at a time, by the workers' own statements. Everything it keeps in memory is
  * its own. Throws when the database is gone.
  */
 export async function live(databaseUrl: string, around: Surroundings): Promise<void> {
@@ -32,10 +31,7 @@ export async function live(databaseUrl: string, around: Surroundings): Promise<v
   });
   try {
     await takeAll(db, around);
-    const boss = await passiveBoss({
-      executeSql: async (text, values) => await db.pool.query(text, values),
-    });
-    await workAll(db, boss, around);
+    await workAll(db, around);
   } finally {
     await db.close();
   }
@@ -49,10 +45,11 @@ async function takeAll(db: Database, { now, undelivered }: Surroundings): Promis
   }
 }
 
-async function workAll(db: Database, boss: PgBoss, { gateway, resend, now }: Surroundings): Promise<void> {
+async function workAll(db: Database, { gateway, resend, now }: Surroundings): Promise<void> {
   const log = quietLog();
   const clock = { now: () => now };
-  const handle = stripeEventHandler({ db, gateway, clock, log });
+  const deps = { db, gateway, clock, log };
+  const { signal } = new AbortController();
   const sending = {
     db,
     resend,
@@ -63,17 +60,11 @@ async function workAll(db: Database, boss: PgBoss, { gateway, resend, now }: Sur
     pace: { turn: async () => {}, hold: async () => {} },
   };
   for (;;) {
-    const events = await boss.fetch<{ eventId: string }>('stripe-event', { batchSize: 20 });
-    if (events.length > 0) {
-      const outcomes = await handle(
-        events.map(({ id, data, signal }) => ({ id, data, signal, attempt: 1, isLastAttempt: false })),
-      );
-      for (const outcome of outcomes) {
-        if (outcome.status !== 'completed') throw new Error(outcome.reason);
-        await boss.complete('stripe-event', outcome.id);
-      }
-      continue;
-    }
+    const accounts = await claimDue(db, 'account_sync', 20);
+    for (const key of accounts.keys) await processAccount(deps, { key, lease: accounts.lease }, signal);
+    const ownerless = await claimDue(db, 'stripe_event', 20);
+    for (const key of ownerless.keys) await processOwnerless(deps, { key, lease: ownerless.lease });
+    if (accounts.keys.length + ownerless.keys.length > 0) continue;
     const batch = await claimBatch(db);
     if (batch === null) return;
     await sendBatch(sending, batch);
