@@ -32,6 +32,7 @@ import { createSendingPace } from './notify/sending-pace.ts';
 import { readConsole } from './operator/console.ts';
 import { watchClock } from './stripe/clock-watch.ts';
 import type { SyncDeps } from './stripe/deps.ts';
+import { createEventStore } from './stripe/event-store.ts';
 import type { StripeGateway } from './stripe/gateway.ts';
 import { takeIn } from './stripe/intake.ts';
 import { lookAfterStripe } from './stripe/look-after.ts';
@@ -138,6 +139,7 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
     metrics.setStripeClock(aheadSeconds);
     watch(aheadSeconds);
   };
+  const events = createEventStore(db);
   const http = buildHttp({
     db,
     clock,
@@ -164,7 +166,7 @@ function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean
     ...(parts.roles.has('webhooks') && {
       webhooks: {
         takeIn: (delivery) =>
-          takeIn({ db, clock, livemode, secrets: parts.webhookSecrets(), onSigned }, delivery),
+          takeIn({ events, clock, livemode, secrets: parts.webhookSecrets(), onSigned }, delivery),
       },
     }),
   });

@@ -4,6 +4,7 @@ import type { Clock } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { Log } from '../database/log.ts';
 import { saveTurn, takeTurn } from '../database/recurring.ts';
+import { createEventStore } from './event-store.ts';
 import { EVENT_LISTS, parseEvent } from './events.ts';
 import type { StripeGateway } from './gateway.ts';
 import { store } from './intake.ts';
@@ -28,7 +29,7 @@ const ON_ITS_WAY_S = 30;
 const MOST_PAGES = 20;
 
 /**
- * Asks Stripe for the events that never arrived and stores them as if they had, each with its job: whatever was
+ * Asks Stripe for the events that never arrived and stores them as if they had: whatever was
  * lost on the way is processed a minute later. Done by one process at a time, once a minute; null where it is not
  * due. Returns how many were missed. How far it came is counted in Stripe's own time, as far as it is not ahead of
  * ours.
@@ -113,6 +114,7 @@ async function storeMissing(deps: CatchUpDeps, events: readonly Stripe.Event[], 
     [late.map(({ id }) => id)],
   );
   const known = new Set(rows.map(({ id }) => id));
+  const eventStore = createEventStore(deps.db);
   let missed = 0;
   for (const event of late) {
     if (known.has(event.id)) continue;
@@ -123,7 +125,8 @@ async function storeMissing(deps: CatchUpDeps, events: readonly Stripe.Event[], 
       deps.log.error({ eventId: event.id }, 'Stripe lists an event that we do not understand');
       continue;
     }
-    if ((await store(deps, { event: parsed, rawBody }, now)) === 'stored') missed += 1;
+    if ((await store({ ...deps, events: eventStore }, { event: parsed, rawBody }, now)) === 'stored')
+      missed += 1;
   }
   return missed;
 }

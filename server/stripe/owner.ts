@@ -75,7 +75,7 @@ function fateOf(
 }
 
 /** Whether an event names another account of ours than the one that has its customer. */
-export function contradicts(event: StripeEventBody, owner: string): boolean {
+function contradicts(event: StripeEventBody, owner: string): boolean {
   const named = accountNamedBy(event);
   return (named?.startsWith('acc_') ?? false) && named !== formatId('acc', owner);
 }
@@ -109,7 +109,7 @@ async function letGo({ db }: OwnerDeps, { key: id, lease }: Held): Promise<null>
 }
 
 /** The account that has a customer, or had it until Stripe deleted it. */
-export async function accountOf(em: Tx, stripeCustomerId: string): Promise<string | null> {
+async function accountOf(em: Tx, stripeCustomerId: string): Promise<string | null> {
   const account = await em.findOne(Account, { stripeCustomerId }, { fields: ['id'] });
   if (account) return account.id;
   return (await em.findOne(FormerStripeCustomer, { stripeCustomerId }))?.accountId ?? null;

@@ -9,6 +9,7 @@ import { expireTrialPack } from '../../server/credit/expire.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { catchUp } from '../../server/stripe/catch-up.ts';
+import { createEventStore } from '../../server/stripe/event-store.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { synchronise } from '../../server/stripe/synchronise.ts';
@@ -214,7 +215,8 @@ export async function play(
       try {
         const rawBody = Buffer.from(event.body);
         const signature = sign(event.body, deps.clock.now());
-        await takeIn({ ...deps, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
+        const events = createEventStore(deps.db);
+        await takeIn({ ...deps, events, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
         stored.add(event.id);
       } catch (error) {
         // Not acknowledged, so Stripe delivers them again.

@@ -1,6 +1,7 @@
 import { request } from 'node:http';
 import Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createEventStore } from '../../server/stripe/event-store.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 
@@ -15,7 +16,8 @@ beforeAll(async () => {
       takeIn: async (delivery) => {
         if (!taken) throw new Error('Nothing can be delivered before the start');
         const clock = { now: () => new Date() };
-        return await takeIn({ db: taken.db, clock, secrets: [SECRET], livemode: false }, delivery);
+        const events = createEventStore(taken.db);
+        return await takeIn({ events, clock, secrets: [SECRET], livemode: false }, delivery);
       },
     },
   });

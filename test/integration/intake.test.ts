@@ -1,8 +1,11 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AccountSync } from '../../server/database/entities/account.ts';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { CHANNEL } from '../../server/database/due.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
+import { createEventStore, type EventStore, INSERT } from '../../server/stripe/event-store.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { ProblemError } from '../../shared/errors.ts';
+import { formatId } from '../../shared/ids.ts';
+import { untilTrue } from '../support/service.ts';
 import {
   addCustomer,
   type Bench,
@@ -14,30 +17,36 @@ import {
 } from '../support/stripe.ts';
 
 let bench: Bench;
+let events: EventStore;
 beforeAll(async () => {
   bench = await openBench();
+  events = createEventStore(bench.db);
 });
 afterAll(() => bench.close());
 
 const take = (body: string | Buffer, signature: string | undefined) =>
   takeIn(
-    { db: bench.db, clock: bench.clock, secrets: ['whsec_new', WEBHOOK_SECRET], livemode: false },
+    { events, clock: bench.clock, secrets: ['whsec_new', WEBHOOK_SECRET], livemode: false },
     { rawBody: Buffer.from(body), signature },
   );
 const stored = () => bench.db.orm.em.fork().find(StripeEvent, {});
-/** The events whose account is to be found out, and for each account how often it was wanted to be looked at. */
-const due = async (): Promise<{ ownerless: string[]; wanted: Map<string, number> }> => {
-  const em = bench.db.orm.em.fork();
-  const ownerless = await em.find(StripeEvent, { dueAt: { $ne: null } });
-  const accounts = await em.find(AccountSync, { dueAt: { $ne: null } });
-  return {
-    ownerless: ownerless.map(({ id }) => id),
-    wanted: new Map(accounts.map(({ accountId, wanted }) => [accountId, wanted])),
-  };
+const due = async (id: string): Promise<{ account_id: string | null; due: boolean } | undefined> => {
+  const { rows } = await bench.db.pool.query<{ account_id: string | null; due: boolean }>(
+    'select account_id, due_at is not null as due from stripe_event where id = $1',
+    [id],
+  );
+  return rows[0];
+};
+const wanted = async (accountId: string): Promise<{ wanted: number; due: boolean } | undefined> => {
+  const { rows } = await bench.db.pool.query<{ wanted: number; due: boolean }>(
+    'select wanted::int, due_at is not null as due from account_sync where account_id = $1',
+    [accountId],
+  );
+  return rows[0];
 };
 
 describe('takeIn', () => {
-  it('stores the event byte for byte and due, however often it is delivered', async () => {
+  it('stores the event byte for byte and once, due itself, however often it is delivered', async () => {
     const { id, body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer: 'cus_1' });
     const spaced = body.replace('{', '{  ');
     const outcomes = await Promise.all(Array.from({ length: 10 }, () => take(spaced, sign(spaced))));
@@ -51,17 +60,7 @@ describe('takeIn', () => {
       state: 'received',
     });
     expect(Buffer.from(event?.raw ?? '').toString()).toBe(spaced);
-    expect((await due()).ownerless).toEqual([id]);
-  });
-
-  it('makes the account of its customer due, once however often it is delivered, and once more for the next', async () => {
-    const { accountId, customer } = await addCustomer(bench);
-    for (const wanted of [1, 2]) {
-      const { id, body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer });
-      for (let n = 0; n < 3; n += 1) await take(body, sign(body));
-      expect((await stored()).find((one) => one.id === id)).toMatchObject({ accountId, dueAt: null });
-      expect((await due()).wanted).toEqual(new Map([[accountId, wanted]]));
-    }
+    expect(await due(id)).toEqual({ account_id: null, due: true });
   });
 
   it('keeps the customer of a customer event, and of an expanded reference', async () => {
@@ -80,12 +79,12 @@ describe('takeIn', () => {
     ['of the other mode', 'invoice.paid', { livemode: true }],
     ['of a connected account', 'invoice.paid', { account: 'acct_1' }],
     ['of a type we do not handle', 'invoice.created', {}],
-  ])('stores an event %s as ignored, and nothing is due', async (_, type, members) => {
+  ])('stores an event %s as ignored, due for nobody', async (_, type, members) => {
     const { id, body } = eventBody(type, { id: 'in_2', object: 'invoice' }, members);
     expect(await take(body, sign(body))).toBe('ignored');
     const event = (await stored()).find((one) => one.id === id);
     expect(event).toMatchObject({ state: 'ignored', error: expect.any(String) });
-    expect((await due()).ownerless).not.toContain(id);
+    expect(await due(id)).toEqual({ account_id: null, due: false });
   });
 
   const { body } = eventBody('invoice.paid', { id: 'in_3', object: 'invoice' });
@@ -116,5 +115,134 @@ describe('takeIn', () => {
     expect(error).toBeInstanceOf(ProblemError);
     expect(error).toMatchObject({ status: 400 });
     expect(await stored()).toHaveLength(before);
+  });
+
+  it('makes the account due that has the customer, with each event once and in the same commit', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    const about = () =>
+      eventBody('customer.subscription.updated', { id: 'sub_1', object: 'subscription', customer });
+    const [one, other] = [about(), about()];
+    await take(one.body, sign(one.body));
+    expect(await due(one.id)).toEqual({ account_id: accountId, due: false });
+    expect(await wanted(accountId)).toEqual({ wanted: 1, due: true });
+    await take(one.body, sign(one.body));
+    expect(await wanted(accountId)).toEqual({ wanted: 1, due: true });
+    await bench.db.pool.query("update account_sync set due_at = now() + interval '1 hour'");
+    await take(other.body, sign(other.body));
+    const { rows } = await bench.db.pool.query(
+      'select 1 from account_sync where account_id = $1 and due_at <= now()',
+      [accountId],
+    );
+    expect(rows).toHaveLength(1);
+    expect(await wanted(accountId)).toEqual({ wanted: 2, due: true });
+  });
+
+  it('makes the account due that had a customer whom Stripe has deleted', async () => {
+    const { accountId } = await addCustomer(bench);
+    await bench.db.pool.query('insert into former_stripe_customer values ($1, $2, now())', [
+      'cus_before',
+      accountId,
+    ]);
+    const { id, body } = eventBody('charge.refunded', {
+      id: 'ch_1',
+      object: 'charge',
+      customer: 'cus_before',
+    });
+    await take(body, sign(body));
+    expect(await due(id)).toEqual({ account_id: accountId, due: false });
+    expect(await wanted(accountId)).toEqual({ wanted: 1, due: true });
+  });
+
+  it('leaves an event that names another account than its customer’s, or none that is, to whoever judges it', async () => {
+    const { accountId, customer } = await addCustomer(bench);
+    const other = await addCustomer(bench);
+    for (const reference of [formatId('acc', other.accountId), 'acc_of_somebody']) {
+      const named = { id: 'cs_1', object: 'checkout.session', customer, client_reference_id: reference };
+      const { id, body } = eventBody('checkout.session.completed', named);
+      await take(body, sign(body));
+      expect(await due(id)).toEqual({ account_id: null, due: true });
+    }
+    expect(await wanted(accountId)).toBeUndefined();
+    const own = {
+      id: 'cs_1',
+      object: 'checkout.session',
+      customer,
+      client_reference_id: formatId('acc', accountId),
+    };
+    const { id, body } = eventBody('checkout.session.completed', own);
+    await take(body, sign(body));
+    expect(await due(id)).toEqual({ account_id: accountId, due: false });
+  });
+
+  it('writes many that come at once in few statements, and answers each for itself', async () => {
+    const queries = vi.spyOn(bench.db.pool, 'query');
+    const bodies = Array.from({ length: 150 }, (_, at) =>
+      eventBody('invoice.paid', { id: `in_${at}`, object: 'invoice' }),
+    );
+    const twice = [...bodies, ...bodies.slice(0, 20)];
+    const outcomes = await Promise.all(twice.map(({ body }) => take(body, sign(body))));
+    expect(queries.mock.calls.length).toBeLessThanOrEqual(4);
+    queries.mockRestore();
+    expect(outcomes.filter((outcome) => outcome === 'stored')).toHaveLength(150);
+    expect(outcomes.filter((outcome) => outcome === 'duplicate')).toHaveLength(20);
+    const { rows } = await bench.db.pool.query('select 1 from stripe_event where id = any($1)', [
+      bodies.map(({ id }) => id),
+    ]);
+    expect(rows).toHaveLength(150);
+  });
+
+  it('lets a row that the database refuses cost only itself', async () => {
+    await bench.db.pool.query(
+      "alter table stripe_event add constraint no_seven check (object_id <> 'in_seven')",
+    );
+    try {
+      const bodies = ['in_six', 'in_seven', 'in_eight', 'in_nine'].map((id) =>
+        eventBody('invoice.paid', { id, object: 'invoice' }),
+      );
+      const outcomes = await Promise.allSettled(bodies.map(({ body }) => take(body, sign(body))));
+      expect(outcomes.map(({ status }) => status)).toEqual([
+        'fulfilled',
+        'rejected',
+        'fulfilled',
+        'fulfilled',
+      ]);
+    } finally {
+      await bench.db.pool.query('alter table stripe_event drop constraint no_seven');
+    }
+  });
+
+  it('tells workers at the commit which kind is due', async () => {
+    const { customer } = await addCustomer(bench);
+    const client = await bench.db.pool.connect();
+    const told: (string | undefined)[] = [];
+    try {
+      client.on('notification', ({ payload }) => told.push(payload));
+      await client.query(`listen ${CHANNEL}`);
+      for (const one of [customer, 'cus_of_nobody']) {
+        const { body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer: one });
+        await take(body, sign(body));
+      }
+      await untilTrue(async () => {
+        await client.query('select 1');
+        return told.length === 2;
+      });
+      expect(told).toEqual(['account', 'stripe_event']);
+    } finally {
+      client.release(true);
+    }
+  });
+
+  it('names the same columns as the table has', () => {
+    const known = bench.db.orm
+      .getMetadata()
+      .get(StripeEvent)
+      .comparableProps.flatMap(({ fieldNames }) => fieldNames);
+    // What is taken by a lease later is nothing at first.
+    const left = known.filter((column) => !['lease', 'leased_until'].includes(column));
+    const inserted = /insert into stripe_event \(([^)]*)\)/
+      .exec(INSERT)?.[1]
+      ?.split(',')
+      .map((name) => name.trim());
+    expect(inserted?.toSorted()).toEqual([...new Set(['id', ...left])].toSorted());
   });
 });

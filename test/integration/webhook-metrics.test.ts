@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createEventStore } from '../../server/stripe/event-store.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
 import { Driftstack } from '../../shared/client.ts';
@@ -125,7 +126,7 @@ it('go by the clock of the local Stripe where that was moved', async () => {
     const { body } = eventBody('invoice.paid', { id: 'in_1', object: 'invoice', customer: 'cus_1' });
     await takeIn(
       {
-        db: moved.db,
+        events: createEventStore(moved.db),
         clock: { now: () => before, aheadMs: () => before.getTime() - Date.now() },
         secrets: [WEBHOOK_SECRET],
         livemode: false,

@@ -2,6 +2,7 @@ import { connectDatabase, type Database } from '../../server/database/connection
 import type { LocalStripe } from '../../server/local-stripe/local-stripe.ts';
 import { startLocalStripe } from '../../server/local-stripe/local-stripe.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
+import { createEventStore } from '../../server/stripe/event-store.ts';
 import { isHandled } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
@@ -62,7 +63,12 @@ export async function openLocalBench(onAlarm: SyncDeps['onAlarm'] = () => {}): P
           continue;
         }
         const signature = sign(body, deps.clock.now());
-        const intake = { ...deps, secrets: [WEBHOOK_SECRET], livemode: false };
+        const intake = {
+          ...deps,
+          events: createEventStore(deps.db),
+          secrets: [WEBHOOK_SECRET],
+          livemode: false,
+        };
         await takeIn(intake, { rawBody: Buffer.from(body), signature });
         ids.push(String(JSON.parse(body).id));
       }

@@ -5,6 +5,7 @@ import { Account } from '../../server/database/entities/account.ts';
 import type { Log } from '../../server/database/log.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
+import { createEventStore } from '../../server/stripe/event-store.ts';
 import type { EventType } from '../../server/stripe/events.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
 import { takeIn } from '../../server/stripe/intake.ts';
@@ -182,7 +183,7 @@ export async function deliver(
   members: Record<string, unknown> = {},
 ): Promise<string> {
   const { id, body } = eventBody(type, object, members);
-  const deps = { db, clock, secrets: [WEBHOOK_SECRET], livemode: false };
+  const deps = { events: createEventStore(db), clock, secrets: [WEBHOOK_SECRET], livemode: false };
   await takeIn(deps, { rawBody: Buffer.from(body), signature: sign(body, clock.now()) });
   return id;
 }

@@ -3,6 +3,7 @@ import { claimDue } from '../../../server/database/lease.ts';
 import { claimBatch } from '../../../server/notify/due-mails.ts';
 import type { EmailSender } from '../../../server/notify/resend.ts';
 import { sendBatch } from '../../../server/notify/send.ts';
+import { createEventStore } from '../../../server/stripe/event-store.ts';
 import type { StripeGateway } from '../../../server/stripe/gateway.ts';
 import { takeIn } from '../../../server/stripe/intake.ts';
 import { processAccount, processOwnerless } from '../../../server/stripe/worker.ts';
@@ -38,7 +39,12 @@ export async function live(databaseUrl: string, around: Surroundings): Promise<v
 }
 
 async function takeAll(db: Database, { now, undelivered }: Surroundings): Promise<void> {
-  const deps = { db, clock: { now: () => now }, secrets: [WEBHOOK_SECRET], livemode: false };
+  const deps = {
+    events: createEventStore(db),
+    clock: { now: () => now },
+    secrets: [WEBHOOK_SECRET],
+    livemode: false,
+  };
   for (let body = undelivered[0]; body !== undefined; body = undelivered[0]) {
     await takeIn(deps, { rawBody: Buffer.from(body), signature: sign(body, now) });
     undelivered.shift();
