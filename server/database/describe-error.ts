@@ -51,7 +51,7 @@ export function explainDefect(error: unknown): string {
 
 type ErrorLike = { readonly [member: string]: unknown; readonly message: string };
 
-/** pg-boss tells of its errors by copies that are none. */
+/** Some libraries tell of their errors by copies that are none. */
 function isErrorLike(error: unknown): error is ErrorLike {
   return (
     typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string'

@@ -8,7 +8,6 @@ import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { Subscription } from '../database/entities/billing.ts';
 import { Email, StripeEvent } from '../database/entities/journal.ts';
-import { JOBS_SCHEMA } from '../database/queues.ts';
 import { projected } from '../stripe/record-row.ts';
 import { type InspectedEndpoint, inspectWebhooks } from '../webhooks/inspect.ts';
 
@@ -32,7 +31,8 @@ export interface ConsoleView {
     readonly emails: readonly object[];
     readonly webhooks: readonly InspectedEndpoint[];
   }[];
-  readonly jobs: readonly { readonly queue: string; readonly state: string; readonly count: number }[];
+  /** What waits for work, by what it is: due now, in somebody's hands, or to be tried later. */
+  readonly waiting: readonly { readonly what: string; readonly state: string; readonly count: number }[];
   readonly events: readonly object[];
 }
 
@@ -51,7 +51,7 @@ export async function readConsole(db: Database, now: Date): Promise<ConsoleView>
   );
   return {
     accounts: await Promise.all(accounts.map((account) => readAccount(db, account, now))),
-    jobs: await countJobs(db),
+    waiting: await countWaiting(db),
     events: events.map((event) => ({
       id: event.id,
       type: event.type,
@@ -108,9 +108,17 @@ async function readStanding(
   };
 }
 
-async function countJobs({ pool }: Database): Promise<ConsoleView['jobs']> {
-  const { rows } = await pool.query<{ queue: string; state: string; count: number }>(
-    `select name as queue, state::text, count(*)::int as count from ${JOBS_SCHEMA}.job group by 1, 2 order by 1, 2`,
-  );
+async function countWaiting({ pool }: Database): Promise<ConsoleView['waiting']> {
+  const { rows } = await pool.query<ConsoleView['waiting'][number]>(WAITING);
   return rows;
 }
+
+const LEASED = ['account_sync', 'stripe_event', 'email'] as const;
+const NAMES = { account_sync: 'accounts', stripe_event: 'events without an account', email: 'mails' };
+const WAITING = LEASED.map(
+  (table) => `select '${NAMES[table]}' as what, case when leased_until > now() then 'in hand'
+    when due_at <= now() then 'due' else 'later' end as state, count(*)::int as count
+  from ${table} where due_at is not null group by 1, 2`,
+)
+  .join(' union all ')
+  .concat(' order by 1, 2');

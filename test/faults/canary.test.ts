@@ -239,7 +239,7 @@ async function everyRow(): Promise<typeof seen> {
   const { pool } = deployment.db;
   const tables = await pool.query<{ name: string }>(
     `select format('%I.%I', table_schema, table_name) as name from information_schema.tables
-      where table_schema in ('public', 'pgboss') and table_type = 'BASE TABLE'`,
+      where table_schema = 'public' and table_type = 'BASE TABLE'`,
   );
   const rows: typeof seen = [];
   for (const { name } of tables.rows) {

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { TRPCError } from '@trpc/server';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { startCrew } from '../../server/database/crew.ts';
 import { explainDefect } from '../../server/database/describe-error.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../server/database/embedded.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
-import { enqueue, startBoss, stopBoss, work } from '../../server/database/jobs.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createLog } from '../../server/http/log.ts';
 import { reasonOf } from '../../server/stripe/failure.ts';
@@ -165,40 +165,30 @@ describe('a refusal by a constraint', () => {
   });
 });
 
-describe('a job that fails by one', () => {
-  it('keeps no value in the row of the queue, and what pg-boss tells of is an error in words', async () => {
+describe('work that is broken off by one', () => {
+  it('keeps no value in the log of its crew, and a copy of an error that is none is told in words', async () => {
     const lines: string[] = [];
     const log = createLog({ level: 'trace', stream: { write: (line) => void lines.push(line) } });
-    const boss = await startBoss({ url: db.url, poolMax: 2, applicationName: 'values', log });
-    try {
-      let tries = 0;
-      await work(boss, 'stripe-event', { batchSize: 1, concurrency: 1 }, async () => {
-        tries += 1;
+    let claims = 0;
+    const crew = startCrew<string>({
+      name: 'canaries',
+      places: 1,
+      claim: async () => (claims++ === 0 ? ['one'] : []),
+      async work() {
         await db.pool.query('insert into account (id, email) values (null, $1)', [`${CANARY}@example.com`]);
-        return [];
-      });
-      await db.transaction((tx) => enqueue(tx, 'stripe-event', { eventId: 'evt_1' }));
-      await untilTrue(() => tries > 0);
-      const output = async () => {
-        const { rows } = await db.pool.query<{ output: unknown }>(
-          "select output from pgboss.job where name = 'stripe-event' and output is not null",
-        );
-        return JSON.stringify(rows);
-      };
-      await untilTrue(async () => (await output()).includes('23502'));
-      expect(await output()).not.toContain(CANARY);
-      // As pg-boss does it: a copy with an error's members that is none.
-      const copy = { ...new Error(), message: `it has ${CANARY}`, stack: CANARY, queue: 'stripe-event' };
-      boss.emit(
-        'error',
-        Object.assign(copy, { name: 'error', severity: 'ERROR', routine: 'x', code: '23505' }),
-      );
-    } finally {
-      await stopBoss(boss);
-    }
+      },
+      renew: async () => [],
+      log,
+    });
+    crew.wake();
+    await untilTrue(() => lines.some((line) => line.includes('work was broken off')));
+    await crew.close();
+    const copy = { ...new Error(), message: `it has ${CANARY}`, stack: CANARY, queue: 'canaries' };
+    const members = { name: 'error', severity: 'ERROR', routine: 'x', code: '23505' };
+    log.error({ err: Object.assign(copy, members) }, 'a copy');
     const text = lines.join('');
-    expect(text).toContain('job queue error');
-    expect(text).toContain('"queue":"stripe-event"');
+    expect(text).toContain('23502');
+    expect(text).toContain('23505');
     expect(text).not.toContain('[object Object]');
     expect(text).not.toContain(CANARY);
   });

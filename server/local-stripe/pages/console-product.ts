@@ -1,17 +1,17 @@
 import { type Html, html } from './html.ts';
 import { stamp } from './layout.ts';
-import type { ProductAccount, ProductJob, ProductOverview, ProductView } from './product.ts';
+import type { ProductAccount, ProductOverview, ProductView, ProductWaiting } from './product.ts';
 import { count, words } from './words.ts';
 
-/** Panels with what the product itself believes: its accounts with billing state and audit log, its jobs. */
+/** Panels with what the product itself believes: its accounts with billing state and audit log, what waits. */
 export function productPanels(view: ProductView): Html {
   return html`<section class="panel" aria-labelledby="accounts-title">
 <h2 id="accounts-title">Accounts in the product</h2>
 <div id="accounts" data-live>${accounts(view)}</div>
 </section>
-<section class="panel" aria-labelledby="jobs-title">
-<h2 id="jobs-title">Jobs and intake in the product</h2>
-<div id="jobs" data-live>${view.state === 'ok' ? work(view.overview) : html`<p class="muted">Known once the product answers.</p>`}</div>
+<section class="panel" aria-labelledby="work-title">
+<h2 id="work-title">Work and intake in the product</h2>
+<div id="work" data-live>${view.state === 'ok' ? work(view.overview) : html`<p class="muted">Known once the product answers.</p>`}</div>
 </section>`;
 }
 
@@ -55,7 +55,7 @@ const TONES: Record<string, 'good' | 'warn' | 'bad'> = {
 function accounts(view: ProductView): Html {
   switch (view.state) {
     case 'none':
-      return html`<p class="muted">The local Stripe runs alone. Started together with the product, its accounts, audit log and jobs show here.</p>`;
+      return html`<p class="muted">The local Stripe runs alone. Started together with the product, its accounts, audit log and work show here.</p>`;
     case 'unreachable':
       return html`<p class="hint">The product does not answer. ${view.why}</p>`;
     case 'ok':
@@ -116,7 +116,7 @@ function payload(value: unknown): Html | null {
 
 function work(overview: ProductOverview): Html {
   const failed = overview.events.filter((event) => event.error !== null).length;
-  return html`${jobList(overview.jobs) ?? html`<p class="muted">No jobs.</p>`}
+  return html`${waitingList(overview.waiting) ?? html`<p class="muted">Nothing waits for work.</p>`}
 <h3>Stripe events as received${failed > 0 ? html` <span class="tag bad">${count(failed, 'error')}</span>` : null}</h3>
 ${
   overview.events.length === 0
@@ -128,9 +128,9 @@ ${
 }`;
 }
 
-function jobList(jobs: readonly ProductJob[]): Html | null {
-  if (jobs.length === 0) return null;
-  return html`<h3>Jobs</h3><ul class="log-plain">${jobs.map((job) => html`<li class="row spread"><span>${job.queue}</span><span>${job.count === undefined ? null : `${job.count} × `}${tag(job.state)}</span></li>`)}</ul>`;
+function waitingList(waiting: readonly ProductWaiting[]): Html | null {
+  if (waiting.length === 0) return null;
+  return html`<h3>Waiting</h3><ul class="log-plain">${waiting.map(({ what, state, count: number }) => html`<li class="row spread"><span>${what}</span><span>${number} × ${tag(state)}</span></li>`)}</ul>`;
 }
 
 /** `2026-06-01 14:05`. */

@@ -29,7 +29,7 @@ const standing = z.object({
   booked: z.string().nullable(),
 });
 
-const job = z.object({ queue: z.string(), state: z.string(), count: z.number().optional() });
+const waiting = z.object({ what: z.string(), state: z.string(), count: z.number() });
 
 const endpoint = z.object({
   id: z.string(),
@@ -72,7 +72,7 @@ const account = z.object({
 
 const overview = z.object({
   accounts: z.array(account),
-  jobs: z.array(job),
+  waiting: z.array(waiting),
   events: z.array(
     z.object({
       id: z.string(),
@@ -87,14 +87,14 @@ const overview = z.object({
 export type ProductOverview = z.output<typeof overview>;
 export type ProductAccount = z.output<typeof account>;
 export type ProductEndpoint = z.output<typeof endpoint>;
-export type ProductJob = z.output<typeof job>;
+export type ProductWaiting = z.output<typeof waiting>;
 
 export type ProductView =
   | { readonly state: 'none' }
   | { readonly state: 'unreachable'; readonly why: string }
   | { readonly state: 'ok'; readonly overview: ProductOverview };
 
-/** Asks the product for its accounts, audit log, jobs and events. Never throws: the console shows what is wrong. */
+/** Asks the product for its accounts, audit log, events and what waits. Never throws: the console shows what is wrong. */
 export async function readProduct(product: Product | null, timeoutMs = 2000): Promise<ProductView> {
   if (!product) return { state: 'none' };
   try {

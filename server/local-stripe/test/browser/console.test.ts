@@ -139,7 +139,7 @@ describe('the console in a browser', () => {
 });
 
 describe('the console beside a product', () => {
-  it("shows the product's accounts, audit log, mails and jobs, and says when it does not answer", async () => {
+  it("shows the product's accounts, audit log, mails and work, and says when it does not answer", async () => {
     const product = createServer((request, response) => {
       const known =
         request.url === '/internal/console/accounts' && request.headers.authorization === 'Bearer internal';
@@ -157,7 +157,7 @@ describe('the console beside a product', () => {
       expect(await accounts.textContent()).toContain('<i>ada</i>@example.test');
       expect(await accounts.textContent()).toContain('subscription.tier_changed');
       expect(await accounts.textContent()).toContain('to: api_builder');
-      expect(await seen.page.locator('#jobs').textContent()).toContain('Stripe did not answer');
+      expect(await seen.page.locator('#work').textContent()).toContain('Stripe did not answer');
       product.closeAllConnections();
       product.close();
       await accounts.filter({ hasText: 'does not answer' }).waitFor();
@@ -199,10 +199,9 @@ const OVERVIEW = {
         },
       ],
       emails: [{ template: 'receipt', state: 'sent', created_at: AT }],
-      jobs: [],
     },
   ],
-  jobs: [{ queue: 'email', state: 'completed', count: 3 }],
+  waiting: [{ what: 'mails', state: 'due', count: 3 }],
   events: [
     { id: 'evt_1', type: 'invoice.paid', state: 'failed', error: 'Stripe did not answer', received_at: AT },
   ],
