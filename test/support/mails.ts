@@ -87,3 +87,18 @@ export async function queueMany(
 export async function mailRows(db: Database): Promise<Email[]> {
   return await db.orm.em.fork().find(Email, {}, { orderBy: { createdAt: 'asc', id: 'asc' } });
 }
+
+/** The same number of mails in one statement, each to an address of its own. */
+export async function queueThousands(
+  db: Database,
+  accountId: string,
+  count: number,
+  now: Date,
+): Promise<void> {
+  await db.pool.query(
+    `insert into email (id, account_id, natural_key, template, to_address, data, state, created_at, alone)
+     select gen_random_uuid(), $1, 'many:' || n, 'subscription_resumed', 'n' || n || '@example.com', $2, 'pending', $3,
+       false from generate_series(1, $4::int) n`,
+    [accountId, { plan: { tier: 'api_builder', billingPeriod: 'monthly' }, next: null }, now, count],
+  );
+}
