@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { createAccount } from '../../server/billing/accounts.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import type { Email } from '../../server/database/entities/journal.ts';
-import { CLAIM, claimBatch } from '../../server/notify/due-mails.ts';
+import { type Batch, CLAIM, claimBatch } from '../../server/notify/due-mails.ts';
 import { connectResend } from '../../server/notify/resend.ts';
 import { type SendDeps, sendBatch } from '../../server/notify/send.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -411,6 +411,24 @@ describe('two workers', () => {
       'mails sent',
       'a batch was lost while it was under way; who has it now repeats it',
     ]);
+  });
+
+  test('of whom the first lost its lease while it sent: what it hears too late changes nothing', async () => {
+    await queue(2);
+    let second: Batch | null = null;
+    provider.answers.push(async (response, request) => {
+      await db.pool.query('update email set leased_until = now()');
+      second = await claimBatch(db);
+      refusal(422, 'validation_error')(response, request);
+    }, takes(2));
+    await sendDue(deps());
+    const key = provider.requests[0]?.key;
+    expect(await each('batchId')).toEqual([key, key]);
+    expect(await each('firstAttemptAt')).toEqual([start, start]);
+    expect(new Set(await each('lease')).size).toBe(1);
+    if (second) await sendBatch(deps(), second);
+    expect(provider.requests[1]).toEqual(provider.requests[0]);
+    expect(await states()).toEqual(['sent', 'sent']);
   });
 
   test('of whom one lost its lease before it sent: it sends nothing', async () => {

@@ -116,8 +116,8 @@ test('a batch that takes its time stays with whoever sends it, for many leases',
 
 test('what a worker that died was sending is sent again by another, the same under the same key', async () => {
   const dead = provider();
-  const first = startWorker(dead.sender);
   await queue([1, 2, 3]);
+  const first = startWorker(dead.sender);
   await untilTrue(() => dead.requests.flatMap(({ mails }) => mails).length === 3);
   // As if killed: its leases are renewed no more.
   await db.pool.query(
