@@ -6,6 +6,7 @@ import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { BILLING_PERIODS, TIERS } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
+import { reached } from '../support/states.ts';
 import type { Kind } from './commands.ts';
 import { type Lane, openLane, QUIET } from './lane.ts';
 import { gates, Killed, startLife } from './process.ts';
@@ -100,10 +101,14 @@ async function burn(
       try {
         return await mint(number, depsOf(number));
       } catch (error) {
-        if (error instanceof Killed) continue;
+        if (error instanceof Killed) {
+          reached('a caller is left by a dying process and calls again');
+          continue;
+        }
         // Refused because others keep changing it, or because it took too long on a busy machine.
-        if (error instanceof ProblemError && [409, 503, 504].includes(error.status)) return null;
-        throw error;
+        if (!(error instanceof ProblemError) || ![409, 503, 504].includes(error.status)) throw error;
+        reached('a caller is told to call again');
+        return null;
       }
     }
     throw new Error('a process died ten times under one caller');
@@ -134,6 +139,9 @@ async function burn(
   expect(sessions.filter(({ status }) => status === 'open').map(({ id }) => id)).toEqual([last]);
   const given = answers.filter((id) => id !== null);
   expect(given.filter((id) => !sessions.some((session) => session.id === id))).toEqual([]);
+  const closed = sessions.filter(({ status }) => status === 'expired').length;
+  reached('an open session is closed because another is wanted', closed > 0);
+  reached('fifty callers get one session', given.length === CALLS && new Set([...given, last]).size === 1);
   if (how === 'equal') expect(new Set([...given, last]).size, 'one session for all').toBe(1);
 }
 

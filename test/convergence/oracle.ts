@@ -44,6 +44,9 @@ const DEAREST_LAST = [
   'agency_manual',
 ];
 
+/** The dearer the higher. */
+export const rankOf = (tier: string): number => DEAREST_LAST.indexOf(tier);
+
 export const isLive = (status: string): boolean => LIVE.includes(status);
 
 /** Whether we ended it ourselves because it was a second one: such a one counts for nothing any more. */
@@ -61,8 +64,7 @@ function beats(world: World, one: Stripe.Subscription, other: Stripe.Subscriptio
   const [a, b] = [groupOf(one), groupOf(other)];
   if (a !== b) return a < b;
   const [tierOne, tierOther] = [planOf(world, one).tier, planOf(world, other).tier];
-  if (isLive(one.status) && tierOne !== tierOther)
-    return DEAREST_LAST.indexOf(tierOne) > DEAREST_LAST.indexOf(tierOther);
+  if (isLive(one.status) && tierOne !== tierOther) return rankOf(tierOne) > rankOf(tierOther);
   if (one.created === other.created) return one.id < other.id;
   return isLive(one.status) ? one.created < other.created : one.created > other.created;
 }
@@ -90,7 +92,7 @@ function rowOf(world: World, subscription: Stripe.Subscription): Expected {
   };
 }
 
-function planOf(world: World, { items }: Stripe.Subscription) {
+export function planOf(world: World, { items }: Stripe.Subscription) {
   return planOfPrice(world, items.data[0]?.price.id ?? '');
 }
 

@@ -1,5 +1,6 @@
 import type { Database } from '../../server/database/connection.ts';
 import type { StripeCalls, StripeGateway } from '../../server/stripe/gateway.ts';
+import { reached, type State } from '../support/states.ts';
 
 /** What every pending call of a killed process ends with. */
 export class Killed extends Error {
@@ -8,8 +9,10 @@ export class Killed extends Error {
 
 /** Answers that are held back, each until a given step of the case or until somebody is in a hurry. */
 export type Gates = {
-  /** Waits until the case has gone on by so many steps. */
-  hold(steps: number): Promise<void>;
+  /** Waits until the case has gone on by so many steps; `of` is the process that waits. */
+  hold(steps: number, of: { isDead(): boolean }): Promise<void>;
+  /** How many answers living processes wait for. */
+  waiting(): number;
   /** The case goes on: opens what was held until now. */
   step(): void;
   /** Opens the oldest, for a case that waits for a call to end; false when nothing is held. */
@@ -18,13 +21,24 @@ export type Gates = {
 
 export function gates(): Gates {
   let now = 0;
-  let held: { until: number; open: () => void }[] = [];
+  let held: { until: number; open: () => void; of: { isDead(): boolean } }[] = [];
+  const living = () => held.filter(({ of }) => !of.isDead());
   return {
-    hold: (steps) => new Promise((open) => held.push({ until: now + steps, open })),
+    hold: (steps, of) =>
+      new Promise((open) => {
+        held.push({ until: now + steps, open, of });
+        reached('Stripe keeps both processes waiting', new Set(living().map((one) => one.of)).size > 1);
+      }),
+    waiting: () => living().length,
     step() {
       now += 1;
+      const [oldest] = living();
       const due = held.filter(({ until }) => until <= now);
       held = held.filter(({ until }) => until > now);
+      reached(
+        'Stripe answers last what it was asked first',
+        oldest !== undefined && oldest.until > now && due.length > 0,
+      );
       for (const { open } of due) open();
     },
     hurry() {
@@ -46,6 +60,31 @@ export type Life = {
   slow(steps: readonly number[]): void;
 };
 
+/** What it means to die before a call of Stripe, and after it. */
+const DEATHS: Readonly<Record<string, readonly [State, State]>> = {
+  refund: ['a process dies before it asks for a refund', 'a process dies after Stripe has given back'],
+  cancelSubscription: [
+    'a process dies before it ends a second subscription',
+    'a process dies after it has ended a second subscription',
+  ],
+  createCustomer: [
+    'a process dies before it has a customer made',
+    'a process dies after it has had a customer made',
+  ],
+  createCheckoutSession: [
+    'a process dies before it opens a session',
+    'a process dies after it has opened a session',
+  ],
+  expireCheckoutSession: [
+    'a process dies before it closes a session',
+    'a process dies after it has closed a session',
+  ],
+};
+const READING = [
+  'a process dies before it reads from Stripe',
+  'a process dies with what it has read from Stripe',
+] as const;
+
 /** Starts a process. Once dead, whatever it still tries throws `Killed`, and what it has not committed is lost. */
 export function startLife(real: { db: Database; gateway: StripeGateway }, held: Gates): Life {
   let dead = false;
@@ -59,20 +98,23 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
   const alive = (): void => {
     if (dead) throw new Killed('this process was killed');
   };
-  const point = (): void => {
+  const point = (death: State): void => {
     alive();
     left -= 1;
     if (left > 0) return;
+    reached(death);
     dead = true;
     die();
     alive();
   };
-  const call = async <T>(work: () => Promise<T>): Promise<T> => {
-    point();
+  const call = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
+    const [before, after] = DEATHS[name] ?? READING;
+    point(before);
     const answer = await work();
     const steps = delays.shift() ?? 0;
-    if (steps > 0) await Promise.race([held.hold(steps), death]);
-    point();
+    if (steps > 0) await Promise.race([held.hold(steps, { isDead: () => dead }), death]);
+    reached('a process dies while Stripe keeps it waiting', dead && steps > 0);
+    point(after);
     return answer;
   };
   const wrap = <T extends StripeCalls>(calls: T): T =>
@@ -81,7 +123,8 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
         const value: unknown = Reflect.get(target, name);
         if (typeof value !== 'function' || name === 'forgetPrices') return value;
         if (name === 'within') return (ms: number) => wrap(Reflect.apply(value, target, [ms]));
-        return (...args: unknown[]) => call(async () => await Reflect.apply(value, target, args));
+        return (...args: unknown[]) =>
+          call(String(name), async () => await Reflect.apply(value, target, args));
       },
     });
 
@@ -102,20 +145,20 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
         alive();
         const result = await db.transaction(async (tx) => {
           const done = await fn(tx);
-          point();
+          point('a process dies before it commits');
           return done;
         }, options);
-        point();
+        point('a process dies after it has committed');
         return result;
       },
       async transactionOn(accountId, fn) {
         alive();
         const result = await db.transactionOn(accountId, async (tx) => {
           const done = await fn(tx);
-          point();
+          point('a process dies before it commits');
           return done;
         });
-        point();
+        point('a process dies after it has committed');
         return result;
       },
       close: () => db.close(),

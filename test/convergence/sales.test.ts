@@ -6,6 +6,7 @@ import { Subscription, TrialPack } from '../../server/database/entities/billing.
 import { AuditEntry, StripeEvent } from '../../server/database/entities/journal.ts';
 import { type Command, deliverAll, former, recovery, sales } from './commands.ts';
 import { refundsOf } from './customer.ts';
+import { countEnding } from './endings.ts';
 import { type Lane, openLane } from './lane.ts';
 import { expectedPack, packsPaid } from './oracle.ts';
 import { judge } from './properties.ts';
@@ -72,7 +73,8 @@ describe('a customer who is deleted, and whose money moves after that', () => {
   });
 });
 
-async function judgeFormer({ accountId, customer }: Ending): Promise<void> {
+async function judgeFormer(ending: Ending): Promise<void> {
+  const { accountId, customer } = ending;
   const [process] = lane.processes;
   if (!process || customer === null) throw new Error('an account with a customer');
   const { world } = lane.localStripe;
@@ -90,6 +92,8 @@ async function judgeFormer({ accountId, customer }: Ending): Promise<void> {
   const paid = packsPaid(world, customer);
   const sale = paid.find(({ id }) => id === pack?.stripeSessionId);
   expect(pack !== null, 'a pack is granted if and only if one was paid').toBe(paid.length > 0);
+  const log = await em.find(AuditEntry, { accountId }, { orderBy: { position: 'asc' } });
+  countEnding(ending, { log, mails: [], pack });
   if (!pack) return;
   if (!sale) throw new Error(`${pack.stripeSessionId} was not paid for`);
   const { state, remainingSeconds } = pack;

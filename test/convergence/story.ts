@@ -23,6 +23,7 @@ import { type Lane, QUIET } from './lane.ts';
 import { type Expected, expectedRow } from './oracle.ts';
 import { gates, Killed, type Life, startLife } from './process.ts';
 import { type SurplusEnd, seeEnd } from './surplus.ts';
+import { startWitness, type Witness } from './witness.ts';
 
 type Told = { id: string; type: string; body: string };
 
@@ -36,8 +37,12 @@ export type Ending = {
   readonly history: readonly Expected[];
   /** The moments at which the plan of a subscription became another. */
   readonly planChanges: ReadonlySet<string>;
-  /** Events that Stripe told and that never arrived. */
+  /** Events that Stripe told and of which nothing was made good but by a comparison. */
   readonly dropped: readonly Told[];
+  /** All that never arrived by themselves. */
+  readonly lost: readonly Told[];
+  readonly recovery: Recovery;
+  readonly witness: Witness;
   /** Sessions that we did not open ourselves. */
   readonly oldPages: ReadonlySet<string>;
   /** The subscriptions that we ended, as each stood in that moment. */
@@ -87,10 +92,12 @@ export async function play(
   const running = new Set<Promise<void>>();
   const faults: unknown[] = [];
   const held = gates();
+  const witness = startWitness({ lane, held });
   let customer: string | null = null;
 
   const accountId = await lane.begin((event) => {
     waiting.push(event);
+    witness.tells(event, customer);
     const end = seeEnd(world, event);
     if (end) surplusEnds.push(end);
     const now = customer === null ? null : expectedRow(world, customer);
@@ -107,7 +114,10 @@ export async function play(
     if (!real) throw new Error('a lane has two processes');
     let life = lives[at];
     // A process that died is started again, with nothing of what it had in memory.
-    if (!life || life.isDead()) life = lives[at] = startLife(real, held);
+    if (!life || life.isDead()) {
+      witness.startsAgain(at);
+      life = lives[at] = startLife(real, held);
+    }
     const clock = { now: () => new Date(lane.time.ms) };
     return { life, deps: { db: life.db, gateway: life.gateway, clock, log: QUIET, ...REDIRECTS } };
   };
@@ -115,6 +125,7 @@ export async function play(
   /** Runs something of ours; being killed, and refusing, are no faults. */
   const start = (work: () => Promise<void>): Promise<void> => {
     const task = work().catch((error: unknown) => {
+      if (error instanceof ProblemError) witness.refused(error);
       if (!(error instanceof Killed || error instanceof ProblemError)) faults.push(error);
     });
     running.add(task);
@@ -145,10 +156,14 @@ export async function play(
   const openPage = async (command: Extract<Command, { do: 'open_page' }>): Promise<void> => {
     const { deps } = lifeOf(command.process);
     const call = { accountId, keyId: accountId, requestId: 'req_convergence', idempotencyKey: null };
-    const minted =
+    const opening =
       command.kind === 'trial_pack'
-        ? await startTrialPack(deps, call, {})
-        : await startCheckout(deps, call, { tier: command.tier, billing_period: command.period });
+        ? startTrialPack(deps, call, {})
+        : startCheckout(deps, call, { tier: command.tier, billing_period: command.period });
+    const minted = await opening.catch((error: unknown) => {
+      if (error instanceof Killed) witness.diesOverPage(customer);
+      throw error;
+    });
     pages.push(minted.value.checkout_session_id);
   };
   const findOldPage = async (command: Extract<Command, { do: 'find_old_page' }>): Promise<void> => {
@@ -212,6 +227,7 @@ export async function play(
   const arrive = async (to: number, events: readonly Told[]): Promise<void> => {
     const { deps } = lifeOf(to);
     for (const [at, event] of events.entries()) {
+      witness.arrives(event);
       try {
         const rawBody = Buffer.from(event.body);
         const signature = sign(event.body, deps.clock.now());
@@ -219,6 +235,7 @@ export async function play(
         await takeIn({ ...deps, events, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
         stored.add(event.id);
       } catch (error) {
+        if (error instanceof Killed) witness.diesOver((await absent(lane, [event])).length === 0);
         // Not acknowledged, so Stripe delivers them again.
         waiting.push(...events.slice(at));
         throw error;
@@ -226,7 +243,9 @@ export async function play(
     }
   };
   const work = async (number: number, ids: readonly string[]): Promise<void> => {
-    await processEvents(lifeOf(number).deps, ids);
+    const { life, deps } = lifeOf(number);
+    const end = witness.works(number, ids);
+    await processEvents(deps, ids).finally(() => end(life.isDead()));
   };
   const deliver = async (command: Extract<Command, { do: 'deliver' }>): Promise<void> => {
     const events = command.picks.flatMap((number) => {
@@ -236,6 +255,7 @@ export async function play(
     });
     if (command.twice) waiting.push(...events.slice(0, 1));
     const targets = command.to === 2 ? [0, 1] : [command.to];
+    witness.delivers(targets.length, events.length);
     const results = await Promise.allSettled(
       targets.map(async (to) => {
         await arrive(to, events);
@@ -329,6 +349,7 @@ export async function play(
 
   for (const command of commands) {
     held.step();
+    witness.step(command, { running: running.size, waiting: waiting.length, customer, pages });
     await step(command);
     await learnCustomer();
   }
@@ -336,6 +357,7 @@ export async function play(
   await settle();
   // A process can have died after it stored an event and before it said so; that one is not lost.
   const lost = await absent(lane, dropped);
+  witness.finds(lost.length < dropped.length);
   if (lost.length > 0) {
     if (recovery === 'reconcile') await reconcile(lifeOf(0).deps, accountId, { by: 'convergence' });
     else await fetchMissed();
@@ -345,7 +367,7 @@ export async function play(
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
   const missed = recovery === 'reconcile' ? lost : [];
   const seen = { history, planChanges, oldPages, surplusEnds, raced };
-  return { lane, accountId, customer, ...seen, dropped: missed };
+  return { lane, accountId, customer, ...seen, dropped: missed, lost, recovery, witness };
 }
 
 const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);
