@@ -35,7 +35,7 @@ export async function act({ em, stripe, account, cause, source }: Acting, seen: 
   const alarms: Alarm[] = [];
   const { surplus, left } = await endSecond({ stripe, account, alarms }, seen);
   const alerts = [...projection.alerts, ...left];
-  const context = { tx: em, stripe, alarms, subscriptions };
+  const context = { tx: em, stripe, account, alarms, subscriptions, effects: [] };
   const { effects: duplicates, outlooks } = await effectsOfDuplicates(context, surplus, {
     source,
     anew: cause.kind === 'reconcile',

@@ -11,10 +11,10 @@ import type { Effect, Source } from './effects.ts';
 import type { StripeCalls } from './gateway.ts';
 import { type GivenBack, giveBack } from './giving-back.ts';
 import { idOf } from './purchase.ts';
+import { type Books, countedForPacks } from './shared-charge.ts';
 import { endedBefore, type Surplus } from './surplus.ts';
 
-type Context = {
-  tx: Tx;
+type Context = Books & {
   stripe: StripeCalls;
   alarms: Alarm[];
 };
@@ -38,10 +38,11 @@ export type Outlooks = ReadonlyMap<string, string>;
  * that has not been yet. Until it is written, each pass does it again, to no further effect.
  */
 export async function effectsOfDuplicates(
-  { tx, stripe, alarms }: Context,
+  context: Context,
   ended: readonly Surplus[],
   { source, anew, planOf, kept }: Known,
 ): Promise<{ effects: Effect[]; outlooks: Outlooks }> {
+  const { tx, stripe, alarms } = context;
   const effects: Effect[] = [];
   const outlooks = new Map<string, string>();
   if (ended.length === 0) return { effects, outlooks };
@@ -54,12 +55,12 @@ export async function effectsOfDuplicates(
     const key = keyOf(id);
     if (known.has(key)) {
       for (const invoice of anew ? await stripe.listPaidInvoices(id) : [])
-        effects.push(...(await lateEffects({ tx, stripe, alarms }, surplus, invoice, source)));
+        effects.push(...(await lateEffects(context, surplus, invoice, source)));
       continue;
     }
     const cost = await costOf(stripe, surplus);
     outlooks.set(id, outlookOf(cost, currency));
-    const given = cost.doubt === null ? await giveAllBack(stripe, cost) : { cents: 0, doubt: cost.doubt };
+    const given = await giveAllBack(context, cost);
     if (given.doubt !== null) alarms.push(unrefunded(id, given.doubt, cost.cents - given.cents));
     const payload = {
       beside: beside?.id ?? null,
@@ -68,6 +69,7 @@ export async function effectsOfDuplicates(
       ...leftOf(cost.cents, given),
       currency,
       invoices: cost.parts.map(({ invoice }) => invoice.id),
+      refunded_by_invoice: given.byInvoice,
       ...source,
     };
     const plan = planOf(subscription);
@@ -131,19 +133,19 @@ async function unlistedEffects(
 }
 
 async function lateEffects(
-  { tx, stripe, alarms }: Context,
+  context: Context,
   surplus: Surplus,
   invoice: Stripe.Invoice,
   source: Source,
 ): Promise<Effect[]> {
+  const { tx, stripe, alarms } = context;
   const { id, currency } = surplus.subscription;
   if (!(await isLate(tx, id, invoice))) return [];
   const key = lateKeyOf(invoice);
   // Together with what was given back before, it is still one subscription that was one too many.
   const cost = await costOf(stripe, surplus);
   const cents = cost.parts.find((part) => part.invoice.id === invoice.id)?.cents ?? 0;
-  const given =
-    cost.doubt === null ? await giveBack(stripe, invoice, cents) : { cents: 0, doubt: cost.doubt };
+  const given = cost.doubt === null ? await giveBackOf(context, invoice, cents) : none(cost.doubt);
   const payload = {
     refunded_cents: given.cents,
     ...leftOf(cents, given),
@@ -201,16 +203,30 @@ async function costOf(stripe: StripeCalls, { subscription, beside }: Surplus): P
   return isBackdatedTo(since, beside) ? { ...cost, doubt: cost.doubt ?? 'backdated' } : cost;
 }
 
-async function giveAllBack(stripe: StripeCalls, { parts }: Cost): Promise<GivenBack> {
+async function giveAllBack(
+  context: Context,
+  { parts, doubt: unclear }: Cost,
+): Promise<GivenBack & { byInvoice: Record<string, number> }> {
+  const byInvoice: Record<string, number> = {};
+  if (unclear !== null) return { ...none(unclear), byInvoice };
   let cents = 0;
   let doubt: Doubt | null = null;
   for (const part of parts) {
-    const given = await giveBack(stripe, part.invoice, part.cents);
+    const given = await giveBackOf(context, part.invoice, part.cents);
+    if (part.invoice.id && given.cents > 0) byInvoice[part.invoice.id] = given.cents;
     cents += given.cents;
     doubt ??= given.doubt;
   }
-  return { cents, doubt };
+  return { cents, doubt, byInvoice };
 }
+
+async function giveBackOf(context: Context, invoice: Stripe.Invoice, cents: number): Promise<GivenBack> {
+  if (cents === 0) return { cents, doubt: null };
+  const elsewhere = invoice.id ? await countedForPacks(context, invoice.id) : 0;
+  return await giveBack(context.stripe, invoice, { cents, elsewhere });
+}
+
+const none = (doubt: Doubt): GivenBack => ({ cents: 0, doubt });
 
 const unrefunded = (id: string, because: Doubt, cents: number): Alarm => ({
   kind: 'duplicate_unrefunded',

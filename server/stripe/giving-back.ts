@@ -14,17 +14,21 @@ type Calls = Pick<StripeCalls, 'listInvoicePayments' | 'readPaymentIntent' | 're
 
 /**
  * Sees to it that so many cents of an invoice have been given back, and says how many have been: what was given
- * back before, by staff or by a call of ours that died, counts towards it. So it may be called again at any time.
+ * back before, by staff or by a call of ours that died, counts towards it, but for what has been counted for other
+ * things that the invoice sold. So it may be called again at any time.
  */
-export async function giveBack(stripe: Calls, { id }: Stripe.Invoice, cents: number): Promise<GivenBack> {
-  if (cents === 0) return { cents: 0, doubt: null };
+export async function giveBack(
+  stripe: Calls,
+  { id }: Stripe.Invoice,
+  { cents, elsewhere }: { cents: number; elsewhere: number },
+): Promise<GivenBack> {
   const payments = id === undefined ? [] : await stripe.listInvoicePayments(id);
   const intents = payments.flatMap(({ payment, amount_paid }) => {
     const intent = idOf(payment.payment_intent);
     return intent === null ? [] : [{ intent, paid: amount_paid }];
   });
   const before = await chargesOf(stripe, intents);
-  let left = cents - refundedOf(before);
+  let left = cents - countsOf(before, elsewhere);
   let isDisputed = false;
   for (const { intent, paid, charge } of before) {
     const open = Math.min(paid ?? charge.amount, charge.amount - charge.amount_refunded);
@@ -37,7 +41,7 @@ export async function giveBack(stripe: Calls, { id }: Stripe.Invoice, cents: num
     if (refunded === 'refunded') left -= amount;
   }
   // Read again, because the bank may have been quicker than our refund.
-  const given = Math.min(cents, refundedOf(await chargesOf(stripe, intents)));
+  const given = Math.min(cents, countsOf(await chargesOf(stripe, intents), elsewhere));
   if (given === cents) return { cents, doubt: null };
   return { cents: given, doubt: isDisputed ? 'disputed' : 'not_refundable' };
 }
@@ -53,5 +57,5 @@ async function chargesOf(stripe: Calls, intents: readonly Paid[]) {
   return read;
 }
 
-const refundedOf = (charges: readonly { charge: Stripe.Charge }[]): number =>
-  charges.reduce((sum, { charge }) => sum + charge.amount_refunded, 0);
+const countsOf = (charges: readonly { charge: Stripe.Charge }[], elsewhere: number): number =>
+  Math.max(0, charges.reduce((sum, { charge }) => sum + charge.amount_refunded, 0) - elsewhere);

@@ -20,6 +20,8 @@ export type PackPurchase = TrialPackFacts & {
     /** What all packs of the purchase cost, and all that was taken. */
     readonly packsCents: number;
     readonly takenCents: number;
+    /** What was given back of the same charge for a second subscription, and is in none of these any more. */
+    readonly elsewhereCents: number;
   };
 };
 
@@ -61,7 +63,7 @@ export function packPurchase({ boughtIn, cost, payment, ...purchase }: Purchase)
     amountRefundedCents: Math.max(0, refundedCents - Math.max(0, takenCents - amountCents)),
     currency: taken?.currency ?? purchase.currency,
     disputeStatuses,
-    money: { refundedCents, packsCents, takenCents },
+    money: { refundedCents, packsCents, takenCents, elsewhereCents: 0 },
   };
 }
 

@@ -41,6 +41,8 @@ export type Recording = {
   prices: PriceMap;
   now: Date;
   alarms: Alarm[];
+  /** What this pass is to write down so far. */
+  effects: readonly Effect[];
 };
 
 /** Carries out what a fact means for the account, and returns what is to be written down about it. */

@@ -79,7 +79,9 @@ async function record(writing: Write): Promise<{ effects: Effect[]; failed: Read
     ...acts.duplicates,
   ];
   const failed = new Map(seen.failed);
-  const context = { tx, stripe, account, row, chosen, subscriptions, surplus, late, prices, now, alarms };
+  const context = {
+    ...{ tx, stripe, account, row, chosen, subscriptions, surplus, late, prices, now, alarms, effects },
+  };
   for (const { fact, eventId } of facts) {
     const why = eventId === null ? source : { stripe_event_id: eventId };
     try {
