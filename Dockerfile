@@ -1,8 +1,8 @@
-# The service alone: give it DATABASE_URL, STRIPE_SECRET_KEY and RESEND_API_KEY (README, "Configuration").
+# The service alone, without the local Stripe (.dockerignore): give it DATABASE_URL, STRIPE_SECRET_KEY and RESEND_API_KEY (README, "Configuration").
 FROM node:24-slim
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
+RUN npm ci --no-workspaces --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json openapi.json ./
 COPY shared shared
 COPY migrations migrations

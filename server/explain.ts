@@ -1,7 +1,6 @@
 import { ProblemError } from '../shared/errors.ts';
 import { type Config, ConfigError, embeddedDataDir } from './config.ts';
 import { MendableError } from './database/mendable.ts';
-import { StateError } from './local-stripe/disk.ts';
 
 /**
  * What a person reads of an error that ended a start or a command: what can be mended in a sentence that says
@@ -25,7 +24,7 @@ export async function explain(error: unknown, config: Config | null): Promise<st
 }
 
 function isForPeople(error: unknown): error is Error {
-  return error instanceof MendableError || error instanceof StateError || error instanceof ProblemError;
+  return error instanceof MendableError || error instanceof ProblemError;
 }
 
 function databaseSentence(reason: string, config: Config | null): string {

@@ -1,6 +1,8 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, LocalStripeConfig } from './config.ts';
+import { MendableError } from './database/mendable.ts';
+import { StateError } from './local-stripe/disk.ts';
 import { type LocalStripe, startLocalStripe } from './local-stripe/local-stripe.ts';
 import { localStripeAddress } from './operator/stripe.ts';
 import { firstFree } from './ports.ts';
@@ -10,7 +12,10 @@ import { setUpStripe } from './stripe/set-up.ts';
 /** Enough for a year of mails in a few seconds; at Resend's own limit, moving the clock would wait for each. */
 export const MAILS_PER_SECOND = 50;
 
-/** Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked. */
+/**
+ * Starts the local Stripe on the state of earlier starts. Its console reads `product` over HTTP, when it is asked.
+ * Throws a MendableError where that state cannot be used.
+ */
 export async function openLocalStripe(
   { dataDir }: Pick<Config, 'dataDir'>,
   { port }: LocalStripeConfig,
@@ -26,7 +31,9 @@ export async function openLocalStripe(
       mailsPerSecond: MAILS_PER_SECOND,
       awaitsFollower: true,
     }),
-  );
+  ).catch((error: unknown) => {
+    throw error instanceof StateError ? new MendableError(error.message, { cause: error }) : error;
+  });
   const address = localStripeAddress({ dataDir });
   await writeFile(address, localStripe.url, { mode: 0o600 });
   await chmod(address, 0o600);

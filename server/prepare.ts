@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { BillingDeps } from './billing/deps.ts';
 import { parseAllowlist, type RedirectPolicy } from './billing/redirects.ts';
 import { type Config, ConfigError } from './config.ts';
@@ -17,6 +19,7 @@ export type Prepared = {
  * nothing is started for a start that must fail. It imports next to nothing, so that this is said at once.
  */
 export async function prepare(config: Config): Promise<Prepared> {
+  requireLocalStripe(config);
   const redirects = redirectPolicy(config);
   const defaults = {
     checkoutSuccessUrl: config.checkoutSuccessUrl,
@@ -30,6 +33,14 @@ export async function prepare(config: Config): Promise<Prepared> {
   });
   await requirePorts(config);
   return { redirects, defaults, webhookSecretKey: await webhookSecretKey(config) };
+}
+
+/** The image of the service goes without the local Stripe: beside it there must be a real one. */
+function requireLocalStripe({ stripe }: Config): void {
+  if (stripe.kind === 'local' && !existsSync(fileURLToPath(new URL('./local-stripe', import.meta.url))))
+    throw new ConfigError([
+      'STRIPE_SECRET_KEY is missing, and the local Stripe that would stand in is not part of this installation: set it',
+    ]);
 }
 
 function redirectPolicy({ redirectAllowlist, stripe }: Config): RedirectPolicy {

@@ -5,7 +5,6 @@ import type { BillingDeps } from './billing/deps.ts';
 import { type Config, embeddedDataDir } from './config.ts';
 import { connectDatabase, type Database } from './database/connection.ts';
 import { startEmbeddedPostgres } from './database/embedded.ts';
-import { MAILS_PER_SECOND, openLocalStripe, wireLocalStripe } from './local.ts';
 import type { LocalStripe } from './local-stripe/local-stripe.ts';
 import { bringUpToDate, refuseIfBehind, warnIfAhead } from './operator/database.ts';
 import { type Demo, openDemoAccount } from './operator/demo.ts';
@@ -65,8 +64,12 @@ async function startParts(
   // The console reads us over HTTP like any other program; where we listen is known last.
   const product = { baseUrl: '', token: token ?? '' };
   if (config.stripe.kind === 'local') progress('starting the local Stripe');
+  // Loaded only where it runs: a deployment beside the real Stripe goes without it.
+  const local = config.stripe.kind === 'local' ? await import('./local.ts') : null;
   const localStripe =
-    config.stripe.kind === 'local' ? await openLocalStripe(config, config.stripe, product) : null;
+    local && config.stripe.kind === 'local'
+      ? await local.openLocalStripe(config, config.stripe, product)
+      : null;
   if (localStripe) closers.push(() => localStripe.close());
 
   const gateway =
@@ -91,7 +94,7 @@ async function startParts(
     linkOrigins: localStripe ? [localStripe.url] : [],
     email: emailParts(config, localStripe),
     emailFrom: config.emailFrom,
-    ...(localStripe && config.email.kind === 'mailbox' && { emailsPerSecond: MAILS_PER_SECOND }),
+    ...(local && config.email.kind === 'mailbox' && { emailsPerSecond: local.MAILS_PER_SECOND }),
     internalApiToken: token,
     console: localStripe !== null,
     customerWebhooks: {
@@ -108,9 +111,9 @@ async function startParts(
   const url = `http://127.0.0.1:${port}`;
   const opsUrl = opsPort === null ? null : `http://127.0.0.1:${opsPort}`;
   product.baseUrl = url;
-  if (!localStripe) return { url, opsUrl, local: null, warnings: warningsOf(config) };
+  if (!local || !localStripe) return { url, opsUrl, local: null, warnings: warningsOf(config) };
 
-  webhookSecrets = [await wireLocalStripe(gateway, localStripe, `${url}/webhooks/stripe`)];
+  webhookSecrets = [await local.wireLocalStripe(gateway, localStripe, `${url}/webhooks/stripe`)];
   // What fell due while nothing ran here happens now, one moment after the other.
   localStripe.clock.follow(localTime({ db, clock }));
   const demo =

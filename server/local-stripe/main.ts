@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startLocalStripe } from './local-stripe.ts';
 
-const USAGE = `Usage: npm run local-stripe -- [--port 12111] [--data FILE]
+const USAGE = `Usage: local-stripe [--port 12111] [--data FILE]
 
 Starts the local Stripe on 127.0.0.1. With --data it keeps its state in that file; without, in memory.`;
 

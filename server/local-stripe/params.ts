@@ -155,9 +155,19 @@ const addressParams = params({
   state: emptyable(text).optional(),
 });
 
-/** A postal address with every member present. */
+/** Stripe's own, with every member present. Named here, so that types that hold one can be declared. */
+export interface Address {
+  readonly city: string | null;
+  readonly country: string | null;
+  readonly line1: string | null;
+  readonly line2: string | null;
+  readonly postal_code: string | null;
+  readonly state: string | null;
+}
+
+/** A postal address. */
 export const address = addressParams.transform(
-  (given): Stripe.Address => ({
+  (given): Address => ({
     city: given.city ?? null,
     country: given.country ?? null,
     line1: given.line1 ?? null,

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+import { request } from 'node:http';
 import {
   createTRPCClient,
   httpBatchLink,
@@ -11,7 +13,6 @@ import {
   type TRPCLink,
 } from '@trpc/client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { WebSocket } from 'ws';
 import type { AppRouter } from '../../server/api/root.ts';
 import { problemSchema } from '../../shared/errors.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
@@ -134,12 +135,17 @@ it('there is nothing to subscribe to, and whoever tries hears so', async () => {
 });
 
 it('a WebSocket, as wsLink opens it, is refused as any request that is no call', async () => {
-  const { promise, resolve } = Promise.withResolvers<number | undefined>();
-  const socket = new WebSocket(`${http.url.replace('http', 'ws')}/trpc`);
-  socket.on('error', () => undefined);
-  socket.on('unexpected-response', (request, response) => {
-    resolve(response.statusCode);
-    request.destroy();
+  const asked = request(`${http.url}/trpc`, {
+    headers: {
+      connection: 'Upgrade',
+      upgrade: 'websocket',
+      'sec-websocket-version': '13',
+      'sec-websocket-key': randomBytes(16).toString('base64'),
+    },
   });
-  expect(await promise).toBe(404);
+  const answer = Promise.withResolvers<number | undefined>();
+  asked.on('response', ({ statusCode }) => answer.resolve(statusCode)).on('error', answer.reject);
+  asked.on('upgrade', () => answer.resolve(101)).end();
+  expect(await answer.promise).toBe(404);
+  asked.destroy();
 });

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { parse } from 'qs';
 import type Stripe from 'stripe';
+import { decodeForm } from '../../server/local-stripe/form.ts';
 import { CATALOGUE, TRIAL_PACK } from '../../shared/catalog.ts';
 
 /** An object as Stripe holds it; tests write the members their case needs. */
@@ -142,7 +142,12 @@ export async function startScriptedStripe() {
   const answerTo = (call: Call): Promise<Answer> => {
     const url = new URL(call.path, 'http://stripe.test');
     const run = async () =>
-      route(call.method, url.pathname, parse(url.search.slice(1)), parse(call.body)) satisfies Answer;
+      route(
+        call.method,
+        url.pathname,
+        decodeForm(url.search.slice(1)),
+        decodeForm(call.body),
+      ) satisfies Answer;
     if (call.idempotencyKey === null || call.method === 'GET') return run();
     const earlier = answers.get(call.idempotencyKey);
     if (!earlier) {

@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect, it } from 'vitest';
+import { z } from 'zod';
 
 /** What each room may import. A room may always import itself, and `shared` is open to all. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -59,8 +60,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'server/ports.ts': ['server/config.ts'],
   'server/prepare.ts': ['server/config.ts', 'server/ports.ts', 'server/operator', 'server/billing'],
-  'server/explain.ts': ['server/config.ts', 'server/database', 'server/local-stripe'],
+  'server/explain.ts': ['server/config.ts', 'server/database'],
   'server/local.ts': [
+    'server/database',
     'server/config.ts',
     'server/ports.ts',
     'server/operator',
@@ -102,7 +104,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const CLIENTS = new Set(['shared/client.ts', 'shared/client-errors.ts', 'shared/internal-client.ts']);
 
 const files = globSync(['shared/**/*.ts', 'server/**/*.ts', 'migrations/**/*.ts']).filter(
-  (file) => !file.includes('/assets/') && !file.startsWith('server/local-stripe/test/'),
+  (file) => !file.includes('/assets/') && !/^server\/local-stripe\/(test|dist)\//.test(file),
 );
 
 /** A file's room: the folder under server/, a file directly in server/, or the top-level folder. */
@@ -175,7 +177,8 @@ it('reads the environment in one file only', () => {
   ).toEqual([]);
 });
 
-it('refuses a wrong configuration before the service and its libraries are loaded', () => {
+/** What is read when this file is: files and packages, without what is loaded later or is a type. */
+function readWith(entry: string): { files: Set<string>; packages: Set<string> } {
   const reached = new Set<string>();
   const packages = new Set<string>();
   const walk = (file: string): void => {
@@ -187,11 +190,38 @@ it('refuses a wrong configuration before the service and its libraries are loade
       else if (!specifier.startsWith('node:')) packages.add(specifier);
     }
   };
-  walk('server/main.ts');
-  expect(reached).toContain('server/environment.ts');
-  expect(reached).toContain('server/prepare.ts');
-  expect([...packages].sort()).toEqual(['tldts', 'zod']);
-  expect(reached.size).toBeLessThan(20);
+  walk(entry);
+  return { files: reached, packages };
+}
+
+it('refuses a wrong configuration before the service and its libraries are loaded', () => {
+  const reached = readWith('server/main.ts');
+  expect(reached.files).toContain('server/environment.ts');
+  expect(reached.files).toContain('server/prepare.ts');
+  expect([...reached.packages].sort()).toEqual(['tldts', 'zod']);
+  expect(reached.files.size).toBeLessThan(20);
+});
+
+it.each(['server/main.ts', 'server/start.ts', 'server/cli.ts'])(
+  '%s is read without the local Stripe, which the image of the service goes without',
+  (entry) => {
+    const { files: reached } = readWith(entry);
+    expect(reached).toContain('server/config.ts');
+    expect([...reached].filter((file) => roomOf(file) === 'server/local-stripe')).toEqual([]);
+  },
+);
+
+it('lets the local Stripe use what its own package names, and nothing else', () => {
+  const own = z
+    .object({ dependencies: z.record(z.string(), z.string()) })
+    .parse(JSON.parse(readFileSync('server/local-stripe/package.json', 'utf8')));
+  const used = new Set(
+    files
+      .filter((file) => file.startsWith('server/local-stripe/'))
+      .flatMap((file) => importsOf(file).map(({ specifier }) => specifier))
+      .filter((specifier) => !specifier.startsWith('.') && !specifier.startsWith('node:')),
+  );
+  expect([...used].sort()).toEqual(Object.keys(own.dependencies).sort());
 });
 
 it('has no cycle between files at run time', () => {

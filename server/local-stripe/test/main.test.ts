@@ -44,6 +44,6 @@ describe('the local Stripe by itself', () => {
     const { output, over } = run(args);
     expect(await over).toBe(1);
     expect(output.stderr).toContain(words);
-    expect(output.stderr).toContain('Usage: npm run local-stripe');
+    expect(output.stderr).toContain('Usage: local-stripe');
   });
 });
