@@ -442,6 +442,16 @@ describe('two workers', () => {
     expect(await each('attempts')).toEqual([1, 1]);
   });
 
+  test('of whom one lost a single mail of its batch before it sent: it sends nothing, and writes nothing', async () => {
+    await queue(3);
+    const batch = await claimBatch(db);
+    await db.pool.query("update email set lease = gen_random_uuid() where natural_key = 'fact:2'");
+    if (batch) await sendBatch(deps(), batch);
+    expect(provider.requests).toEqual([]);
+    expect(await each('attempts')).toEqual([0, 0, 0]);
+    expect(await each('batchId')).toEqual([null, null, null]);
+  });
+
   test('of whom one must end gives its mails back at once', async () => {
     await queue(2);
     const batch = await claimBatch(db);
