@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createAccount } from '../../server/billing/accounts.ts';
 import { failNextMails, listMails } from '../../server/local-stripe/mails.ts';
+import { queueThousands } from '../support/mails.ts';
 import { untilTrue } from '../support/service.ts';
 import { type Deployment, openDeployment, post } from './support/deployment.ts';
 import { buy, count, expectBought, type Kind } from './support/purchase.ts';
@@ -22,3 +24,34 @@ it('two workers, a limit of two mails a second and answers lost after mails were
   expect(listMails(deployment.localStripe.world)).toHaveLength(6);
   expect(await count(deployment, 'from email where attempts > 1')).toBeGreaterThan(0);
 }, 150_000);
+
+it('workers killed over their batches, and answers of every kind that can be lost: 900 mails, each once', async () => {
+  const { db, localStripe } = deployment;
+  const before = listMails(localStripe.world).length;
+  const { id } = await db.transaction((tx) =>
+    createAccount(tx, { email: 'many@driftstack.test', now: new Date() }),
+  );
+  await queueThousands(db, id, 900, new Date());
+  const pending = () => count(deployment, `from email where account_id = '${id}' and state = 'pending'`);
+  const underWay = () =>
+    count(deployment, `from email where account_id = '${id}' and state = 'pending' and batch_id is not null`);
+  const worker = () => deployment.start({ ROLES: 'worker' });
+  const other = await worker();
+  for (const fault of ['timeout_before', 'timeout_after', 'under_way', 'server_error'] as const) {
+    const doomed = await worker();
+    failNextMails(localStripe.world, fault, 1);
+    await untilTrue(async () => (await underWay()) > 0 || (await pending()) === 0, 60_000);
+    await doomed.kill();
+  }
+  await untilTrue(async () => (await pending()) === 0, 120_000);
+  await other.kill();
+  const to = listMails(localStripe.world)
+    .slice(0, listMails(localStripe.world).length - before)
+    .map((mail) => mail.to[0]);
+  expect(new Set(to).size).toBe(900);
+  expect(to).toHaveLength(900);
+  expect(await count(deployment, `from email where account_id = '${id}' and state = 'sent'`)).toBe(900);
+  expect(await count(deployment, `from email where account_id = '${id}' and attempts > 1`)).toBeGreaterThan(
+    0,
+  );
+}, 300_000);
