@@ -42,12 +42,17 @@ export interface LocalStripeConfig {
   readonly port: { readonly number: number; readonly fixed: boolean };
 }
 
+/** A little under what Stripe allows a key: 100 calls a second live, 25 in test mode. */
+const CALLS_PER_SECOND = { live: 80, test: 20 } as const;
+
 export interface RealStripeConfig {
   readonly kind: 'real';
   readonly secretKey: string;
   readonly apiBase: string;
   readonly webhookSecrets: readonly string[];
   readonly livemode: boolean;
+  /** How many calls to Stripe this process may make in a second. */
+  readonly callsPerSecond: number;
 }
 
 export interface RealEmail {
@@ -110,6 +115,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
             apiBase: given.STRIPE_API_BASE ?? 'https://api.stripe.com',
             webhookSecrets: given.STRIPE_WEBHOOK_SECRETS ?? [],
             livemode: isLive(given.STRIPE_SECRET_KEY),
+            callsPerSecond:
+              given.STRIPE_READS_PER_SECOND ??
+              CALLS_PER_SECOND[isLive(given.STRIPE_SECRET_KEY) ? 'live' : 'test'],
           },
     email:
       given.RESEND_API_KEY !== undefined

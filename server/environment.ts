@@ -60,6 +60,11 @@ export const environment = z.object({
     )
     .optional(),
   STRIPE_API_BASE: httpUrl.optional(),
+  STRIPE_READS_PER_SECOND: z
+    .string()
+    .regex(/^[1-9]\d{0,3}$/, 'must be a whole number of calls a second, 1 to 9999')
+    .transform(Number)
+    .optional(),
   RESEND_API_KEY: z
     .string()
     .regex(/^re_[\x21-\x7e]{4,}$/, 'must be a Resend API key: re_… in printable ASCII')
@@ -116,6 +121,10 @@ export function contradictions(given: z.output<typeof environment>): string[] {
     if (stripeBase !== undefined)
       mistakes.push(
         'STRIPE_API_BASE is set without STRIPE_SECRET_KEY: set both, or neither for the local Stripe',
+      );
+    if (given.STRIPE_READS_PER_SECOND !== undefined)
+      mistakes.push(
+        'STRIPE_READS_PER_SECOND is set without STRIPE_SECRET_KEY: the local Stripe does not count calls',
       );
     if (given.RESEND_API_KEY !== undefined && !isLoopback(given.RESEND_BASE_URL)) {
       mistakes.push(

@@ -12,6 +12,7 @@ import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
 import { firstFree, hostOf } from './ports.ts';
 import type { Prepared } from './prepare.ts';
+import { callsPerSecond } from './stripe/calls/limiter.ts';
 import { connectStripe } from './stripe/gateway.ts';
 
 /** What runs, for whoever tells a person about it. */
@@ -73,7 +74,9 @@ async function startParts(
   if (localStripe) closers.push(() => localStripe.close());
 
   const gateway =
-    config.stripe.kind === 'real' ? connectStripe(config.stripe) : connectLocalStripe(localStripe?.url ?? '');
+    config.stripe.kind === 'real'
+      ? connectStripe({ ...config.stripe, limiter: callsPerSecond(config.stripe.callsPerSecond) })
+      : connectLocalStripe(localStripe?.url ?? '');
   let webhookSecrets = config.stripe.kind === 'real' ? config.stripe.webhookSecrets : [];
 
   // Beside the local Stripe we live in its time, which the console moves.

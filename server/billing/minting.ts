@@ -37,7 +37,7 @@ export async function mintSession(
   const { kind, lookupKey, successUrl, cancelUrl } = order;
   const paramsHash = hashOf([kind, lookupKey, successUrl, cancelUrl]);
   const claimed = claimOf(call, kind, [lookupKey, successUrl, cancelUrl]);
-  const stripe = deps.gateway.within(PATIENCE_MS);
+  const stripe = deps.gateway.within(PATIENCE_MS, 'person');
   return await whileClaimed(claimed, () =>
     oneAtATime(deps.db, call.accountId, PATIENCE_MS, () =>
       tellingOperator(deps, call.accountId, order.given, () =>

@@ -26,7 +26,7 @@ export async function startPortal(
   const given = input.return_url;
   const returnUrl = given === undefined ? defaults.portalReturnUrl : redirects.check('return_url', given);
   const claimed = claimOf(call, 'portal', [returnUrl]);
-  const stripe = gateway.within(PATIENCE_MS);
+  const stripe = gateway.within(PATIENCE_MS, 'person');
 
   return await whileClaimed(claimed, async () => {
     const { customer, earlier } = await db.transaction(async (tx) => {

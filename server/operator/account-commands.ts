@@ -78,7 +78,7 @@ export const ACCOUNT_COMMANDS: readonly Command[] = [
       const account = accountNamed(given.word(ACCOUNT));
       const changed = await withDatabase(config, async (db) => {
         const accountId = await account(db);
-        const stripe = reachStripe(config).within(STRIPE_MS);
+        const stripe = reachStripe(config).within(STRIPE_MS, 'person');
         return { accountId, ...(await changeEmail({ db, clock: { now }, stripe }, accountId, email)) };
       });
       const { accountId, from, to } = changed;

@@ -1,6 +1,7 @@
 import Stripe from 'stripe';
 import { callerOf } from './calls/caller.ts';
 import { endingCalls } from './calls/ending.ts';
+import { type CallLimiter, UNLIMITED, type Urgency } from './calls/limiter.ts';
 import { moneyCalls } from './calls/money.ts';
 import { readingCalls } from './calls/reading.ts';
 import { type Remembered, sellingCalls } from './calls/selling.ts';
@@ -11,6 +12,8 @@ export type StripeConnection = {
   apiBase: string;
   /** The longest that one try may take. */
   timeoutMs?: number;
+  /** What bounds our calls, where somebody counts them. */
+  limiter?: CallLimiter;
 };
 
 const TIMEOUT_MS = 8_000;
@@ -20,8 +23,8 @@ const CALL_MS = 18_000;
 export type StripeCalls = ReturnType<typeof callsTo>;
 
 export type StripeGateway = StripeCalls & {
-  /** The same calls, all of which together end within the time given. */
-  within(ms: number): StripeCalls;
+  /** The same calls, all of which together end within the time given; those that a person waits for go first. */
+  within(ms: number, urgency?: Urgency): StripeCalls;
   /** The SDK itself, for setting up alone. */
   sdk: Stripe;
 };
@@ -34,6 +37,7 @@ export function connectStripe({
   secretKey,
   apiBase,
   timeoutMs = TIMEOUT_MS,
+  limiter = UNLIMITED,
 }: StripeConnection): StripeGateway {
   const { hostname, port, protocol } = new URL(apiBase);
   const secure = protocol === 'https:';
@@ -46,21 +50,28 @@ export function connectStripe({
     telemetry: false,
   });
   const remembered: Remembered = { prices: new Map(), portal: { readAtMs: 0 } };
-  const terms = { timeoutMs, remembered };
+  const urgency: Urgency = 'work';
+  const terms = { timeoutMs, remembered, limiter, urgency };
   return {
     ...callsTo(stripe, { ...terms, endsAtMs: () => performance.now() + CALL_MS }),
-    within(ms) {
+    within(ms, whose = 'work') {
       const endsAtMs = performance.now() + ms;
-      return callsTo(stripe, { ...terms, endsAtMs: () => endsAtMs });
+      return callsTo(stripe, { ...terms, urgency: whose, endsAtMs: () => endsAtMs });
     },
     sdk: stripe,
   };
 }
 
-type Terms = { timeoutMs: number; remembered: Remembered; endsAtMs: () => number };
+type Terms = {
+  timeoutMs: number;
+  remembered: Remembered;
+  limiter: CallLimiter;
+  urgency: Urgency;
+  endsAtMs: () => number;
+};
 
-function callsTo(stripe: Stripe, { timeoutMs, remembered, endsAtMs }: Terms) {
-  const caller = callerOf(stripe, () => ({ tryMs: timeoutMs, endsAtMs: endsAtMs() }));
+function callsTo(stripe: Stripe, { timeoutMs, remembered, endsAtMs, ...counted }: Terms) {
+  const caller = callerOf(stripe, () => ({ ...counted, tryMs: timeoutMs, endsAtMs: endsAtMs() }));
   return {
     ...sellingCalls(caller, remembered),
     ...readingCalls(caller),

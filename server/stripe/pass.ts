@@ -46,7 +46,7 @@ const MOST_MISSING = 50;
  */
 export async function pass(deps: SyncDeps, lease: AccountLease, cause: Cause, terms: Terms): Promise<Passed> {
   const { db, gateway } = deps;
-  const calls = gateway.within(terms.stripeMs);
+  const calls = gateway.within(terms.stripeMs, cause.kind === 'checkout_session' ? 'person' : 'work');
   const stripe = terms.dryRun ? withoutEffect(calls) : confirming(calls, () => confirmLease(db, lease));
   // What was done at Stripe for the sake of a look that came to nothing has been done all the same.
   const alarms: Alarm[] = [];

@@ -36,6 +36,37 @@ describe('readConfig', () => {
     expect([config.database.kind, config.stripe.kind, config.email.kind]).toEqual(['url', 'real', 'off']);
   });
 
+  it.each([
+    ['sk_test_1234567890', undefined, 20],
+    ['sk_live_1234567890', undefined, 80],
+    ['rk_live_1234567890', undefined, 80],
+    ['sk_test_1234567890', '100', 100],
+  ])(
+    'makes no more calls with %s and STRIPE_READS_PER_SECOND=%s than %i a second',
+    (key, perSecond, expected) => {
+      const config = readConfig({
+        DATABASE_URL: 'postgres://u:p@127.0.0.1/billing',
+        STRIPE_SECRET_KEY: key,
+        ...(perSecond && { STRIPE_READS_PER_SECOND: perSecond }),
+      });
+      expect(config.stripe).toMatchObject({ callsPerSecond: expected });
+    },
+  );
+
+  it.each(['0', '-1', '1.5', 'many', '10000'])('refuses STRIPE_READS_PER_SECOND=%s', (perSecond) => {
+    const [mistake] = mistakesOf({
+      STRIPE_SECRET_KEY: 'sk_test_1234567890',
+      STRIPE_READS_PER_SECOND: perSecond,
+    });
+    expect(mistake).toMatch(/^STRIPE_READS_PER_SECOND must be a whole number/);
+  });
+
+  it('refuses a limit of calls that nobody counts', () => {
+    expect(mistakesOf({ STRIPE_READS_PER_SECOND: '50' })).toEqual([
+      expect.stringMatching(/^STRIPE_READS_PER_SECOND is set without STRIPE_SECRET_KEY/),
+    ]);
+  });
+
   it('names every mistake at once, by variable, and repeats no value', () => {
     const mistakes = mistakesOf({
       PORT: '99999',

@@ -2,10 +2,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
 import { ProblemError } from '../../../shared/errors.ts';
 import { inTime } from '../../database/in-time.ts';
+import type { CallLimiter, Urgency } from './limiter.ts';
 import { isPassing, translate } from './refusal.ts';
 
 /** How long Stripe may keep us waiting: one try, and all tries of a budget together (`performance.now()`). */
-export type Patience = { readonly tryMs: number; readonly endsAtMs: number };
+export type Patience = {
+  readonly tryMs: number;
+  readonly endsAtMs: number;
+  /** Who counts our calls, and who waits for this one. */
+  readonly limiter: CallLimiter;
+  readonly urgency: Urgency;
+};
 
 const MOST_TRIES = 4;
 const SHORTEST_TRY_MS = 50;
@@ -22,6 +29,8 @@ export async function callStripe<T extends { object: string }>(
   attempt: (options: { timeout: number }) => Promise<T>,
 ): Promise<T> {
   for (let tries = 1; ; tries++) {
+    if (!(await patience.limiter.turn(patience.urgency, patience.endsAtMs - SHORTEST_TRY_MS)))
+      throw tooSlow();
     const leftMs = patience.endsAtMs - performance.now();
     if (leftMs < SHORTEST_TRY_MS) throw tooSlow();
     try {
@@ -34,11 +43,15 @@ export async function callStripe<T extends { object: string }>(
       return answer;
     } catch (error) {
       const waitMs = backOffMs(error, tries);
+      if (isTooMuch(error)) patience.limiter.hold(waitMs ?? FIRST_BACK_OFF_MS);
       if (waitMs === null || performance.now() + waitMs >= patience.endsAtMs) throw translate(error);
       await delay(waitMs);
     }
   }
 }
+
+const isTooMuch = (error: unknown): boolean =>
+  error instanceof Stripe.errors.StripeError && error.statusCode === 429;
 
 function backOffMs(error: unknown, tries: number): number | null {
   if (!(error instanceof Stripe.errors.StripeError) || tries >= MOST_TRIES) return null;
