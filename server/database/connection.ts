@@ -7,6 +7,7 @@ import { createAccountTurns } from './account-turns.ts';
 import { ENTITIES } from './entities.ts';
 import { MendableError } from './mendable.ts';
 import { fromDatabase, noteErrorsOf } from './origin.ts';
+import { giveUpSilent } from './silent.ts';
 import { noteConnection } from './statement.ts';
 
 export type Tx = EntityManager;
@@ -49,12 +50,11 @@ export type DatabaseOptions = {
 /** Longer than any transaction of ours stays silent while it reads from Stripe. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_DELAY_MS = 10_000;
+const STATEMENT_TIMEOUT_MS = 10_000;
 /** Shorter than anybody waits for a connection, so that whoever waits for a lock is never why there is none. */
 const LOCK_TIMEOUT_MS = 4_000;
 /** How long a transaction waits for those about the same account, without a connection. */
 const ACCOUNT_PATIENCE_MS = 5_000;
-/** On a dead connection the server's own timeout never arrives; ours comes this much later. */
-const QUERY_TIMEOUT_GRACE_MS = 2_000;
 
 /**
  * Connects to PostgreSQL; throws what `explainDatabaseError` puts into words where that fails, and a MendableError
@@ -76,10 +76,10 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     migrations: { migrationsList: MIGRATIONS, snapshot: false, snapshotOnMigrate: false, silent: true },
     driverOptions: poolConfig({ ...options, url }),
   });
-  const pool = await reach(orm);
+  const pool = await reach(orm, options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS);
   let closing: Promise<void> | undefined;
   // One that we are giving up can still be told that its server goes, which is no news to anybody.
-  watch(pool, (error) => closing === undefined && options.onIdleError?.(error));
+  pool.on('error', (error) => closing === undefined && options.onIdleError?.(error));
   const transaction = transactions(orm, pool);
   const turns = createAccountTurns(ACCOUNT_PATIENCE_MS);
   return {
@@ -166,7 +166,7 @@ async function close(orm: MikroORM, pool: Pool): Promise<void> {
 }
 
 function poolConfig(options: DatabaseOptions): PoolConfig {
-  const { statementTimeoutMs = 10_000, connectionTimeoutMs = 5_000 } = options;
+  const { statementTimeoutMs = STATEMENT_TIMEOUT_MS, connectionTimeoutMs = 5_000 } = options;
   const { lockTimeoutMs = statementTimeoutMs > 0 ? LOCK_TIMEOUT_MS : 0 } = options;
   return {
     // MikroORM takes host, port and names from the URL and leaves out the rest: above all, what is asked of TLS.
@@ -176,21 +176,10 @@ function poolConfig(options: DatabaseOptions): PoolConfig {
     connectionTimeoutMillis: connectionTimeoutMs,
     statement_timeout: statementTimeoutMs,
     lock_timeout: lockTimeoutMs,
-    // A connection that is half open never answers, so the server's timeout alone would hang for ever.
-    ...(statementTimeoutMs > 0 && { query_timeout: statementTimeoutMs + QUERY_TIMEOUT_GRACE_MS }),
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
   };
-}
-
-function watch(pool: Pool, onIdleError: (error: Error) => void = () => undefined): void {
-  pool.on('error', onIdleError);
-  pool.on('release', (_error, client) => {
-    // A statement that ran into query_timeout is still under way on its connection, and everything sent
-    // after it would wait behind it. pg has no public word for this state, hence the look inside.
-    if (Reflect.get(client, 'readyForQuery') === false) void client.end();
-  });
 }
 
 /** The oldest PostgreSQL that still gets corrections of its errors when this was written. */
@@ -220,10 +209,11 @@ export function refuseOld(version: number): void {
 }
 
 /** MikroORM connects at the first query; we want to know at the start. */
-async function reach(orm: MikroORM): Promise<Pool> {
+async function reach(orm: MikroORM, statementTimeoutMs: number): Promise<Pool> {
   try {
     const pool = await orm.driver.getConnection().getNativeClient();
     noteErrorsOf(pool);
+    if (statementTimeoutMs > 0) pool.on('connect', (client) => giveUpSilent(client, statementTimeoutMs));
     const { rows } = await pool.query<{ version: number }>(
       "select current_setting('server_version_num')::int as version",
     );

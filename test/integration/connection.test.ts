@@ -162,9 +162,44 @@ test('a connection that has gone silent is given up in time and not used again',
     expect(isDatabaseUnavailable(hung)).toBe(true);
     // The same pool slot gets a new connection, which is not frozen.
     expect(await own.orm.em.fork().execute('select 1 as one')).toEqual([{ one: 1 }]);
+    // In a transaction as well.
+    const silent = await failure(
+      own.transaction(async (tx) => {
+        await tx.execute('select 1');
+        line.freeze();
+        await tx.execute('select 1');
+      }),
+    );
+    expect(isDatabaseUnavailable(silent)).toBe(true);
+    expect(await own.orm.em.fork().execute('select 1 as one')).toEqual([{ one: 1 }]);
   } finally {
     line.close();
     await own.close();
+  }
+});
+
+test('a connection that owes no answer is not given up, however long it is silent', async () => {
+  const client = await db.pool.connect();
+  try {
+    const pid = async () => (await client.query('select pg_backend_pid() as pid')).rows;
+    const before = await pid();
+    client.connection.stream.emit('timeout');
+    expect(await pid()).toEqual(before);
+  } finally {
+    client.release();
+  }
+});
+
+test('a statement makes no timer', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+  const client = await db.pool.connect();
+  try {
+    const before = timers();
+    const statement = client.query('select 1');
+    expect(timers()).toBe(before);
+    await statement;
+  } finally {
+    client.release();
   }
 });
 
