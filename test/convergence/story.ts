@@ -124,9 +124,10 @@ export async function play(
 
   /** Runs something of ours; being killed, and refusing, are no faults. */
   const start = (work: () => Promise<void>): Promise<void> => {
-    const task = work().catch((error: unknown) => {
+    const task = work().catch(async (error: unknown) => {
+      if (error instanceof Killed) return await letLeasesEnd(lane);
       if (error instanceof ProblemError) witness.refused(error);
-      if (!(error instanceof Killed || error instanceof ProblemError)) faults.push(error);
+      else faults.push(error);
     });
     running.add(task);
     void task.then(() => running.delete(task));
@@ -368,6 +369,15 @@ export async function play(
   const missed = recovery === 'reconcile' ? lost : [];
   const seen = { history, planChanges, oldPages, surplusEnds, raced };
   return { lane, accountId, customer, ...seen, dropped: missed, lost, recovery, witness };
+}
+
+/**
+ * What a process had in its hands when it was killed is free after some seconds, which nobody waits for here. What
+ * another one works on at the time is free as well, and may be taken from it in the middle.
+ */
+async function letLeasesEnd({ processes }: Lane): Promise<void> {
+  for (const table of ['account_sync', 'stripe_event'])
+    await processes[0]?.db.pool.query(`update ${table} set leased_until = now() where leased_until > now()`);
 }
 
 const ids = (events: readonly Told[]): string[] => events.map(({ id }) => id);
