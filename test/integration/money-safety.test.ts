@@ -326,6 +326,33 @@ describe('a second paid trial pack', () => {
     }
   });
 
+  it('is given back with nothing held meanwhile, however long that takes', async () => {
+    const { accountId, second } = await packedTwice();
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    let asked = 0;
+    bench.stripe.interfere(async ({ method, path }) => {
+      if (method !== 'POST' || !path.startsWith('/v1/refunds')) return undefined;
+      asked += 1;
+      await released;
+      return undefined;
+    });
+    const looked = synchronise(bench, accountId, { kind: 'checkout_session', sessionId: second.id });
+    await expect.poll(() => asked).toBe(1);
+    const old: object[] = [];
+    for (const untilMs = performance.now() + 1_200; performance.now() < untilMs; ) {
+      const { rows } = await bench.db.pool.query(
+        `select state, query from pg_stat_activity where datname = current_database()
+and pid <> pg_backend_pid() and clock_timestamp() - xact_start > interval '50 milliseconds'`,
+      );
+      old.push(...rows);
+    }
+    expect(old).toEqual([]);
+    release();
+    expect((await looked).size).toBe(0);
+    expect(asked).toBe(1);
+    expect(await count(accountId, 'trial_pack.duplicate_refunded')).toBe(1);
+  });
+
   it('is not given back again when its money comes back to us long after; a person is told', async () => {
     const { accountId, second, paymentIntent } = await packedTwice();
     const alarms: string[] = [];

@@ -1,0 +1,192 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Account, AccountSync } from '../../server/database/entities/account.ts';
+import { Subscription } from '../../server/database/entities/billing.ts';
+import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
+import { claimOne } from '../../server/database/lease.ts';
+import type { Series } from '../../server/database/recurring.ts';
+import { connectStripe } from '../../server/stripe/gateway.ts';
+import { processAccount } from '../../server/stripe/worker.ts';
+import { processEvents, startProcessing } from '../support/processing.ts';
+import { untilTrue } from '../support/service.ts';
+import { addCustomer, type Bench, deliver, NOW, openBench, subscription } from '../support/stripe.ts';
+
+let bench: Bench;
+let other: Bench;
+const workers: Series[] = [];
+beforeEach(async () => {
+  const opened = await openBench();
+  // Patient, so that what hangs hangs until the test lets go.
+  const gateway = connectStripe({
+    secretKey: 'sk_test_patient',
+    apiBase: opened.stripe.url,
+    timeoutMs: 60_000,
+  });
+  bench = { ...opened, gateway };
+  other = { ...bench, db: await bench.another() };
+});
+afterEach(async () => {
+  for (const worker of workers.splice(0)) await worker.close();
+  await bench.close();
+});
+
+const em = () => bench.db.orm.em.fork();
+const rowOf = (accountId: string) => em().findOne(Subscription, { accountId });
+const syncOf = (accountId: string) => em().findOneOrFail(AccountSync, { accountId });
+const eventOf = (id: string) => em().findOneOrFail(StripeEvent, id);
+
+/** An account with a subscription that we know, and an event that says nothing new. */
+async function subscriber() {
+  const { accountId, customer } = await addCustomer(bench);
+  const sub = bench.stripe.put(subscription({ customer }));
+  await processEvents(bench, [await deliver(bench, 'customer.subscription.created', sub)]);
+  const event = await deliver(bench, 'customer.subscription.updated', sub);
+  return { accountId, customer, sub, event };
+}
+
+/** The next list of subscriptions is answered as it is now, when the test lets go; `asked` once it is asked for. */
+function holdBack() {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  let calls = 0;
+  bench.stripe.interfere(async ({ method, path }) => {
+    if (method !== 'GET' || !path.startsWith('/v1/subscriptions') || calls++ > 0) return undefined;
+    const customer = new URL(path, 'http://stripe.test').searchParams.get('customer');
+    const data = structuredClone(
+      bench.stripe.all('subscription').filter((one) => one['customer'] === customer),
+    );
+    await released;
+    return { kind: 'answer', status: 200, body: JSON.stringify({ object: 'list', data, has_more: false }) };
+  });
+  return { release: () => release(), asked: () => untilTrue(() => calls > 0) };
+}
+
+/** A worker that takes the account, and never says again that it is at it. */
+async function beginSlowly(accountId: string) {
+  const claim = await claimOne(bench.db, 'account_sync', accountId);
+  if (!claim) throw new Error('somebody has it');
+  const { signal } = new AbortController();
+  return processAccount(bench, { key: accountId, lease: claim.lease }, signal);
+}
+
+/** Its lease is over; nothing else tells. */
+const letLeaseEnd = (accountId: string) =>
+  bench.db.pool.query('update account_sync set leased_until = now() where account_id = $1', [accountId]);
+
+describe('whoever has lost the lease', () => {
+  it('writes nothing of what it had read before, though the row is as it was', async () => {
+    const { accountId, sub, event } = await subscriber();
+    const held = holdBack();
+    bench.stripe.change(sub.id, { status: 'past_due' });
+    const slow = beginSlowly(accountId);
+    await held.asked();
+    // Meanwhile it is as we hold it, and another one looks: it finds nothing new.
+    bench.stripe.change(sub.id, { status: 'active' });
+    await letLeaseEnd(accountId);
+    expect((await processEvents(other, [event])).size).toBe(0);
+    held.release();
+    await slow;
+    expect(await rowOf(accountId)).toMatchObject({ status: 'active', version: 1 });
+    // That of the first subscription, and none about what was read for another customer.
+    expect(await em().count(AuditEntry, { accountId, action: 'subscription.status_changed' })).toBe(1);
+    expect(await em().count(Email, { accountId, template: 'payment_failed' })).toBe(0);
+    expect(await syncOf(accountId)).toMatchObject({ dueAt: null, lease: null, attempts: 0 });
+  });
+
+  it('takes back what it has written, where the lease is lost in the last moment', async () => {
+    const { accountId, sub, event } = await subscriber();
+    bench.stripe.change(sub.id, { status: 'past_due' });
+    const blocker = await other.db.pool.connect();
+    await blocker.query('begin');
+    await blocker.query('select 1 from stripe_event where id = $1 for no key update', [event]);
+    const slow = beginSlowly(accountId);
+    // All but the events is written, and nobody sees it.
+    await untilTrue(async () => {
+      const { rows } = await bench.db.pool.query<{ n: number }>(
+        "select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+      );
+      return rows[0]?.n === 1;
+    });
+    await letLeaseEnd(accountId);
+    const taken = await claimOne(other.db, 'account_sync', accountId);
+    expect(taken).not.toBeNull();
+    await blocker.query('rollback');
+    blocker.release();
+    await slow;
+    expect(await rowOf(accountId)).toMatchObject({ status: 'active', version: 1 });
+    expect(await eventOf(event)).toMatchObject({ state: 'received', attempts: 0 });
+    expect(await syncOf(accountId)).toMatchObject({ lease: taken?.lease, done: 1, wanted: 2 });
+  });
+
+  it('does nothing at Stripe any more', async () => {
+    const { accountId, customer } = await subscriber();
+    const second = bench.stripe.put(subscription({ customer }));
+    const held = holdBack();
+    const slow = beginSlowly(accountId);
+    await held.asked();
+    await letLeaseEnd(accountId);
+    expect(await claimOne(other.db, 'account_sync', accountId)).not.toBeNull();
+    held.release();
+    await slow;
+    expect(bench.stripe.calls.filter(({ method }) => method === 'DELETE')).toEqual([]);
+    expect(bench.stripe.all('subscription').find(({ id }) => id === second.id)).toMatchObject({
+      status: 'active',
+    });
+  });
+});
+
+describe('the lease of an account', () => {
+  it('stays with whoever works on it, however long Stripe takes', async () => {
+    const { accountId, sub } = await subscriber();
+    const held = holdBack();
+    bench.stripe.change(sub.id, { status: 'past_due' });
+    const before = bench.stripe.calls.length;
+    for (const deps of [bench, other]) workers.push(startProcessing(deps));
+    await held.asked();
+    const first = (await syncOf(accountId)).lease;
+    const untilMs = performance.now() + 4_000;
+    // Twice as long as it lasts without a sign of life.
+    await untilTrue(async () => performance.now() > untilMs);
+    expect((await syncOf(accountId)).lease).toBe(first);
+    held.release();
+    await untilTrue(async () => (await syncOf(accountId)).dueAt === null);
+    expect(
+      bench.stripe.calls.slice(before).filter(({ path }) => path.startsWith('/v1/subscriptions')),
+    ).toHaveLength(1);
+    expect(await rowOf(accountId)).toMatchObject({ status: 'past_due', version: 2 });
+  });
+
+  it('goes by one clock, whatever those of two workers say', async () => {
+    const skewed = (ms: number) => ({ now: () => new Date(NOW.getTime() + ms) });
+    const buyers = await Promise.all(Array.from({ length: 12 }, () => addCustomer(bench)));
+    const ids: string[] = [];
+    for (const { customer } of buyers)
+      ids.push(
+        await deliver(bench, 'customer.subscription.created', bench.stripe.put(subscription({ customer }))),
+      );
+    workers.push(startProcessing({ ...bench, clock: skewed(-5_000) }));
+    workers.push(startProcessing({ ...other, clock: skewed(5_000) }));
+    await untilTrue(async () => (await em().count(StripeEvent, { id: { $in: ids }, state: 'done' })) === 12);
+    const looks = bench.stripe.calls.filter(({ path }) => path.startsWith('/v1/subscriptions'));
+    expect(looks).toHaveLength(12);
+    expect(await em().count(Subscription, { version: 1 })).toBe(12);
+    expect(await em().count(AccountSync, { dueAt: null, attempts: 0 })).toBe(12);
+  });
+});
+
+it('an account whose customer is another one by now is looked at again', async () => {
+  const { accountId, sub } = await subscriber();
+  const held = holdBack();
+  bench.stripe.change(sub.id, { status: 'past_due' });
+  const slow = beginSlowly(accountId);
+  await held.asked();
+  const next = bench.stripe.newId('cus');
+  bench.stripe.put({ id: next, object: 'customer', metadata: {} });
+  const bought = bench.stripe.put(
+    subscription({ customer: next, lookup_key: 'driftstack_api_scale_monthly' }),
+  );
+  await em().nativeUpdate(Account, accountId, { stripeCustomerId: next });
+  held.release();
+  await slow;
+  expect(await rowOf(accountId)).toMatchObject({ stripeSubscriptionId: bought.id, tier: 'api_scale' });
+  // That of the first subscription, and none about what was read for another customer.
+  expect(await em().count(AuditEntry, { accountId, action: 'subscription.status_changed' })).toBe(1);
+});
