@@ -398,7 +398,7 @@ describe('two workers', () => {
     await queue(2);
     let second: Promise<void> | undefined;
     provider.answers.push(async (response, request) => {
-      await db.pool.query('update email set leased_until = now()');
+      await db.pool.query("update email set leased_until = now() - interval '1 second'");
       const batch = await claimBatch(db);
       if (batch) second = sendBatch(deps(), batch);
       await second;
@@ -417,7 +417,7 @@ describe('two workers', () => {
     await queue(2);
     let second: Batch | null = null;
     provider.answers.push(async (response, request) => {
-      await db.pool.query('update email set leased_until = now()');
+      await db.pool.query("update email set leased_until = now() - interval '1 second'");
       second = await claimBatch(db);
       refusal(422, 'validation_error')(response, request);
     }, takes(2));
@@ -434,7 +434,7 @@ describe('two workers', () => {
   test('of whom one lost its lease before it sent: it sends nothing', async () => {
     await queue(2);
     const batch = await claimBatch(db);
-    await db.pool.query('update email set leased_until = now()');
+    await db.pool.query("update email set leased_until = now() - interval '1 second'");
     provider.answers.push(takes(2));
     await sendDue(deps());
     if (batch) await sendBatch(deps(), batch);
