@@ -5,6 +5,7 @@ import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/j
 import { claimOne } from '../../server/database/lease.ts';
 import type { Series } from '../../server/database/recurring.ts';
 import { connectStripe } from '../../server/stripe/gateway.ts';
+import { readOurs } from '../../server/stripe/ours.ts';
 import { processAccount } from '../../server/stripe/worker.ts';
 import { processEvents, startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
@@ -190,3 +191,33 @@ it('an account whose customer is another one by now is looked at again', async (
   // That of the first subscription, and none about what was read for another customer.
   expect(await em().count(AuditEntry, { accountId, action: 'subscription.status_changed' })).toBe(1);
 });
+
+it('our side is read as the entities have it, the events that failed before last', async () => {
+  const { accountId, sub, event } = await subscriber();
+  const second = await deliver(bench, 'invoice.paid', {
+    id: 'in_1',
+    object: 'invoice',
+    customer: sub['customer'],
+  });
+  const ends = {
+    endsAt: new Date('2026-06-01T00:00:00.123Z'),
+    endedAt: null,
+    pendingTier: 'api_scale' as const,
+  };
+  await em().nativeUpdate(Subscription, { accountId }, { ...ends, pendingChangesAt: NOW });
+  await em().nativeUpdate(StripeEvent, { id: event }, { attempts: 1 });
+  const { wanted, account, held, events } = await readOurs(bench.db, em(), accountId, null);
+  expect(wanted).toBe('3');
+  const { id, stripeCustomerId, createdAt } = await em().findOneOrFail(Account, accountId);
+  expect(account).toEqual({ id, stripeCustomerId, createdAt });
+  expect({ ...held }).toEqual({ ...(await rowOf(accountId)) });
+  const stored = await em().find(StripeEvent, { state: 'received' }, { orderBy: { attempts: 'asc' } });
+  expect(events).toEqual(
+    stored.map(({ id, type, objectId, createdAt }) => ({ id, type, objectId, createdAt })),
+  );
+  expect(events.map(({ id }) => id)).toEqual([second, event]);
+  expect((await readOurs(bench.db, em(), accountId, [second])).events.map(({ id }) => id)).toEqual([second]);
+  await expect(readOurs(bench.db, em(), NOBODY, null)).rejects.toThrow('not in the database');
+});
+
+const NOBODY = '00000000-0000-7000-8000-000000000000';
