@@ -15,9 +15,9 @@ export type BarChart = {
   readonly bars: readonly Bar[];
 };
 
-const WIDTH = 720;
-const LEFT = 190;
-const BAR_ROOM = 340;
+const WIDTH = 760;
+const LEFT = 220;
+const BAR_ROOM = 250;
 const ROW = 30;
 const TOP = 52;
 
@@ -52,6 +52,7 @@ ${rows.join('\n')}
 `;
 }
 
-function escapeXml(text: string): string {
+/** Text as it may stand in a drawing. */
+export function escapeXml(text: string): string {
   return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

@@ -71,12 +71,19 @@ export function requestBytes({ method = 'GET', path, headers, body = '' }: Reque
 export function answerLength(bytes: Buffer): number | null {
   const headersEnd = bytes.indexOf('\r\n\r\n');
   if (headersEnd === -1) return null;
-  const length = CONTENT_LENGTH.exec(bytes.toString('latin1', 0, headersEnd + 2))?.[1];
+  const headers = bytes.toString('latin1', 0, headersEnd + 2);
+  if (CHUNKED.test(headers)) {
+    // Nobody here sends trailers, and no body is a zero on a line of its own.
+    const last = bytes.indexOf('\r\n0\r\n\r\n', headersEnd + 2);
+    return last === -1 ? null : last + '\r\n0\r\n\r\n'.length;
+  }
+  const length = CONTENT_LENGTH.exec(headers)?.[1];
   if (length === undefined) throw new Error('an answer came without a content-length');
   const total = headersEnd + 4 + Number(length);
   return bytes.length >= total ? total : null;
 }
 
+const CHUNKED = /\r\ntransfer-encoding: chunked\r\n/i;
 const CONTENT_LENGTH = /\r\ncontent-length: (\d+)\r\n/i;
 
 function converse(

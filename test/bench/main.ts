@@ -1,23 +1,32 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { cpus, tmpdir, totalmem } from 'node:os';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cpus, loadavg, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { drawBars } from './chart.ts';
 import { type Child, childStarter } from './child.ts';
 import { startPostgres } from './database.ts';
-import type { Bench, Report, Section } from './section.ts';
+import { drawGoals, goalsTable } from './goals.ts';
+import type { Bench, Goal, Report, Section } from './section.ts';
 import { credit } from './sections/credit.ts';
+import { distance } from './sections/distance.ts';
 import { fanOut } from './sections/fan-out.ts';
 import { intake } from './sections/intake.ts';
 import { localStripe } from './sections/local-stripe.ts';
+import { mails } from './sections/mails.ts';
 import { memory } from './sections/memory.ts';
 import { mint } from './sections/mint.ts';
 import { read } from './sections/read.ts';
-import { formatTable } from './table.ts';
+import { rest } from './sections/rest.ts';
+import { isQuick } from './settings.ts';
+import { figure, formatTable } from './table.ts';
 
 const SECTIONS = {
   read,
   mint,
   intake,
+  distance,
+  mails,
+  rest,
   credit,
   'fan-out': fanOut,
   'local-stripe': localStripe,
@@ -26,18 +35,24 @@ const SECTIONS = {
 type SectionName = keyof typeof SECTIONS;
 const NAMES = Object.keys(SECTIONS).filter(isSection);
 const FIGURES = new URL('./figures/', import.meta.url);
+const RESULTS = new URL('results.json', FIGURES);
+const resultsSchema = z.record(z.string(), z.unknown());
 
-const asked = process.argv.slice(2);
+const asked = process.argv.slice(2).filter((argument) => argument !== '--write');
+const isWriting = process.argv.includes('--write');
 const unknown = asked.filter((name) => !isSection(name));
 if (unknown.length > 0) {
-  console.error(`There is no section ${unknown.join(', ')}. Usage: npm run bench -- [${NAMES.join('] [')}]`);
+  console.error(
+    `There is no section ${unknown.join(', ')}. Usage: npm run bench -- [--write] [${NAMES.join('] [')}]`,
+  );
   process.exit(1);
 }
 await run(asked.length === 0 ? NAMES : NAMES.filter((name) => asked.includes(name)));
 
-/** Only a whole run writes the figures, so that those in the README always come from one run. */
+/** A whole run writes the figures, a part of the sections or a quick one only when it is asked to. */
 async function run(names: readonly SectionName[]): Promise<void> {
   const startedAt = performance.now();
+  const loadBefore = loadavg()[0] ?? 0;
   const closers: (() => Promise<void>)[] = [];
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => {
@@ -56,8 +71,11 @@ async function run(names: readonly SectionName[]): Promise<void> {
       print(report);
       reports.set(name, report);
     }
-    if (names.length === NAMES.length) await write(reports);
-    else console.log('A part of the sections leaves test/bench/figures as it is; run all to write it.');
+    const goals = goalsOf(reports);
+    if (goals.length > 0) console.log(`\n${formatTable(goalsTable(goals))}\n`);
+    const isWhole = names.length === NAMES.length && !isQuick;
+    if (isWhole || isWriting) await write(reports, loadBefore);
+    else console.log('A part or a quick run leaves test/bench/figures as it is, without --write.');
   } finally {
     await close();
   }
@@ -73,7 +91,7 @@ async function open(closers: (() => Promise<void>)[], say: (line: string) => voi
   return {
     directory,
     say,
-    createDatabase: () => postgres.createDatabase(),
+    createDatabase: (options) => postgres.createDatabase(options),
     async startChild(script, options): Promise<Child> {
       const child = await startChild(script, options);
       closers.push(() => child.close());
@@ -93,21 +111,53 @@ function print({ tables, notes }: Report): void {
   console.log('');
 }
 
-async function write(reports: ReadonlyMap<SectionName, Report>): Promise<void> {
-  const machine = {
+function goalsOf(reports: ReadonlyMap<SectionName, Report>): readonly Goal[] {
+  const goals = [...reports.values()].flatMap((report) => report.goals ?? []);
+  return goals.sort((one, other) => one.number - other.number);
+}
+
+async function write(reports: ReadonlyMap<SectionName, Report>, loadBefore: number): Promise<void> {
+  const machine: Machine = {
     cpus: cpus().length,
     cpu: cpus()[0]?.model ?? 'unknown',
     memoryBytes: totalmem(),
     node: process.version,
+    // What else went on: of a machine that is the benchmark's alone, the first of these is about 0.
+    loadBefore,
+    loadAfter: loadavg()[0] ?? 0,
+    isQuick,
   };
   await mkdir(FIGURES, { recursive: true });
-  const figures = Object.fromEntries([...reports].map(([name, report]) => [name, report.figures]));
-  await writeFile(new URL('results.json', FIGURES), `${JSON.stringify({ machine, ...figures }, null, 2)}\n`);
+  const goals = goalsOf(reports);
+  const measured = [...reports].map(([name, report]) => [name, { machine, ...report.figures }]);
+  const results = { ...(await readResults()), goals, ...Object.fromEntries(measured) };
+  await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+  await writeFile(new URL('goals.svg', FIGURES), drawGoals(goals, underWhat(machine)));
   for (const { charts } of reports.values())
     for (const [file, chart] of Object.entries(charts))
       await writeFile(new URL(file, FIGURES), drawBars(chart));
   console.log('Written to test/bench/figures.');
 }
+
+/** What runs before this one have written; a part of the sections leaves that of the others. */
+async function readResults(): Promise<Record<string, unknown>> {
+  return resultsSchema.parse(JSON.parse(await readFile(RESULTS, 'utf8')));
+}
+
+function underWhat({ cpus: count, cpu, loadBefore, isQuick: quick }: Machine): string {
+  const sizes = quick ? 'a quick run with tiny sizes' : 'one run';
+  return `${sizes} on ${count} × ${cpu}; ${figure(loadBefore)} other processes wanted a core before it`;
+}
+
+type Machine = {
+  cpus: number;
+  cpu: string;
+  memoryBytes: number;
+  node: string;
+  loadBefore: number;
+  loadAfter: number;
+  isQuick: boolean;
+};
 
 function isSection(name: string): name is SectionName {
   return Object.hasOwn(SECTIONS, name);

@@ -24,6 +24,13 @@ export function slope(points: readonly { readonly x: number; readonly y: number 
   return covariance / variance;
 }
 
+export type Spread = { readonly median: number; readonly least: number; readonly most: number };
+
+/** The middle value with the least and the most of them. Throws on none. */
+export function spread(values: readonly number[]): Spread {
+  return { median: median(values), least: Math.min(...values), most: Math.max(...values) };
+}
+
 function at(sorted: readonly number[], index: number): number {
   const value = sorted[index];
   if (value === undefined) throw new Error('there is no median of nothing');

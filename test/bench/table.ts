@@ -1,3 +1,5 @@
+import type { Spread } from './statistics.ts';
+
 export type Table = {
   readonly title: string;
   readonly columns: readonly string[];
@@ -22,6 +24,11 @@ export function formatTable({ title, columns, rows }: Table): string {
 export function figure(value: number): string {
   const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
   return value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** 0.42 (0.40–0.45): the middle of all rounds, with the least and the most of them. */
+export function spreadOf({ median, least, most }: Spread): string {
+  return `${figure(median)} (${figure(least)}–${figure(most)})`;
 }
 
 /** Mebibytes. */

@@ -1,9 +1,11 @@
 import { expect, it } from 'vitest';
 import { drawBars } from '../bench/chart.ts';
 import { statementReader } from '../bench/counting-proxy.ts';
+import { drawGoals } from '../bench/goals.ts';
 import { answerLength, requestBytes, times } from '../bench/load.ts';
-import { median, percentile, slope } from '../bench/statistics.ts';
-import { figure, formatTable } from '../bench/table.ts';
+import { median, percentile, slope, spread } from '../bench/statistics.ts';
+import { figure, formatTable, spreadOf } from '../bench/table.ts';
+import { original, retold } from '../bench/virtual.ts';
 
 it('takes the middle value, and between two the mean', () => {
   expect(median([3, 100, 1])).toBe(3);
@@ -31,6 +33,39 @@ it('sees where an answer ends, whatever the case of its headers', () => {
   expect(answerLength(answer.subarray(0, 40))).toBeNull();
   expect(answerLength(answer.subarray(0, 20))).toBeNull();
   expect(() => answerLength(Buffer.from('HTTP/1.1 204 No Content\r\n\r\n'))).toThrow('content-length');
+});
+
+it('sees where an answer in chunks ends', () => {
+  const answer = Buffer.from(
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\nHTTP/1.1',
+  );
+  expect(answerLength(answer)).toBe(answer.length - 'HTTP/1.1'.length);
+  expect(answerLength(answer.subarray(0, -'\r\nHTTP/1.1'.length))).toBeNull();
+});
+
+it('says the middle of all rounds with the least and the most', () => {
+  expect(spreadOf(spread([0.3, 0.1, 0.2]))).toBe('0.20 (0.10–0.30)');
+});
+
+it('tells the same about another customer, and finds out whom it was about', () => {
+  const answer = '{"id":"sub_1Ab","customer":"cus_9Xy","price":"price_1Ab","object":"subscription"}';
+  const other = retold(answer, 7);
+  expect(JSON.parse(other)).toEqual({
+    id: 'sub_1AbV00000007V',
+    customer: 'cus_9XyV00000007V',
+    price: 'price_1Ab',
+    object: 'subscription',
+  });
+  expect(original(other)).toEqual({ text: answer, number: 7 });
+  expect(original(answer)).toEqual({ text: answer, number: null });
+});
+
+it('draws what was reached and what was not', () => {
+  const goal = { number: 1, what: 'a < b', goal: '0.8', measured: '0.9', isReached: true };
+  const drawing = drawGoals([goal, { ...goal, isReached: false }], 'one run');
+  expect(drawing).toContain('1  a &#60; b');
+  expect(drawing.match(/class="reached"/g)).toHaveLength(1);
+  expect(drawing.match(/class="missed"/g)).toHaveLength(1);
 });
 
 it('writes the length of a body in bytes', () => {

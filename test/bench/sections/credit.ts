@@ -3,18 +3,19 @@ import { connectDatabase, type Database } from '../../../server/database/connect
 import { uuidv7 } from '../../../server/database/uuid.ts';
 import { seedAccounts, withClient } from '../database.ts';
 import type { Bench, Report } from '../section.ts';
+import { sized } from '../settings.ts';
 import { median, percentile } from '../statistics.ts';
 import { figure } from '../table.ts';
 
 const WAYS = ['bare update', 'report', 'refused report'] as const;
 type Way = (typeof WAYS)[number];
 
-const ACCOUNTS = 10_000;
+const ACCOUNTS = sized(10_000, 500);
 const SPREADS = [1, ACCOUNTS] as const;
 const CONNECTIONS = 20;
-const ROUNDS = 7;
-const ROUND_SECONDS = 1.5;
-const WARM_UP_SECONDS = 1;
+const ROUNDS = sized(7, 2);
+const ROUND_SECONDS = sized(1.5, 0.2);
+const WARM_UP_SECONDS = sized(1, 0.2);
 
 type Variant = { way: Way; spread: number; accountIds: readonly string[]; rounds: Round[] };
 type Round = { perSecond: number; latenciesMs: readonly number[] };
@@ -23,7 +24,7 @@ type Round = { perSecond: number; latenciesMs: readonly number[] };
 export async function credit(bench: Bench): Promise<Report> {
   bench.say(`inserting ${ACCOUNTS.toLocaleString('en')} trial packs`);
   const url = await bench.createDatabase();
-  await seedAccounts(url, 2 * ACCOUNTS, []);
+  await seedAccounts(url, 2 * ACCOUNTS, [], { isRestEmpty: true });
   const { active, suspended } = await seedPacks(url);
   const db = await connectDatabase({ url, poolMax: CONNECTIONS, applicationName: 'bench-credit' });
   try {

@@ -6,13 +6,14 @@ import type { Child } from '../child.ts';
 import { seedAccounts, withClient } from '../database.ts';
 import { inParallel } from '../local-stripe.ts';
 import type { Bench, Report } from '../section.ts';
+import { sized } from '../settings.ts';
 import { median, slope } from '../statistics.ts';
 import { figure, mebibytes } from '../table.ts';
 
 const ENDPOINTS = 40;
-const WARM_UP_EACH = 100;
-const ROUNDS = 5;
-const PER_ROUND_EACH = 500;
+const WARM_UP_EACH = sized(100, 5);
+const ROUNDS = sized(5, 2);
+const PER_ROUND_EACH = sized(500, 20);
 const DEADLINE_MS = 120_000;
 
 type Round = { deliveredPerSecond: number; fetchPerSecond: number };

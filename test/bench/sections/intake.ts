@@ -1,252 +1,175 @@
-import { createHmac, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Client, Pool } from 'pg';
-import type Stripe from 'stripe';
-import { seedAccounts, withClient } from '../database.ts';
-import { type LoadResult, load, requestBytes, times } from '../load.ts';
-import { inParallel, type LocalStripe, startLocalStripe } from '../local-stripe.ts';
+import { Client } from 'pg';
+import type { Child } from '../child.ts';
+import { seedAccounts } from '../database.ts';
+import {
+  type Customers,
+  type Door,
+  deliver,
+  keepFromLooking,
+  openCustomers,
+  untilSettled,
+  WEBHOOK_SECRET,
+} from '../events.ts';
+import { arePeersInstalled, INSTALL } from '../peers/installed.ts';
 import type { Bench, Report } from '../section.ts';
-import { median, percentile } from '../statistics.ts';
-import { figure, mebibytes } from '../table.ts';
+import { SIZES, sized } from '../settings.ts';
+import { reportIntake } from './intake-report.ts';
 
-const CONNECTIONS = 20;
-const ACCOUNTS = 500;
-const ROUNDS = 3;
-const PER_ROUND = 1_000;
-const WARM_UP = 200;
-const SECRET = 'whsec_bench';
-/** Far more than a drain of so few events needs. */
-const SETTLE_DEADLINE_MS = 120_000;
+export const CONNECTIONS = 20;
+export const ROUNDS = sized(5, 3);
+export const PER_ROUND = sized(1_000, 200);
+const WARM_UP = sized(1_000, 300);
+const ALONE = sized(30, 8);
+/** So that an event alone finds a process that has nothing else to do. */
+const QUIET_MS = 100;
 
-/** Signed events acknowledged and settled, against inserting their raw bytes and nothing else. */
+export type Round = { perSecond: number; latenciesMs: readonly number[]; cpuMsPerEvent: number };
+
+/** A server that takes in Stripe's events. */
+export type Variant = {
+  readonly name: string;
+  readonly kind: 'floor' | 'peer' | 'acknowledged' | 'settled';
+  readonly accounts: number;
+  readonly child: Child;
+  readonly door: Door;
+  /** Where it is seen that everything is settled; null where that is not waited for. */
+  readonly client: Client | null;
+  readonly rounds: Round[];
+  /** How many accounts have had their event; each has one, so that each is the first about a purchase. */
+  told: number;
+};
+
+export type Alone = { acknowledgedMs: number; settledMs: number };
+
+/** Signed events acknowledged and settled, beside the floor, two others, and between two sizes of the database. */
 export async function intake(bench: Bench): Promise<Report> {
-  bench.say(`intake: making ${ACCOUNTS} customers with subscriptions`);
-  const stripe = await startLocalStripe(bench);
-  const subscriptions = await inParallel(ACCOUNTS, 20, () => subscribe(stripe));
-  const acknowledged = await acknowledge(bench, stripe, subscriptions);
-  const settled = await settle(bench, stripe, subscriptions);
-  await stripe.child.close();
-  return report(acknowledged, settled);
-}
-
-async function subscribe({ sdk, price }: LocalStripe): Promise<Stripe.Subscription> {
-  const { id: customer } = await sdk.customers.create({
-    payment_method: 'pm_card_visa',
-    invoice_settings: { default_payment_method: 'pm_card_visa' },
-  });
-  return await sdk.subscriptions.create({ customer, items: [{ price }] });
-}
-
-type Acknowledged = { rounds: { ours: LoadResult; insert: LoadResult }[]; peakRssBytes: number };
-
-async function acknowledge(
-  bench: Bench,
-  stripe: LocalStripe,
-  subscriptions: readonly Stripe.Subscription[],
-): Promise<Acknowledged> {
-  const databaseUrl = await bench.createDatabase();
-  const product = await bench.startChild('product', options(databaseUrl, stripe, ['webhooks']));
-  const rounds: Acknowledged['rounds'] = [];
-  await withPool(databaseUrl, async (pool) => {
-    await deliver(product.url, eventsAbout(subscriptions, WARM_UP));
+  const customers = await openCustomers(bench);
+  const echo = await customers.startEcho(0);
+  const variants = [await floor(bench, customers), ...(await peers(bench, customers))];
+  for (const accounts of SIZES) variants.push(...(await ours(bench, customers, echo, accounts)));
+  try {
+    for (const variant of variants) await measure(variant, customers, WARM_UP);
     for (let round = 1; round <= ROUNDS; round++) {
       bench.say(`taking events in, round ${round} of ${ROUNDS}`);
-      const events = eventsAbout(subscriptions, PER_ROUND);
-      rounds.push({ ours: await deliver(product.url, events), insert: await insertRaw(pool, events) });
+      // One after the other in each round, so that whatever else the machine does meets all of them alike.
+      for (const variant of variants) variant.rounds.push(await measure(variant, customers, PER_ROUND));
     }
-  });
-  const { peakRssBytes } = await product.memory();
-  await product.close();
-  return { rounds, peakRssBytes };
-}
-
-type Settled = { events: number; seconds: number; perSecond: number; peakRssBytes: number };
-
-/** A worker that comes back to a backlog of one event for each account, so that no pass settles two. */
-async function settle(
-  bench: Bench,
-  stripe: LocalStripe,
-  subscriptions: readonly Stripe.Subscription[],
-): Promise<Settled> {
-  const databaseUrl = await bench.createDatabase();
-  const customers = subscriptions.map(({ customer }) =>
-    typeof customer === 'string' ? customer : customer.id,
-  );
-  await seedAccounts(databaseUrl, subscriptions.length, customers);
-  const door = await bench.startChild('product', options(databaseUrl, stripe, ['webhooks']));
-  await deliver(door.url, eventsAbout(subscriptions, subscriptions.length));
-  await door.close();
-  // The worker would else fetch and settle what the local Stripe has told nobody as well.
-  await withClient(databaseUrl, (client) => client.query(REST));
-
-  bench.say(`settling ${subscriptions.length} events`);
-  const worker = await bench.startChild('product', options(databaseUrl, stripe, ['worker']));
-  const seconds = await withClient(databaseUrl, (client) => untilSettled(client, subscriptions.length));
-  const { peakRssBytes } = await worker.memory();
-  await worker.close();
-  return { events: subscriptions.length, seconds, perSecond: subscriptions.length / seconds, peakRssBytes };
-}
-
-const REST = `insert into recurring_task (name, next_run_at, progress)
-select name, now() + interval '1 day', 'null' from unnest(array['stripe-catch-up', 'stripe-sweep']) as name`;
-
-/** Seconds from the first event that was carried out to the last. */
-async function untilSettled(client: Client, events: number): Promise<number> {
-  const deadline = performance.now() + SETTLE_DEADLINE_MS;
-  for (;;) {
-    const { rows } = await client.query<{ open: number; done: number; seconds: number }>(
-      `select count(*) filter (where state = 'received')::int as open,
-         count(*) filter (where state = 'done')::int as done,
-         extract(epoch from max(processed_at) - min(processed_at))::float8 as seconds
-       from stripe_event where starts_with(id, 'evt_bench')`,
-    );
-    const [{ open, done, seconds } = { open: 0, done: 0, seconds: 0 }] = rows;
-    if (open === 0 && done === events) return seconds;
-    if (open === 0) throw new Error(`only ${done} of ${events} events were carried out`);
-    if (performance.now() > deadline) throw new Error(`${open} events did not settle`);
-    await sleep(20);
+    const alone = await oneByOne(bench, variants, customers);
+    const peaks = new Map<Variant, number>();
+    for (const variant of variants) peaks.set(variant, (await variant.child.memory()).peakRssBytes);
+    return reportIntake(variants, alone, peaks);
+  } finally {
+    for (const { child, client } of variants) {
+      await child.close();
+      await client?.end();
+    }
+    await echo.close();
+    await customers.close();
   }
 }
 
-const options = (databaseUrl: string, stripe: LocalStripe, roles: readonly string[]) => ({
-  databaseUrl,
-  roles,
+const EVENTS_EACH = WARM_UP + ROUNDS * PER_ROUND + ALONE;
+
+const common = (customers: Customers) => ({
   poolMax: CONNECTIONS,
-  stripeUrl: stripe.child.url,
-  webhookSecret: SECRET,
+  webhookSecret: WEBHOOK_SECRET,
+  priceId: customers.priceId,
+  subscriptions: Array.from({ length: EVENTS_EACH }, (_, index) => customers.of(index + 1)),
 });
 
-/** New events of the size Stripe sends, about one subscription after the other. */
-function eventsAbout(subscriptions: readonly Stripe.Subscription[], count: number): Buffer[] {
-  const created = Math.floor(Date.now() / 1_000);
-  return Array.from({ length: count }, (_, index) => {
-    const object = subscriptions[index % subscriptions.length];
-    const event = {
-      id: `evt_bench${randomBytes(12).toString('hex')}`,
-      object: 'event',
-      api_version: '2026-01-28',
-      created,
-      data: { object, previous_attributes: { status: 'incomplete' } },
-      livemode: false,
-      pending_webhooks: 1,
-      request: { id: null, idempotency_key: null },
-      type: 'customer.subscription.updated',
-    };
-    return Buffer.from(JSON.stringify(event, null, 2));
+const variant = (given: Omit<Variant, 'rounds' | 'told'>): Variant => ({ ...given, rounds: [], told: 0 });
+
+async function floor(bench: Bench, customers: Customers): Promise<Variant> {
+  const databaseUrl = await bench.createDatabase({ isBare: true });
+  const child = await bench.startChild('intake-floor', { ...common(customers), databaseUrl });
+  const door = { url: child.url, path: '/' };
+  return variant({
+    name: 'floor: verify, one insert',
+    kind: 'floor',
+    accounts: 0,
+    child,
+    door,
+    client: null,
   });
 }
 
-async function deliver(url: string, events: readonly Buffer[]): Promise<LoadResult> {
-  const time = Math.floor(Date.now() / 1_000);
-  const requests = events.map((body) => {
-    const signature = createHmac('sha256', SECRET).update(`${time}.`).update(body).digest('hex');
-    return requestBytes({
-      method: 'POST',
-      path: '/webhooks/stripe',
-      headers: { 'content-type': 'application/json', 'stripe-signature': `t=${time},v1=${signature}` },
-      body: body.toString('utf8'),
-    });
-  });
-  return await load({ url, connections: CONNECTIONS, next: times(requests.length, requests) });
-}
+const PEERS = [
+  { name: 'stripe-sync-engine', script: 'peers/sync-engine', path: '/' },
+  { name: 'better-auth, stripe plugin', script: 'peers/better-auth', path: '/api/auth/stripe/webhook' },
+] as const;
 
-/** The floor: each event's bytes in a transaction of its own, at the same concurrency, without HTTP. */
-async function insertRaw(pool: Pool, events: readonly Buffer[]): Promise<LoadResult> {
-  const startedAt = performance.now();
-  const latenciesMs = await inParallel(events.length, CONNECTIONS, async (index) => {
-    const sentAt = performance.now();
-    await pool.query({
-      name: 'bench-insert-raw',
-      text: 'insert into raw_event (id, raw) values ($1, $2)',
-      values: [randomBytes(12).toString('hex'), events[index]],
-    });
-    return performance.now() - sentAt;
-  });
-  const seconds = (performance.now() - startedAt) / 1_000;
-  return { requests: events.length, perSecond: events.length / seconds, latenciesMs };
-}
-
-async function withPool(url: string, work: (pool: Pool) => Promise<void>): Promise<void> {
-  const pool = new Pool({ connectionString: url, max: CONNECTIONS });
-  try {
-    await pool.query('create table raw_event (id text primary key, raw bytea not null)');
-    // So that the first round does not pay for connecting.
-    await inParallel(CONNECTIONS, CONNECTIONS, () => pool.query('select pg_sleep(0.02)'));
-    await work(pool);
-  } finally {
-    await pool.end();
+async function peers(bench: Bench, customers: Customers): Promise<Variant[]> {
+  if (!arePeersInstalled()) {
+    bench.say(`the peers are not installed and not measured: ${INSTALL}`);
+    return [];
   }
+  const variants: Variant[] = [];
+  for (const { name, script, path } of PEERS) {
+    const databaseUrl = await bench.createDatabase({ isBare: true });
+    const child = await bench.startChild(script, { ...common(customers), databaseUrl });
+    const door = { url: child.url, path };
+    variants.push(variant({ name, kind: 'peer', accounts: 0, child, door, client: null }));
+  }
+  return variants;
 }
 
-function report({ rounds, peakRssBytes }: Acknowledged, settled: Settled): Report {
-  const summary = (which: 'ours' | 'insert') => {
-    const latencies = rounds.flatMap((round) => round[which].latenciesMs);
-    return {
-      perSecond: median(rounds.map((round) => round[which].perSecond)),
-      p50Ms: percentile(latencies, 0.5),
-      p99Ms: percentile(latencies, 0.99),
-    };
-  };
-  const [acknowledged, insert] = [summary('ours'), summary('insert')];
-  const ratio = median(rounds.map(({ ours, insert }) => ours.perSecond / insert.perSecond));
-  const settledRatio = settled.perSecond / insert.perSecond;
-  return {
-    tables: [
-      {
-        title: `Stripe's events, ${CONNECTIONS} connections`,
-        columns: ['', 'events/s', 'of the floor', 'p50 ms', 'p99 ms', 'peak memory'],
-        rows: [
-          [
-            'floor: insert the raw bytes',
-            figure(insert.perSecond),
-            '1.00',
-            figure(insert.p50Ms),
-            figure(insert.p99Ms),
-            '',
-          ],
-          [
-            'acknowledged (verified, stored, job)',
-            figure(acknowledged.perSecond),
-            figure(ratio),
-            figure(acknowledged.p50Ms),
-            figure(acknowledged.p99Ms),
-            mebibytes(peakRssBytes),
-          ],
-          [
-            'settled by one worker',
-            figure(settled.perSecond),
-            figure(settledRatio),
-            '',
-            '',
-            mebibytes(settled.peakRssBytes),
-          ],
-        ],
-      },
-    ],
-    notes: [
-      `Settled: a worker starts on a backlog of ${settled.events} events of as many accounts; the time runs from the first to the last of them, and each event costs a read of Stripe, a row, an audit entry and a mail job.`,
-      'Several events of one account settle in one pass, so a real backlog drains faster. Nothing is looked for at Stripe meanwhile. Commits reach the disk.',
-    ],
-    figures: {
-      connections: CONNECTIONS,
-      insert,
-      acknowledged: { ...acknowledged, ratioToFloor: ratio, peakRssBytes },
-      settled: { ...settled, ratioToFloor: settledRatio },
-    },
-    charts: {
-      'intake.svg': {
-        title: "Taking in Stripe's events",
-        unit: `events a second at ${CONNECTIONS} connections, one process`,
-        bars: [
-          { label: 'insert the raw bytes', value: insert.perSecond, isFloor: true },
-          {
-            label: 'acknowledged',
-            value: acknowledged.perSecond,
-            remark: `${figure(ratio)} of the floor`,
-          },
-          { label: 'settled by one worker', value: settled.perSecond, remark: 'row, audit, mail job' },
-        ],
-      },
-    },
-  };
+/** One process that only takes in, and one that takes in and settles, each with a database of its own. */
+async function ours(bench: Bench, customers: Customers, echo: Child, accounts: number): Promise<Variant[]> {
+  const variants: Variant[] = [];
+  for (const kind of ['acknowledged', 'settled'] as const) {
+    bench.say(`${kind}: inserting ${accounts.toLocaleString('en')} accounts`);
+    const databaseUrl = await bench.createDatabase();
+    const known = Array.from({ length: EVENTS_EACH }, (_, index) => customers.of(index + 1).customer);
+    await seedAccounts(databaseUrl, Math.max(accounts, EVENTS_EACH), known);
+    const client = new Client({ connectionString: databaseUrl });
+    await client.connect();
+    await keepFromLooking(client);
+    const child = await bench.startChild('product', {
+      databaseUrl,
+      roles: kind === 'settled' ? ['webhooks', 'worker'] : ['webhooks'],
+      poolMax: CONNECTIONS,
+      stripeUrl: echo.url,
+      webhookSecret: WEBHOOK_SECRET,
+    });
+    const name = `${kind}, ${accounts.toLocaleString('en')} accounts`;
+    const door = { url: child.url, path: '/webhooks/stripe' };
+    if (kind === 'acknowledged') await client.end();
+    const looked = kind === 'settled' ? client : null;
+    variants.push(variant({ name, kind, accounts, child, door, client: looked }));
+  }
+  return variants;
+}
+
+async function measure(to: Variant, customers: Customers, count: number): Promise<Round> {
+  const events = nextEvents(to, customers, count);
+  const cpuBefore = await to.child.cpuMs();
+  const startedAt = performance.now();
+  const { perSecond, latenciesMs } = await deliver(to.door, events, CONNECTIONS);
+  const settled = to.client && count / (await untilSettled(to.client, to.told, { startedAt }));
+  const cpuMs = (await to.child.cpuMs()) - cpuBefore;
+  return { perSecond: settled ?? perSecond, latenciesMs, cpuMsPerEvent: cpuMs / count };
+}
+
+function nextEvents(to: Variant, customers: Customers, count: number): Buffer[] {
+  const first = to.told + 1;
+  to.told += count;
+  return Array.from({ length: count }, (_, index) => customers.eventAbout(first + index));
+}
+
+/** Events that come while nothing else is going on. */
+async function oneByOne(bench: Bench, variants: readonly Variant[], customers: Customers): Promise<Alone[]> {
+  bench.say('taking in events one by one');
+  const to = variants.find(({ kind }) => kind === 'settled');
+  if (!to?.client) throw new Error('there is nobody who settles');
+  const alone: Alone[] = [];
+  for (let index = 0; index < ALONE; index++) {
+    await sleep(QUIET_MS);
+    const events = nextEvents(to, customers, 1);
+    const startedAt = performance.now();
+    const { latenciesMs } = await deliver(to.door, events, 1);
+    const seconds = await untilSettled(to.client, to.told, { startedAt, pauseMs: 1 });
+    alone.push({ acknowledgedMs: latenciesMs[0] ?? Number.NaN, settledMs: seconds * 1_000 });
+  }
+  return alone;
 }

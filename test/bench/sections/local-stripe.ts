@@ -3,13 +3,14 @@ import { z } from 'zod';
 import { type LoadResult, load, requestBytes, times } from '../load.ts';
 import { inParallel, type LocalStripe, SECRET_KEY, startLocalStripe } from '../local-stripe.ts';
 import type { Bench, Report } from '../section.ts';
+import { sized } from '../settings.ts';
 import { median, percentile } from '../statistics.ts';
 import { figure, mebibytes } from '../table.ts';
 
-const CUSTOMERS = 1_000;
+const CUSTOMERS = sized(1_000, 30);
 const AT_ONCE = 20;
-const EVENTS = 100_000;
-const LIST_CALLS = 300;
+const EVENTS = sized(100_000, 500);
+const LIST_CALLS = sized(300, 20);
 /** An invoice stays a draft for an hour before it is charged. */
 const AFTER_RENEWAL_SECONDS = 2 * 3_600;
 /** What creating and renewing them may take, each. */

@@ -2,15 +2,16 @@ import type { Child } from '../child.ts';
 import { seedAccounts } from '../database.ts';
 import { load, times } from '../load.ts';
 import type { Bench, Report } from '../section.ts';
+import { sized } from '../settings.ts';
 import { slope } from '../statistics.ts';
 import { figure, mebibytes } from '../table.ts';
 import { requestsOf } from './read.ts';
 
 const ACCOUNTS = 2_000;
 const CONNECTIONS = 20;
-const WARM_UP = 10_000;
-const STEPS = 5;
-const PER_STEP = 10_000;
+const WARM_UP = sized(10_000, 500);
+const STEPS = sized(5, 2);
+const PER_STEP = sized(10_000, 500);
 
 type Sample = { requests: number; heapBytes: number };
 

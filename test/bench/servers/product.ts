@@ -4,6 +4,7 @@ import { parseAllowlist } from '../../../server/billing/redirects.ts';
 import { connectDatabase } from '../../../server/database/connection.ts';
 import { ROLES } from '../../../server/environment.ts';
 import { createLog } from '../../../server/http/log.ts';
+import { callsPerSecond } from '../../../server/stripe/calls/limiter.ts';
 import { connectStripe } from '../../../server/stripe/gateway.ts';
 import { serve } from './serve.ts';
 
@@ -15,6 +16,10 @@ const options = z
     roles: z.array(z.enum(ROLES)),
     stripeUrl: z.string(),
     webhookSecret: z.string(),
+    /** `STRIPE_READS_PER_SECOND`; left out: as many as there are. */
+    readsPerSecond: z.int().optional(),
+    /** Where mails go by Resend's API; left out: none are sent. */
+    mailUrl: z.string().optional(),
   })
   .parse(JSON.parse(process.argv[2] ?? ''));
 
@@ -30,7 +35,11 @@ const db = await connectDatabase({
 const app = await createApp({
   db,
   log,
-  gateway: connectStripe({ secretKey: 'sk_test_bench', apiBase: options.stripeUrl }),
+  gateway: connectStripe({
+    secretKey: 'sk_test_bench',
+    apiBase: options.stripeUrl,
+    ...(options.readsPerSecond !== undefined && { limiter: callsPerSecond(options.readsPerSecond) }),
+  }),
   clock: { now: () => new Date() },
   roles: new Set(options.roles),
   livemode: false,
@@ -42,7 +51,8 @@ const app = await createApp({
     portalReturnUrl: 'https://your.app/account',
   },
   linkOrigins: [],
-  email: null,
+  email:
+    options.mailUrl === undefined ? null : { kind: 'resend', apiKey: 're_bench', baseUrl: options.mailUrl },
   emailFrom: 'bench@example.test',
   internalApiToken: null,
   console: false,
