@@ -6,6 +6,7 @@ import { isMoment, wireTimeSchema } from './time.ts';
 export const AUDIT_ACTIONS = [
   'account.created',
   'account.email_changed',
+  'account.email_change_refused',
   'api_key.minted',
   'api_key.revoked',
   'stripe_customer.created',

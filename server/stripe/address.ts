@@ -9,7 +9,7 @@ import type { Effect, Source } from './effects.ts';
 /**
  * Follows the address that the customer set at Stripe, where it differs from the one last seen there: what an
  * operator sets here is not undone by another change of the customer. The old address is told. One that is none, or
- * that another account has, is not taken, and a person is told once. `account` is changed as well, so that what is
+ * that another account has, is not taken: a person is told once, and the audit log says why. `account` is changed as well, so that what is
  * mailed from now on goes to the new address; mails that wait already go where they were written to.
  */
 export async function followAddress(
@@ -24,18 +24,24 @@ export async function followAddress(
   account.stripeEmail = now;
   if (now === from) return [];
   const address = emailSchema.safeParse(now ?? '');
+  // Named by where the audit log stood before, under the account's lock: an address can come back.
+  const target = formatId('acc', id);
   if (!address.success || (await isTaken(tx, id, address.data))) {
-    const reason = address.success ? 'another account has it' : 'it is no address';
-    alarms.push({ kind: 'address_refused', details: { stripe_customer_id: customer.id, reason, ...source } });
-    return [];
+    const because = address.success ? 'taken' : now ? 'invalid' : 'missing';
+    alarms.push({
+      kind: 'address_refused',
+      details: { stripe_customer_id: customer.id, because, ...source },
+    });
+    const payload = { kept: from, refused: now || null, because, ...source };
+    const key = `email_change_refused:${id}:${auditPosition}`;
+    return [{ kind: 'audit', key, action: 'account.email_change_refused', target, payload }];
   }
   const to = address.data;
   account.email = to;
-  // Named by where the audit log stood before, under the account's lock: an address can come back.
   const key = `email_changed:${id}:${auditPosition}`;
   return [
     {
-      ...{ kind: 'audit', key, action: 'account.email_changed', target: formatId('acc', id) },
+      ...{ kind: 'audit', key, action: 'account.email_changed', target },
       payload: { from, to, ...source },
     },
     { kind: 'mail', key, template: 'email_changed', data: { from, to, by: 'stripe' }, to: from },

@@ -3,6 +3,7 @@ import type Stripe from 'stripe';
 import type { Tx } from '../database/connection.ts';
 import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
+import { AuditEntry } from '../database/entities/journal.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { effectsOfChange } from './changes.ts';
 import type { Alarm } from './deps.ts';
@@ -97,20 +98,34 @@ function columnsOf({ pending, ...row }: SubscriptionRow) {
   };
 }
 
-/** Raises an alarm for each thing a person has to look at, and writes an unknown price, or two that live on, down once. */
-export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: Alarm[]): Effect[] {
+/**
+ * Raises an alarm for each thing a person has to look at, and writes an unknown price, or two that live on, down
+ * once. That two live on is raised once as well: the nightly comparison names it until a person has decided.
+ */
+export async function recordAlerts(
+  tx: Tx,
+  alerts: readonly Alert[],
+  source: Source,
+  alarms: Alarm[],
+): Promise<Effect[]> {
+  const keys = alerts.flatMap((alert) => (alert.kind === 'duplicate_left' ? keyOfLeft(alert) : []));
+  const written =
+    keys.length === 0
+      ? []
+      : await tx.find(AuditEntry, { dedupeKey: { $in: keys } }, { fields: ['dedupeKey'] });
+  const known = new Set(written.map(({ dedupeKey }) => dedupeKey));
   return alerts.flatMap((alert): Effect[] => {
     const { kind, ...details } = alert;
-    alarms.push({ kind, details });
-    if (alert.kind === 'unknown_status') return [];
     if (alert.kind === 'duplicate_left') {
+      const key = keyOfLeft(alert);
+      if (known.has(key)) return [];
+      alarms.push({ kind, details });
       const { stripeSubscriptionId: target, beside, because, of } = alert;
-      const pair = [target, beside].sort().join(':');
-      // That a person was told to decide before does not tell that we had tried to.
-      const key = because === 'cancel_refused' ? `duplicate_left:${pair}:refused` : `duplicate_left:${pair}`;
       const payload = { beside, because, because_of: of, ...source };
       return [{ kind: 'audit', key, action: 'subscription.duplicate_left', target, payload }];
     }
+    alarms.push({ kind, details });
+    if (alert.kind === 'unknown_status') return [];
     const priceIds = [...alert.priceIds].sort();
     return [
       {
@@ -122,6 +137,12 @@ export function recordAlerts(alerts: readonly Alert[], source: Source, alarms: A
       },
     ];
   });
+}
+
+/** The pair and the reason: that a person was told for one reason does not tell the next one. */
+function keyOfLeft(alert: Extract<Alert, { kind: 'duplicate_left' }>): string {
+  const pair = [alert.stripeSubscriptionId, alert.beside].sort().join(':');
+  return `duplicate_left:${pair}:${alert.because}`;
 }
 
 /**

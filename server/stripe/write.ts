@@ -75,7 +75,7 @@ async function record(writing: Write): Promise<{ effects: Effect[]; failed: Read
   const effects: Effect[] = [
     ...(seen.customer ? await followAddress(writing, seen.customer, source) : []),
     ...(await writeRow(tx, change)),
-    ...recordAlerts(acts.alerts, source, alarms),
+    ...(await recordAlerts(tx, acts.alerts, source, alarms)),
     ...acts.duplicates,
   ];
   const failed = new Map(seen.failed);

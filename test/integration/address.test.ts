@@ -5,6 +5,7 @@ import type { Tx } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import { readTimeline } from '../../server/operator/timeline.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
 import { runCli } from '../support/cli.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
@@ -24,6 +25,10 @@ const emailOf = async (accountId: string) => (await em().findOneOrFail(Account, 
 const changesOf = async (accountId: string) =>
   (await em().find(AuditEntry, { accountId, action: 'account.email_changed' })).map(
     ({ actorType, payload: { from, to } }) => ({ actorType, from, to }),
+  );
+const refusalsOf = async (accountId: string) =>
+  (await em().find(AuditEntry, { accountId, action: 'account.email_change_refused' })).map(
+    ({ payload }) => payload,
   );
 const mailsOf = async (accountId: string) =>
   (await em().find(Email, { accountId })).map(({ template, toAddress }) => [template, toAddress]);
@@ -135,12 +140,24 @@ describe('the address that a customer sets in the portal', () => {
 
   it('is not taken where it is empty, none, or another account’s; a person is told once', async () => {
     const other = await addBuyer();
-    for (const email of ['', 'no address', other.email.toUpperCase()]) {
+    const refused = [
+      ['', null, 'missing'],
+      ['no address', 'no address', 'invalid'],
+      [other.email.toUpperCase(), other.email, 'taken'],
+    ] as const;
+    for (const [email, address, because] of refused) {
       const { accountId, customer, email: old } = await addBuyer();
       await sdk().customers.update(customer, { email });
       await bench.catchUp();
       await reconcile(bench, accountId, { by: 'reconciler' });
       expect(await emailOf(accountId)).toBe(old);
+      expect(await refusalsOf(accountId)).toEqual([
+        expect.objectContaining({ kept: old, refused: address, because }),
+      ]);
+      const { happenings } = await readTimeline(bench.db, accountId, bench.clock.now());
+      expect(happenings.filter(({ text }) => text.startsWith('customer.updated'))).toEqual([
+        expect.objectContaining({ text: expect.stringContaining('account.email_change_refused') }),
+      ]);
       expect(await changesOf(accountId)).toEqual([]);
       expect(kinds.splice(0)).toEqual(['address_refused']);
       // Put right at Stripe by hand, it is the one that we have: nothing has changed.

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
+import { readTimeline } from '../../server/operator/timeline.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
 import { inWords } from '../../server/stripe/drift.ts';
 import { reconcile } from '../../server/stripe/reconcile.ts';
@@ -308,8 +309,14 @@ describe('where one of two is to end by itself', () => {
     const { refunds, alarms } = await hear(accountId, second);
     expect(bench.stripe.calls.slice(calls).map(({ method }) => method)).not.toContain('DELETE');
     expect(refunds).toEqual([]);
-    // It is told again as long as it lasts, and written down once.
-    expect(new Set(alarms.map(([kind]) => kind))).toEqual(new Set(['duplicate_left']));
+    // It is told and written down once, and each night names it as long as it lasts.
+    expect(alarms).toEqual([['duplicate_left', 'ends_by_itself']]);
+    for (let night = 0; night < 2; night += 1)
+      expect((await reconcile(bench, accountId, { by: 'reconciler' })).map(inWords)).toEqual(
+        dry.map(inWords),
+      );
+    const { happenings } = await readTimeline(bench.db, accountId, bench.clock.now());
+    expect(happenings.map(({ name }) => name)).toContain('subscription.duplicate_left');
     expect((await entries(accountId, 'subscription.duplicate_left')).map(({ payload }) => payload)).toEqual([
       expect.objectContaining({ beside: first.id, because: 'ends_by_itself', because_of: second.id }),
     ]);
@@ -320,7 +327,12 @@ describe('where one of two is to end by itself', () => {
       stripeSubscriptionId: first.id,
     });
 
-    bench.stripe.change(second.id, { cancel_at: null });
+    // Another reason is news.
+    bench.stripe.change(second.id, { cancel_at: null, pause_collection: { behavior: 'void' } });
+    expect((await hear(accountId, second)).alarms).toEqual([['duplicate_left', 'paused']]);
+    expect(await entries(accountId, 'subscription.duplicate_left')).toHaveLength(2);
+
+    bench.stripe.change(second.id, { pause_collection: null });
     await hear(accountId, second);
     expect([statusOf(first.id), statusOf(second.id)]).toEqual(['active', 'canceled']);
     expect(await entries(accountId, 'subscription.duplicate_canceled')).toHaveLength(1);
