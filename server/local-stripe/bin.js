@@ -11,6 +11,6 @@ if (major < 22 || (major === 22 && minor < 13)) {
   process.exit(1);
 }
 
-// The package holds the built files, a checkout the source.
-const built = fileURLToPath(new URL('./dist/main.js', import.meta.url));
-await import(existsSync(built) ? './dist/main.js' : './main.ts');
+// A checkout holds the source, the package what was built of it.
+const source = fileURLToPath(new URL('./main.ts', import.meta.url));
+await import(existsSync(source) ? './main.ts' : './dist/main.js');

@@ -25,6 +25,13 @@ async function main(): Promise<void> {
   const localStripe = await startLocalStripe({ port, dataPath: values.data });
   const kept =
     values.data === ':memory:' ? 'Its state goes with it.' : `Its state is kept in ${values.data}.`;
+  // Before the address is told: whoever reads it may end us at once.
+  const stop = (): void => {
+    process.stdout.write(`Stopping. ${kept}\n`);
+    void localStripe.close().then(() => process.exit(0));
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
   process.stdout.write(
     [
       `The local Stripe answers on ${localStripe.url}`,
@@ -37,12 +44,6 @@ async function main(): Promise<void> {
       '',
     ].join('\n'),
   );
-  const stop = (): void => {
-    process.stdout.write(`Stopping. ${kept}\n`);
-    void localStripe.close().then(() => process.exit(0));
-  };
-  process.once('SIGINT', stop);
-  process.once('SIGTERM', stop);
 }
 
 main().catch((error: unknown) => {

@@ -3,10 +3,15 @@ import { once } from 'node:events';
 import { describe, expect, it, onTestFinished } from 'vitest';
 
 const MAIN = new URL('../main.ts', import.meta.url).pathname;
+const BIN = new URL('../bin.js', import.meta.url).pathname;
 
 /** Runs `npm run local-stripe` without npm. */
-function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } });
+function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  entry: readonly string[] = [MAIN],
+) {
+  const child = spawn(process.execPath, [...entry, ...args], { env: { ...process.env, ...env } });
   onTestFinished(() => void child.kill('SIGKILL'));
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
@@ -45,5 +50,22 @@ describe('the local Stripe by itself', () => {
     expect(await over).toBe(1);
     expect(output.stderr).toContain(words);
     expect(output.stderr).toContain('Usage: local-stripe');
+  });
+
+  it('is what npx starts in a checkout', async () => {
+    const { child, output, over } = run(['--port', '0'], {}, [BIN]);
+    await once(child.stdout, 'data');
+    expect(output.stdout).toMatch(/^The local Stripe answers on http:/);
+    child.kill('SIGINT');
+    expect(await over).toBe(0);
+  });
+
+  it.each(['20.20.2', '22.12.0'])('says that Node %s is too old', async (node) => {
+    const pretend = `data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'${node}'}})`;
+    const { output, over } = run([], {}, ['--import', pretend, BIN]);
+    expect(await over).toBe(1);
+    expect(output.stderr).toBe(
+      `The local Stripe needs Node 22.13 or newer, for its SQLite; this is ${node}.\n`,
+    );
   });
 });
