@@ -197,15 +197,6 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
   const mailer = startMailer(sendDeps(parts));
   const accounts = startAccountCrew(sync);
   const ownerless = startOwnerCrew(sync);
-  const watch = watchDue(
-    { db, clock, log },
-    {
-      account: accounts.wake,
-      stripe_event: ownerless.wake,
-      trial_pack: expiry.wake,
-      email: mailer.wake,
-    },
-  );
   const poster = createPoster();
   // Without a key there is no endpoint that could be delivered to.
   const dispatcher =
@@ -216,6 +207,16 @@ async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close()
       post: poster.post,
       onAttempt: metrics.countDelivery,
     });
+  const watch = watchDue(
+    { db, clock, log },
+    {
+      endpoint: () => dispatcher?.wake(),
+      account: accounts.wake,
+      stripe_event: ownerless.wake,
+      trial_pack: expiry.wake,
+      email: mailer.wake,
+    },
+  );
   const checks = repeat(async () => void (await checkLedger({ db, clock, log })), {
     pauseMs: CHECK_PAUSE_MS,
     onError: (error) => log.error({ err: error }, 'the credit ledger could not be checked'),

@@ -18,15 +18,15 @@ export async function notifyDue(tx: Tx, kind: Kind): Promise<void> {
 const LOOK_MS = 1_000;
 const LISTEN_AGAIN_MS = 5_000;
 
-const free = (now: string): string => `(leased_until is null or leased_until <= ${now})`;
+const free = '(leased_until is null or leased_until <= now())';
 /** By the clock that tells customers' time: the database's, and what the local Stripe's is ahead of it. */
 const THEIRS = "now() + $1 * interval '1 millisecond'";
 const LOOK = `select
-  exists (select from account_sync where due_at <= now() and ${free('now()')}) as account,
-  exists (select from stripe_event where due_at <= now() and ${free('now()')}) as stripe_event,
-  exists (select from email where due_at <= now() and ${free('now()')}) as email,
+  exists (select from account_sync where due_at <= now() and ${free}) as account,
+  exists (select from stripe_event where due_at <= now() and ${free}) as stripe_event,
+  exists (select from email where due_at <= now() and ${free}) as email,
   exists (select from webhook_endpoint where active and deleted_at is null and next_due_at <= ${THEIRS}
-          and ${free(THEIRS)}) as endpoint,
+          and ${free}) as endpoint,
   exists (select from trial_pack where due_at <= ${THEIRS}) as trial_pack`;
 
 /**

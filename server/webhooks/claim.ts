@@ -30,8 +30,8 @@ type Claim = {
   readonly now: Date;
 };
 
-/** How long an endpoint stays with a process that shows no sign of life. */
-const LEASE_MS = 15_000;
+/** An endpoint stays so long with a process that shows no sign of life, by the clock of the database, which all share. */
+const LEASE_END = "now() + interval '15 seconds'";
 
 /**
  * Leases endpoints that something is due for. Accounts take turns: whoever has fewer places comes first, then
@@ -56,13 +56,12 @@ export async function claimEndpoints(
       Math.max(0, free.quick),
       Math.max(0, free.slow),
       leaseId,
-      leaseEnd(now),
     ],
   });
   return rows;
 }
 
-const FREE = 'active and deleted_at is null and (leased_until is null or leased_until <= $1)';
+const FREE = 'active and deleted_at is null and (leased_until is null or leased_until <= now())';
 /** Locked rows are passed over: nobody is waited for, so no order of locks can be wrong. */
 const TAKE = `select e.id from webhook_endpoint e join line using (id)
          where ${FREE.replaceAll(/\b(active|deleted_at|leased_until)\b/g, 'e.$1')}`;
@@ -87,7 +86,7 @@ const CLAIM = `
       slow_ones as (
         ${TAKE} and slow and place <= $7
          order by place, at nulls first, line.served_at nulls first, id limit $9 for no key update of e skip locked)
-      update webhook_endpoint e set lease_id = $10, leased_until = $11, served_at = $1
+      update webhook_endpoint e set lease_id = $10, leased_until = ${LEASE_END}, served_at = $1
        where e.id in (select id from quick_ones union all select id from slow_ones)
       returning e.id, e.account_id as "accountId", e.url, e.secret, e.prev_secret as "prevSecret",
         (extract(epoch from e.rotation_grace_expires_at) * 1000)::float8 as "graceEndsMs",
@@ -107,7 +106,7 @@ export type Renewed = {
  */
 export async function renewLeases(
   { pool }: Pick<Database, 'pool'>,
-  { leaseId, endpointIds, now }: { leaseId: string; endpointIds: readonly string[]; now: Date },
+  { leaseId, endpointIds }: { leaseId: string; endpointIds: readonly string[] },
 ): Promise<Renewed> {
   const { rows } = await pool.query<{ id: string; ours: boolean; renewed: boolean }>({
     name: 'renew-leases',
@@ -116,20 +115,16 @@ export async function renewLeases(
         select id from webhook_endpoint where id = any($2::uuid[]) and lease_id = $1
          order by id for no key update skip locked),
       renewed as (
-        update webhook_endpoint e set leased_until = $3 from ours where e.id = ours.id returning e.id)
+        update webhook_endpoint e set leased_until = ${LEASE_END} from ours where e.id = ours.id returning e.id)
       select id, lease_id is not distinct from $1 as ours, id in (select id from renewed) as renewed
         from webhook_endpoint where id = any($2::uuid[])`,
-    values: [leaseId, endpointIds, leaseEnd(now)],
+    values: [leaseId, endpointIds],
   });
   const ids = (some: typeof rows): string[] => some.map(({ id }) => id);
   return {
     renewed: ids(rows.filter(({ renewed }) => renewed)),
     lost: ids(rows.filter(({ ours }) => !ours)),
   };
-}
-
-function leaseEnd(now: Date): Date {
-  return new Date(now.getTime() + LEASE_MS);
 }
 
 /**

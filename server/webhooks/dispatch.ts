@@ -17,12 +17,15 @@ export type Places = {
 export type DispatchDeps = DrainDeps & { readonly log: Log; readonly places?: Places };
 
 export type Dispatcher = {
+  /** Looks at once for endpoints that something is due for. Nobody looks who was not woken. */
+  wake(): void;
   /** Starts no more deliveries and waits for those under way. */
   close(): Promise<void>;
 };
 
 const PLACES: Places = { all: { quick: 64, slow: 32 }, share: { quick: 8, slow: 4 }, most: 256 };
-const POLL_MS = 250;
+/** How often leases and the time that tries take are looked at, while there are any. */
+const TICK_MS = 250;
 const RENEW_MS = 5_000;
 const CLOSE_MS = 5_000;
 /** The pause before an endpoint is taken again whose deliveries were broken off, doubled each time. */
@@ -53,7 +56,14 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
   const running = new Map<string, Served>();
   const brokenOff = new Map<string, number>();
   let full: ByPace<boolean> = { quick: false, slow: false };
-  let wake: () => void = () => undefined;
+  /** Whether somebody has said that something is due, and whether more was due than there was room for. */
+  let woken = false;
+  let more = false;
+  let endPause: () => void = () => undefined;
+  const wake = (): void => {
+    woken = true;
+    endPause();
+  };
 
   const count = (slow: boolean, accountId?: string): number => {
     let found = 0;
@@ -121,11 +131,14 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
   };
 
   const claim = async (): Promise<void> => {
+    woken = false;
+    more = false;
     const left = places.most - running.size;
     const quick = Math.max(0, Math.min(places.all.quick - count(false), left));
     const free = { quick, slow: Math.max(0, Math.min(places.all.slow - count(true), left - quick)) };
     if (closing.signal.aborted || free.quick + free.slow === 0) {
       full = { quick: true, slow: true };
+      more = true;
       return;
     }
     const endpoints = await claimEndpoints(db, {
@@ -138,6 +151,8 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
     });
     const taken = endpoints.filter(({ paceMs }) => paceMs >= SLOW_MS).length;
     full = { quick: endpoints.length - taken >= free.quick, slow: taken >= free.slow };
+    // There may be more of them, for the next place that is free.
+    more = full.quick || full.slow;
     for (const endpoint of endpoints) begin(endpoint);
   };
 
@@ -146,7 +161,7 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
     const endpointIds = [...running].filter(([, { renewedAt }]) => renewedAt < before).map(([id]) => id);
     if (endpointIds.length === 0) return;
     const at = performance.now();
-    const { renewed, lost } = await renewLeases(db, { leaseId, endpointIds, now: clock.now() });
+    const { renewed, lost } = await renewLeases(db, { leaseId, endpointIds });
     for (const id of renewed) {
       const served = running.get(id);
       if (served) served.renewedAt = at;
@@ -159,29 +174,32 @@ export function startDispatcher(deps: DispatchDeps): Dispatcher {
       try {
         tellSlowOnes();
         await renew();
-        await claim();
+        if (woken || more) await claim();
       } catch (error) {
+        more = true;
         log.warn({ err: error }, 'due webhook deliveries could not be read; trying again');
       }
       await pause();
     }
   };
 
+  /** Until something is to be done: a tick where endpoints are being served, and else until somebody wakes us. */
   const pause = (): Promise<void> =>
     new Promise((resolve) => {
-      const timer = setTimeout(resolve, POLL_MS);
-      wake = () => {
+      const timer = running.size > 0 ? setTimeout(resolve, TICK_MS) : undefined;
+      endPause = () => {
         clearTimeout(timer);
         resolve();
       };
-      if (closing.signal.aborted) wake();
+      if (closing.signal.aborted || woken) endPause();
     });
 
   const looping = loop();
   return {
+    wake,
     async close() {
       closing.abort();
-      wake();
+      endPause();
       await looping;
       // Who is slower than this is left to the next process: the lease ends by itself.
       const under = [...running.values()].map(({ ended }) => ended);

@@ -397,6 +397,7 @@ test('what a process leaves behind when it dies is sent by another one', async (
   await untilTrue(async () => (await newest(id))?.status === 'in_flight');
   bench.dispatch();
   // Its lease ends when nobody renews it.
+  await bench.endLeases();
   bench.pass(1);
   await got(1);
   await settled(id, 1);

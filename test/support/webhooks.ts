@@ -2,6 +2,8 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import type { AddressInfo } from 'node:net';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
+import { watchDue } from '../../server/database/due.ts';
+import type { Series } from '../../server/database/recurring.ts';
 import type { WebhookCaller, WebhookDeps } from '../../server/webhooks/deps.ts';
 import { type Dispatcher, startDispatcher } from '../../server/webhooks/dispatch.ts';
 import { createPoster } from '../../server/webhooks/post.ts';
@@ -62,6 +64,7 @@ export async function openWebhookBench() {
   };
   const poster = createPoster();
   const dispatchers: Dispatcher[] = [];
+  const watches: Series[] = [];
   const receivers: Receiver[] = [];
   let accounts = 0;
   let facts = 0;
@@ -93,12 +96,17 @@ export async function openWebhookBench() {
     dispatch(over: Partial<Parameters<typeof startDispatcher>[0]> = {}): Dispatcher {
       const dispatcher = startDispatcher({ ...deps, log, post: poster.post, ...over });
       dispatchers.push(dispatcher);
+      watches.push(watchDue({ db, clock: deps.clock, log }, { endpoint: dispatcher.wake }));
       return dispatcher;
     },
+    /** As when whoever has endpoints in hand shows no sign of life for long enough. */
+    endLeases: () =>
+      db.pool.query('update webhook_endpoint set leased_until = now() where lease_id is not null'),
     pass(minutes: number) {
       time.now = new Date(time.now.getTime() + minutes * 60_000);
     },
     async close() {
+      for (const watch of watches) await watch.close();
       for (const dispatcher of dispatchers) await dispatcher.close();
       for (const receiver of receivers) await receiver.close();
       poster.close();
