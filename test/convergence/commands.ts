@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { BILLING_PERIODS, type BillingPeriod, TIERS, type Tier } from '../../shared/catalog.ts';
 
+import { rareArcs } from './rare.ts';
 import type { Recovery } from './story.ts';
 
 type Plan = { tier: Tier; period: BillingPeriod };
@@ -61,7 +62,9 @@ export type Command =
   | { do: 'work'; process: number; background: boolean }
   // What goes wrong with us.
   | { do: 'slow'; process: number; holds: number[] }
-  | { do: 'doom'; process: number; points: number };
+  | { do: 'doom'; process: number; points: number }
+  /** Whoever looks at the account gives no sign of life for longer than its lease lasts. */
+  | { do: 'stall' };
 
 const plan = { tier: fc.constantFrom(...TIERS), period: fc.constantFrom(...BILLING_PERIODS) };
 const kind = fc.constantFrom<Kind>('subscription', 'trial_pack');
@@ -138,6 +141,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 5,
     arbitrary: of('slow', { process, holds: fc.array(fc.nat({ max: 4 }), { minLength: 1, maxLength: 5 }) }),
   },
+  { weight: 1, arbitrary: of('stall', {}) },
   { weight: 3, arbitrary: of('doom', { process, points: fc.integer({ min: 1, max: 14 }) }) },
 );
 
@@ -246,11 +250,18 @@ export const story: fc.Arbitrary<Command[]> = fc
       { weight: 2, arbitrary: purchase('trial_pack') },
       { weight: 1, arbitrary: fc.constant<Command[]>([]) },
     ),
-    fc.array(fc.oneof({ weight: 6, arbitrary: command.map((one) => [one]) }, { weight: 1, arbitrary: arc }), {
-      minLength: 1,
-      maxLength: 18,
-      size: 'max',
-    }),
+    fc.array(
+      fc.oneof(
+        { weight: 12, arbitrary: command.map((one) => [one]) },
+        { weight: 2, arbitrary: arc },
+        { weight: 1, arbitrary: rareArcs(fc.record(plan), deliverAll) },
+      ),
+      {
+        minLength: 1,
+        maxLength: 18,
+        size: 'max',
+      },
+    ),
   )
   .map(([first, rest]) => [...first, ...rest.flat()]);
 
@@ -284,6 +295,7 @@ const amid = command.filter((one) =>
     'work',
     'slow',
     'doom',
+    'stall',
     'refund',
     'fail_refund',
     'dispute',
@@ -321,13 +333,17 @@ export const former: fc.Arbitrary<Command[]> = fc
     fc.array(amid, { maxLength: 4 }),
     fc.array(amid, { maxLength: 5 }),
     fc.constantFrom(1, 2),
+    fc.constantFrom<Command[]>([], [], [{ do: 'dispute', charge: 0 }]),
+    fc.constantFrom('won', 'lost'),
   )
-  .map(([first, bought, before, after, part]) => [
+  .map(([first, bought, before, after, part, disputed, outcome]) => [
     ...first,
     ...bought.flat(),
     ...before,
+    ...disputed,
     { do: 'delete_customer' },
     ...after,
+    ...(disputed.length > 0 ? [{ do: 'close_dispute', dispute: 0, outcome } as const] : []),
     { do: 'refund', charge: 0, part },
   ]);
 

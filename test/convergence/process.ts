@@ -56,6 +56,8 @@ export type Life = {
   isDead(): boolean;
   /** Kills it at the so-many-th point from now; a point lies before and after each call and each commit. */
   doom(points: number): void;
+  /** Whether one of the next answers of Stripe is to be held back. */
+  isSlow(): boolean;
   /** How many steps each of the next answers of Stripe is held back. */
   slow(steps: readonly number[]): void;
 };
@@ -164,6 +166,7 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
       close: () => db.close(),
     },
     isDead: () => dead,
+    isSlow: () => delays.some((steps) => steps > 0),
     doom(points) {
       left = points;
     },

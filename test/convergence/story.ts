@@ -61,6 +61,9 @@ export const REDIRECTS = {
 };
 /** Our own cancellations and refunds are told as well, and theirs in turn: it ends after two or three rounds. */
 const MOST_ROUNDS = 12;
+const LEASE = 'select lease from account_sync where account_id = $1';
+/** For so long a step waits at most until an answer is held back that is to be. */
+const HELD_WITHIN_MS = 500;
 /** What decides about ending a subscription, and may happen between our reading and our doing. */
 const RACING: ReadonlySet<string> = new Set([
   'cancel',
@@ -145,8 +148,16 @@ export async function play(
   };
   const run = async (background: boolean, work: () => Promise<void>): Promise<void> => {
     const task = start(work);
-    if (background) await Promise.race([task, delay(1)]);
-    else await finish(task);
+    if (!background) return await finish(task);
+    let done = false;
+    const end = task.then(() => {
+      done = true;
+    });
+    await Promise.race([end, delay(1)]);
+    // What is to be slow goes on as far as there: otherwise the next step would come before it had asked anything.
+    const endsAt = performance.now() + HELD_WITHIN_MS;
+    while (!done && held.waiting() === 0 && lives.some((life) => life.isSlow()) && performance.now() < endsAt)
+      await Promise.race([end, delay(1)]);
   };
 
   const learnCustomer = async (): Promise<void> => {
@@ -247,6 +258,7 @@ export async function play(
     const { life, deps } = lifeOf(number);
     const end = witness.works(number, ids);
     await processEvents(deps, ids).finally(() => end(life.isDead()));
+    if (witness.isStalled()) witness.seesLease(await bySql(LEASE));
   };
   const deliver = async (command: Extract<Command, { do: 'deliver' }>): Promise<void> => {
     const events = command.picks.flatMap((number) => {
@@ -264,6 +276,18 @@ export async function play(
       }),
     );
     for (const result of results) if (result.status === 'rejected') throw result.reason;
+  };
+  const bySql = async (text: string): Promise<string | null> => {
+    const result = await lane.processes[0]?.db.pool.query<{ lease: string | null }>(text, [accountId]);
+    return result?.rows[0]?.lease ?? null;
+  };
+  /** As the database sees it: the account's lease is over, and whoever has it knows nothing of that. */
+  const stall = async (): Promise<void> => {
+    const lease = await bySql(
+      `update account_sync set leased_until = now() - interval '1 second'
+        where account_id = $1 and leased_until > now() returning lease`,
+    );
+    if (lease !== null) witness.stalls(lease);
   };
   const letTimePass = (hours: number): void => {
     // A day at a time, so that what happens on the way happens at its hour.
@@ -315,6 +339,8 @@ export async function play(
         return lifeOf(command.process).life.slow(command.holds);
       case 'doom':
         return lifeOf(command.process).life.doom(command.points);
+      case 'stall':
+        return await stall();
       case 'wait':
         return letTimePass(command.hours);
       default:

@@ -48,6 +48,8 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
   const told: Heard[] = [];
   const arrived: Heard[] = [];
   const returns: number[] = [];
+  let stalled: string | null = null;
+  let reading = false;
   const places = new Map<string, number>();
   const setAside = new Set<string>();
   const wentOn = new Set<string>();
@@ -185,6 +187,21 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
     /** Of what was dropped, some had been stored. */
     finds(stored: boolean): void {
       see('an event never arrives that a dead process had stored', stored);
+    },
+
+    /** The lease of whoever looks at the account has run out. */
+    stalls(lease: string): void {
+      stalled = lease;
+      reading = held.waiting() > 0;
+      see('a lease runs out while Stripe is read', reading);
+    },
+    isStalled: () => stalled !== null,
+    /** Whose lease it is when somebody has ended his work. */
+    seesLease(lease: string | null): void {
+      see('a lease is lost between reading and writing', reading && lease !== stalled && held.waiting() > 0);
+      if (held.waiting() > 0) return;
+      see('who lost the lease comes to its end', reading && lease !== stalled);
+      stalled = null;
     },
 
     /** Deliveries as a whole: to how many, and how many at once. */

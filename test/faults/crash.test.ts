@@ -3,6 +3,7 @@ import { describe, it } from 'vitest';
 import { isHandled } from '../../server/stripe/events.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { openLocalBench } from '../support/local-stripe.ts';
+import { reached } from '../support/states.ts';
 import { type CrashPoint, startCrashProxy } from './support/crash-proxy.ts';
 import { effectsIn } from './support/effects.ts';
 import { live } from './support/life.ts';
@@ -21,6 +22,7 @@ describe.concurrent('a process that dies at any message to the database leaves t
       expect(clean.news, 'the story has effects').toBeGreaterThan(0);
       for (const point of pointsOf(clean)) {
         const run = await scene.run(point);
+        countPoint(point, clean.settled);
         const where = `${story.name}: crashed ${point.when} ${UNIT} ${point.at}`;
         expect(run.crashed, where).toBe(true);
         expect(run.effects, where).toEqual(clean.effects);
@@ -83,6 +85,7 @@ async function setUp(story: Story) {
           if (!proxy.crashed()) throw error;
         });
         if (proxy.crashed()) {
+          await countLeft(database.url, provider.mailed().length);
           await handOutAgain(database.url);
           await live(database.url, around);
         }
@@ -102,6 +105,34 @@ async function setUp(story: Story) {
     }
   };
   return { run, close: () => bench.close() };
+}
+
+function countPoint({ at, when }: CrashPoint, settled: readonly number[]): void {
+  const isBetween = at === 1 || settled.includes(at - 1);
+  reached('a crash before anything was stored', when === 'before' && at === 1);
+  reached('a crash between two transactions', when === 'before' && at > 1 && isBetween);
+  reached('a crash within a transaction', when === 'before' && !isBetween);
+  reached('a crash after a commit, with its answer lost', when === 'after');
+}
+
+/** What a dead process leaves behind, by the rows and by what the provider has. */
+async function countLeft(databaseUrl: string, mailed: number): Promise<void> {
+  const client = new Client({ connectionString: databaseUrl });
+  await client.connect();
+  const { rows } = await client.query<Record<'events' | 'leased' | 'mails' | 'batched', number>>(
+    `select (select count(*)::int from stripe_event where state = 'received') as events,
+      (select count(*)::int from account_sync where leased_until > now()) as leased,
+      (select count(*)::int from email where state = 'pending' and lease is null) as mails,
+      (select count(*)::int from email where state = 'pending' and lease is not null) as batched`,
+  );
+  await client.end();
+  const [left] = rows;
+  if (!left) throw new Error('a select without from has one row');
+  reached('a crash leaves an event that was acknowledged', left.events > 0);
+  reached('a crash leaves an account under its lease', left.leased > 0);
+  reached('a crash leaves mails that nobody has taken', left.mails > 0);
+  reached('a crash leaves mails that were taken and have not gone out', left.batched > 0 && mailed === 0);
+  reached('a crash leaves mails that are out and not written down as sent', left.batched > 0 && mailed > 0);
 }
 
 /** What comes by itself once a worker has been silent for some seconds, and the pause after a failure is over. */

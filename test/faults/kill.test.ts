@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { startCrashProxy } from './support/crash-proxy.ts';
 import { type Deployment, type Instance, openDeployment, post } from './support/deployment.ts';
 import { buy, count, expectBought, type Kind } from './support/purchase.ts';
@@ -58,6 +59,7 @@ describe('a worker process killed with kill -9', () => {
           if (await post(anyWorker(), body)) delivered += 1;
           else {
             refused += 1;
+            reached('a delivery is cut off by a kill');
             deployment.told.push(body);
             await new Promise((resolve) => setImmediate(resolve));
           }
@@ -68,7 +70,15 @@ describe('a worker process killed with kill -9', () => {
           const index = Math.floor(Math.random() * workers.length);
           const busy = delivered;
           await untilTrue(() => delivered > busy + 1 + Math.random() * 6, 60_000);
+          const [events, accounts, mails] = await Promise.all([
+            unprocessed(),
+            count(deployment, 'from account_sync where leased_until > now()'),
+            count(deployment, "from email where state = 'pending' and leased_until > now()"),
+          ]);
           await workers[index]?.kill();
+          reached('a worker is killed with events that it has acknowledged', events > 0);
+          reached('a worker is killed while an account is under its lease', accounts > 0);
+          reached('a worker is killed while mails are under their lease', mails > 0);
           workers[index] = await deployment.start({ ROLES: 'webhooks,worker' });
           if ((kills + 1) % TOLD_EVERY === 0)
             console.log(`${kills + 1} of ${KILLS} kills, ${bought.size} purchases, ${delivered} events`);
@@ -79,6 +89,10 @@ describe('a worker process killed with kill -9', () => {
       await untilTrue(async () => (await unprocessed()) === 0 && (await unsent()) === 0, SETTLE_MS);
 
       for (const [accountId, kind] of bought) await expectBought(deployment, accountId, kind);
+      reached(
+        'mails are tried again after a kill',
+        (await count(deployment, 'from email where attempts > 1')) > 0,
+      );
       expect(await count(deployment, 'from stripe_event')).toBe(delivered);
       expect(await count(deployment, "from stripe_event where state <> 'done'")).toBe(0);
       console.log(
@@ -111,6 +125,7 @@ describe('a worker process killed with kill -9', () => {
       await worker.kill();
       expect(worker.process.signalCode).toBe('SIGKILL');
       await proxy.close();
+      reached('a worker is killed in the middle of a statement');
     }
     const last = await deployment.start({ ROLES: 'webhooks,worker' });
     for (let body = deployment.told.shift(); body !== undefined; body = deployment.told.shift())

@@ -7,6 +7,7 @@ import { connectDatabase } from '../../server/database/connection.ts';
 import { startEmbeddedPostgres } from '../../server/database/embedded.ts';
 import { migrate } from '../../server/database/migrate.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { sign } from '../support/stripe.ts';
 import { type Answer, openCallers, read } from './support/callers.ts';
 import { openDeployment } from './support/deployment.ts';
@@ -72,6 +73,9 @@ it(`PostgreSQL, restarted ${RESTARTS} times under load, costs some answers 503 w
       expect([200, 503]).toContain(status);
       if (status === 503) expect(retryAfter).toMatch(/^[1-9]\d*$/);
     }
+    for (const { status } of deliveries)
+      reached('PostgreSQL is killed while events are delivered', status === 503);
+    for (const { status } of reads) reached('PostgreSQL is killed while a state is read', status === 503);
     expect(instance.process.exitCode).toBeNull();
     await untilTrue(
       async () =>

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { type Deployment, openDeployment, post } from './support/deployment.ts';
 import { buy, count } from './support/purchase.ts';
 
@@ -26,6 +27,7 @@ it('a killed worker leaves its events to the next one, which goes on with them w
   for (const body of deployment.told.splice(0)) expect(await post(first.url, body)).toBe(true);
   await untilTrue(async () => (await count(deployment, 'from account_sync where leased_until > now()')) > 0);
   await first.kill();
+  reached('a worker is killed while Stripe keeps it waiting');
   await hook('DELETE');
   expect(await unprocessed()).toBeGreaterThan(0);
 

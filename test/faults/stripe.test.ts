@@ -8,6 +8,7 @@ import { connectStripe } from '../../server/stripe/gateway.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import type { Call, Fault } from '../support/scripted-stripe.ts';
+import { reached } from '../support/states.ts';
 import { addAccount, type Bench, openBench } from '../support/stripe.ts';
 import { callOf } from './support/deployment.ts';
 
@@ -19,7 +20,7 @@ const answer = (status: number, body: string, headers: Record<string, string> = 
   headers,
 });
 
-const FAULTS: readonly (readonly [string, Fault])[] = [
+const FAULTS = [
   ['answers 500', answer(500, error('api_error'))],
   ['answers 503 by its proxy', answer(503, '<html>Service unavailable</html>')],
   ['answers 429 with Retry-After', answer(429, error('rate_limit_error'), { 'retry-after': '0.1' })],
@@ -33,7 +34,7 @@ const FAULTS: readonly (readonly [string, Fault])[] = [
   ['breaks the connection and has done it', { kind: 'lost_answer' }],
   ['answers 200 with garbage', answer(200, '<html>{"id": ')],
   ['answers 200 with JSON of another', answer(200, '{"id":"cs_fake","url":"https://evil.example"}')],
-];
+] as const satisfies readonly (readonly [string, Fault])[];
 const CREATED = [
   ['customer', '/v1/customers'],
   ['session', '/v1/checkout/sessions'],
@@ -103,6 +104,10 @@ async function play({ what, fault, creates, path, sells, times }: (typeof CASES)
   });
   const began = performance.now();
   const first = await mint(sells, accountId, 'a-key').catch((thrown: unknown) => thrown);
+  reached(`Stripe ${what}`, left < times);
+  const isRefused = first instanceof Error;
+  reached('Stripe fails for longer than anybody tries, and the caller calls again', times > 1 && isRefused);
+  reached('Stripe fails once, and the caller does not notice', times === 1 && !isRefused);
   expect(performance.now() - began, where).toBeLessThan(25_000);
   if (first instanceof Error) {
     expect(first, where).toBeInstanceOf(ProblemError);

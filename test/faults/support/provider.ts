@@ -1,4 +1,5 @@
 import type { EmailSender, OutgoingEmail, SendResult } from '../../../server/notify/resend.ts';
+import { reached } from '../../support/states.ts';
 
 export type Mailed = { to: string; subject: string; text: string };
 
@@ -14,6 +15,7 @@ export function startProvider(): EmailSender & { mailed(): Mailed[] } {
         code: 'invalid_idempotent_request',
         reason: 'same key, other mails',
       };
+    reached('a batch of mails goes out again under its key', earlier !== undefined);
     accepted.set(key, mails);
     return { kind: 'accepted', providerIds: mails.map(({ subject }) => `mail ${key} ${subject}`) };
   };
