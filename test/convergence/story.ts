@@ -61,6 +61,7 @@ export const REDIRECTS = {
 };
 /** Our own cancellations and refunds are told as well, and theirs in turn: it ends after two or three rounds. */
 const MOST_ROUNDS = 12;
+const TAKEN_WITHIN_MS = 500;
 const LEASE = 'select lease from account_sync where account_id = $1';
 /** For so long a step waits at most until an answer is held back that is to be. */
 const HELD_WITHIN_MS = 500;
@@ -141,9 +142,11 @@ export async function play(
     const end = task.then(() => {
       done = true;
     });
+    // Who has lost the account is left behind for so long as another may need to look at it.
+    const hurriesAt = performance.now() + (witness.isStalled() ? TAKEN_WITHIN_MS : 0);
     while (!done) {
       await Promise.race([end, delay(3)]);
-      if (!done) held.hurry();
+      if (!done && performance.now() >= hurriesAt) held.hurry();
     }
   };
   const run = async (background: boolean, work: () => Promise<void>): Promise<void> => {
@@ -258,7 +261,7 @@ export async function play(
     const { life, deps } = lifeOf(number);
     const end = witness.works(number, ids);
     await processEvents(deps, ids).finally(() => end(life.isDead()));
-    if (witness.isStalled()) witness.seesLease(await bySql(LEASE));
+    if (witness.isStalled()) witness.seesLease(number, await bySql(LEASE));
   };
   const deliver = async (command: Extract<Command, { do: 'deliver' }>): Promise<void> => {
     const events = command.picks.flatMap((number) => {

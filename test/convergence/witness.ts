@@ -48,8 +48,7 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
   const told: Heard[] = [];
   const arrived: Heard[] = [];
   const returns: number[] = [];
-  let stalled: string | null = null;
-  let reading = false;
+  let stalled: { lease: string; holder: number; isLost: boolean } | null = null;
   const places = new Map<string, number>();
   const setAside = new Set<string>();
   const wentOn = new Set<string>();
@@ -191,16 +190,20 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
 
     /** The lease of whoever looks at the account has run out. */
     stalls(lease: string): void {
-      stalled = lease;
-      reading = held.waiting() > 0;
-      see('a lease runs out while Stripe is read', reading);
+      const [holder, ...others] = [...atWork].filter(([, ids]) => isBusy(ids)).map(([process]) => process);
+      see('a lease runs out while Stripe is read', held.waiting() > 0);
+      // Of two at work it is not known from here whose it is.
+      if (holder !== undefined && others.length === 0 && held.waiting() > 0)
+        stalled = { lease, holder, isLost: false };
     },
     isStalled: () => stalled !== null,
-    /** Whose lease it is when somebody has ended his work. */
-    seesLease(lease: string | null): void {
-      see('a lease is lost between reading and writing', reading && lease !== stalled && held.waiting() > 0);
-      if (held.waiting() > 0) return;
-      see('who lost the lease comes to its end', reading && lease !== stalled);
+    /** Whose lease it is now that a process has ended some work. */
+    seesLease(process: number, lease: string | null): void {
+      if (stalled === null) return;
+      if (process !== stalled.holder) stalled.isLost ||= lease !== stalled.lease;
+      see('a lease is lost between reading and writing', stalled.isLost);
+      if (process !== stalled.holder) return;
+      see('who lost the lease comes to its end', stalled.isLost);
       stalled = null;
     },
 
@@ -221,9 +224,7 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
       const mine = atWork.get(process) ?? new Map<string, number>();
       atWork.set(process, mine);
       for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1);
-      const others = [...atWork].some(
-        ([at, at_work]) => at !== process && [...at_work.values()].some((count) => count > 0),
-      );
+      const others = [...atWork].some(([at, at_work]) => at !== process && isBusy(at_work));
       see('two processes work for one account at once', others && ids.length > 0);
       see(
         'a process works again on what is done',
@@ -235,6 +236,7 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
       );
       return (dead) => {
         for (const id of ids) mine.set(id, (mine.get(id) ?? 1) - 1);
+        if (dead && stalled?.holder === process) stalled = null;
         if (dead) leftBehind.push({ by: process, ids: new Set(ids) });
         else for (const id of ids) done.add(id);
       };
@@ -270,3 +272,5 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
 }
 
 const isPaused = ({ pause_collection: pause }: Stripe.Subscription): boolean => pause !== null;
+
+const isBusy = (ids: ReadonlyMap<string, number>): boolean => [...ids.values()].some((count) => count > 0);

@@ -204,7 +204,6 @@ export const ROOMS = {
     'a delivery is cut off by a kill',
     'mails are tried again after a kill',
     'a worker is killed in the middle of a statement',
-    'a worker is stopped with events under way',
     'PostgreSQL is killed while events are delivered',
     'PostgreSQL is killed while a state is read',
   ],
