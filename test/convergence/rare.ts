@@ -110,7 +110,7 @@ export function rareArcs(
       [deliverAll, { do: 'end_subscription' }, { do: 'drop', pick: 0 }],
       [deliverAll, { do: 'refund', charge: 0, part: 1 }, { do: 'drop', pick: 0 }],
     ),
-    // A year of the dearest, a dearer plan of a lower tier: what was paid for is credit, which pays for the next.
+    // A year of the dearest is ended in the middle, and two of the cheapest begin at once.
     fc.constant<Command[]>([
       { do: 'change_plan', tier: 'agency_manual', period: 'annual' },
       deliverAll,
