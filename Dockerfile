@@ -1,4 +1,4 @@
-# The service alone, without the local Stripe (.dockerignore): give it DATABASE_URL, STRIPE_SECRET_KEY and RESEND_API_KEY (README, "Configuration").
+# The service alone, without the local Stripe (.dockerignore): give it DATABASE_URL, STRIPE_SECRET_KEY and RESEND_API_KEY (server/operator/README.md, "Environment").
 FROM node:24-slim
 WORKDIR /app
 COPY package.json package-lock.json ./

@@ -21,7 +21,7 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'migrate',
     usage: '[--json]',
-    summary: 'Bring the database up to date: tables and job queues',
+    summary: 'Bring the tables of the database up to date',
     options: [],
     async run({ config, say, answer }) {
       const { pending, ahead } = await withDatabase(

@@ -17,7 +17,7 @@ const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const PROGRAMS = ['receiver.ts', 'receiver-standard.ts'] as const;
 type Program = (typeof PROGRAMS)[number];
 
-/** A program of the README beside what a checkout has, and what passed on its way to it. */
+/** A program of the webhooks README beside what a checkout has, and what passed on its way to it. */
 type Customer = {
   readonly secret: string;
   readonly endpointId: string;
@@ -55,9 +55,9 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-/** The code blocks of the README, each under the name in its first line, in a folder that looks like the checkout. */
+/** The code blocks of the webhooks README, each under the name in its first line, in a folder that looks like the checkout. */
 async function saveReadmePrograms(): Promise<void> {
-  const readme = await readFile(join(CHECKOUT, 'README.md'), 'utf8');
+  const readme = await readFile(join(CHECKOUT, 'server/webhooks/README.md'), 'utf8');
   const folder = join(directory, 'customer');
   await mkdir(folder);
   for (const name of ['shared', 'node_modules', 'package.json'])
@@ -119,7 +119,7 @@ async function send(url: string, { headers, body }: Pick<Received, 'headers' | '
   return (await fetch(url, { method: 'POST', headers: Object.fromEntries(kept), body })).status;
 }
 
-it('both receivers of the README have no mistake in their types', async () => {
+it('both receivers of the webhooks README have no mistake in their types', async () => {
   const folder = join(directory, 'customer');
   const config = { extends: join(CHECKOUT, 'tsconfig.json'), include: PROGRAMS };
   await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config));
@@ -128,7 +128,7 @@ it('both receivers of the README have no mistake in their types', async () => {
   expect(stdout).toBe('');
 });
 
-it('both receivers of the README verify and handle all four events, caused by what a customer does', async () => {
+it('both receivers of the webhooks README verify and handle all four events, caused by what a customer does', async () => {
   expect(new Set(events.map(({ type }) => type))).toEqual(new Set(EVENT_TYPES));
   for (const { output, door, answers, endpointId } of customers.values()) {
     const delivered = async () => (await client.webhooks.get(endpointId)).delivery_counts.delivered;
@@ -140,7 +140,7 @@ it('both receivers of the README verify and handle all four events, caused by wh
   }
 });
 
-it('both receivers of the README handle an event that is replayed no second time', async () => {
+it('both receivers of the webhooks README handle an event that is replayed no second time', async () => {
   for (const { output, answers, endpointId } of customers.values()) {
     await untilTrue(() => answers.length >= events.length);
     const before = answers.length;
@@ -152,7 +152,7 @@ it('both receivers of the README handle an event that is replayed no second time
   }
 });
 
-it('both receivers of the README refuse what we did not send, and handle nothing of it', async () => {
+it('both receivers of the webhooks README refuse what we did not send, and handle nothing of it', async () => {
   for (const { output, door, answers, programUrl } of customers.values()) {
     await untilTrue(() => answers.length >= events.length);
     const [got] = door.received;
