@@ -10,7 +10,7 @@ const MESSAGE = 'Query read timeout';
  * Gives up a connection that owes an answer and has carried nothing for longer than the server lets a statement run:
  * one that is half open would else hang for ever. The timer is the socket's, which every byte sets anew. pg's own
  * `query_timeout` makes one for each statement, and through it each request kept the one before from being collected
- * young: measured at 20 callers, a third of all time went into collecting, and the heap grew by 45 MB before it was.
+ * young: measured at 20 callers, the heap grew from 54 to 91 MB over six young collections, and now stays at 52.
  */
 export function giveUpSilent(client: PoolClient, statementTimeoutMs: number): void {
   const { stream } = client.connection;
