@@ -6,7 +6,7 @@ import { StateError } from './local-stripe/disk.ts';
 import { type LocalStripe, startLocalStripe } from './local-stripe/local-stripe.ts';
 import { localStripeAddress } from './operator/stripe.ts';
 import { firstFree } from './ports.ts';
-import type { StripeGateway } from './stripe/gateway.ts';
+import type { StripeGateway } from './stripe/api/gateway.ts';
 import { setUpStripe } from './stripe/set-up.ts';
 
 /** Enough for a year of mails in a few seconds; at Resend's own limit, moving the clock would wait for each. */

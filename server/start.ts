@@ -12,8 +12,8 @@ import { localTime } from './operator/local-time.ts';
 import { connectLocalStripe } from './operator/stripe.ts';
 import { firstFree, hostOf } from './ports.ts';
 import type { Prepared } from './prepare.ts';
-import { callsPerSecond } from './stripe/calls/limiter.ts';
-import { connectStripe } from './stripe/gateway.ts';
+import { connectStripe } from './stripe/api/gateway.ts';
+import { callsPerSecond } from './stripe/api/limiter.ts';
 
 /** What runs, for whoever tells a person about it. */
 export interface Running {

@@ -7,8 +7,8 @@ import type { Database, Tx } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { lockAccount } from '../database/locks.ts';
 import { queueEmail } from '../notify/outbox.ts';
-import { isTaken } from '../stripe/address.ts';
-import type { StripeCalls } from '../stripe/gateway.ts';
+import type { StripeCalls } from '../stripe/api/gateway.ts';
+import { isTaken } from '../stripe/sync/customer/address.ts';
 import { emailTaken, readAddress } from './accounts.ts';
 
 type ChangeDeps = { db: Database; clock: Clock; stripe: Pick<StripeCalls, 'setCustomerEmail'> };

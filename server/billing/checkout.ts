@@ -3,7 +3,7 @@ import { lookupKey } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import type { Tx } from '../database/connection.ts';
 import { Subscription } from '../database/entities/billing.ts';
-import { isLive } from '../stripe/project.ts';
+import { isLive } from '../stripe/sync/subscription/project.ts';
 import type { BillingDeps, Minted, MintingCall } from './deps.ts';
 import { mintSession } from './minting.ts';
 import { redirectsOf } from './redirect-urls.ts';

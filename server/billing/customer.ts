@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { formatId } from '../../shared/ids.ts';
 import { append } from '../audit/append.ts';
 import { Account } from '../database/entities/account.ts';
-import type { StripeCalls } from '../stripe/gateway.ts';
+import type { StripeCalls } from '../stripe/api/gateway.ts';
 import type { BillingDeps, MintingCall } from './deps.ts';
 
 /**

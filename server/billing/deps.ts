@@ -1,8 +1,8 @@
 import type { Clock } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { Log } from '../database/log.ts';
+import type { StripeGateway } from '../stripe/api/gateway.ts';
 import type { Alarm } from '../stripe/deps.ts';
-import type { StripeGateway } from '../stripe/gateway.ts';
 import type { RedirectPolicy } from './redirects.ts';
 
 /** What the use cases of billing work with. */

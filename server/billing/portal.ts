@@ -4,8 +4,8 @@ import type { PortalSessionInput, PortalSessionResult } from '../../shared/billi
 import { ProblemError } from '../../shared/errors.ts';
 import { append } from '../audit/append.ts';
 import { Account } from '../database/entities/account.ts';
-import { isRefused } from '../stripe/calls/refusal.ts';
-import type { StripeCalls } from '../stripe/gateway.ts';
+import type { StripeCalls } from '../stripe/api/gateway.ts';
+import { isRefused } from '../stripe/api/refusal.ts';
 import type { BillingDeps, Minted, MintingCall } from './deps.ts';
 import { answered, claim, claimOf, giveBack, whileClaimed } from './idempotency.ts';
 import { letGoOfDeleted, tellingOperator } from './refused.ts';

@@ -1,7 +1,7 @@
 import type { BillingState, GetStateInput } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { synchronise } from '../stripe/synchronise.ts';
+import { synchronise } from '../stripe/sync/synchronise.ts';
 import { type Caller, readBilling } from './caller.ts';
 import type { BillingDeps } from './deps.ts';
 import { tellingOperator } from './refused.ts';

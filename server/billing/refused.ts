@@ -1,9 +1,9 @@
 import { ProblemError } from '../../shared/errors.ts';
 import type { Account } from '../database/entities/account.ts';
 import { raiseRefusal } from '../stripe/alarm.ts';
-import { asOperators, isMissingCustomer, refusedParam } from '../stripe/calls/refusal.ts';
-import type { StripeCalls } from '../stripe/gateway.ts';
-import { reconcile } from '../stripe/reconcile.ts';
+import type { StripeCalls } from '../stripe/api/gateway.ts';
+import { asOperators, isMissingCustomer, refusedParam } from '../stripe/api/refusal.ts';
+import { reconcile } from '../stripe/repair/reconcile.ts';
 import type { BillingDeps } from './deps.ts';
 
 /**

@@ -5,7 +5,7 @@ import type { Account } from '../database/entities/account.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
 import { lockAccount } from '../database/locks.ts';
 import { uuidv7 } from '../database/uuid.ts';
-import type { StripeCalls } from '../stripe/gateway.ts';
+import type { StripeCalls } from '../stripe/api/gateway.ts';
 import { decide, type Step, type Wanted } from './decide.ts';
 import type { BillingDeps, MintingCall } from './deps.ts';
 import { type Claim, claim } from './idempotency.ts';

@@ -17,7 +17,7 @@ import { run, type Statement } from './statement.ts';
  * matters to nobody else; the first step is what matters. Whoever needs no account locks one row, or rows in order:
  *
  *   who                                            locks
- *   pass over an account (stripe/pass.ts)          account, subscription, trial_pack, checkout_attempt, audit_entry,
+ *   pass over an account (stripe/sync/pass.ts)          account, subscription, trial_pack, checkout_attempt, audit_entry,
  *                                                  billing_event, webhook_endpoint, email, stripe_event,
  *                                                  account_sync, price; Stripe is never asked meanwhile
  *   minting: before Stripe (turn.ts)               account, idempotency_key, checkout_attempt

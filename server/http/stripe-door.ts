@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
-import type { Delivery } from '../stripe/intake.ts';
+import type { Delivery } from '../stripe/inbox/intake.ts';
 import { createGate } from './gate.ts';
 import type { Metrics } from './metrics.ts';
 import { headerValues } from './request-context.ts';

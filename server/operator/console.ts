@@ -8,7 +8,7 @@ import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
 import { Subscription } from '../database/entities/billing.ts';
 import { Email, StripeEvent } from '../database/entities/journal.ts';
-import { projected } from '../stripe/record-row.ts';
+import { projected } from '../stripe/sync/subscription/record-row.ts';
 import { type InspectedEndpoint, inspectWebhooks } from '../webhooks/inspect.ts';
 
 const SHOWN = { accounts: 25, audit: 20, emails: 20, events: 50 } as const;

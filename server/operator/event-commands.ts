@@ -2,7 +2,7 @@ import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { toWireTime } from '../../shared/time.ts';
 import { StripeEvent } from '../database/entities/journal.ts';
-import { deadEvents, replayEvent } from '../stripe/replay.ts';
+import { deadEvents, replayEvent } from '../stripe/inbox/replay.ts';
 import { ACCOUNT, accountNamed } from './account-word.ts';
 import { type Command, type Given, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';

@@ -1,8 +1,8 @@
 import { ProblemError } from '../../shared/errors.ts';
 import { redactSecrets } from '../../shared/redact.ts';
 import type { Config } from '../config.ts';
-import { refusalDetails, verdictOn } from '../stripe/calls/refusal.ts';
-import { connectStripe } from '../stripe/gateway.ts';
+import { connectStripe } from '../stripe/api/gateway.ts';
+import { refusalDetails, verdictOn } from '../stripe/api/refusal.ts';
 import { type SetUp, type SetUpOptions, setUpStripe } from '../stripe/set-up.ts';
 import { type Command, UsageError } from './command.ts';
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Clock } from '../../shared/time.ts';
 import type { Config } from '../config.ts';
-import { connectStripe, type StripeGateway } from '../stripe/gateway.ts';
+import { connectStripe, type StripeGateway } from '../stripe/api/gateway.ts';
 import { UsageError } from './command.ts';
 
 /** Any key that begins so is welcome at the local Stripe. */

@@ -7,9 +7,9 @@ import type { Database } from '../database/connection.ts';
 import { Account, FormerStripeCustomer } from '../database/entities/account.ts';
 import { CheckoutAttempt, Subscription } from '../database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../database/entities/journal.ts';
-import { DIFFERENCE_KINDS, inWords } from '../stripe/drift.ts';
-import { projected } from '../stripe/record-row.ts';
-import type { PendingPlan } from '../stripe/schedule.ts';
+import { DIFFERENCE_KINDS, inWords } from '../stripe/repair/drift.ts';
+import { projected } from '../stripe/sync/subscription/record-row.ts';
+import type { PendingPlan } from '../stripe/sync/subscription/schedule.ts';
 
 /** A stored event without its body. */
 export type EventRow = Pick<

@@ -1,5 +1,5 @@
 import { ProblemError } from '../../shared/errors.ts';
-import { refusalDetails } from './calls/refusal.ts';
+import { refusalDetails } from './api/refusal.ts';
 import type { Alarm, SyncDeps } from './deps.ts';
 
 /** Has a person look at something about an account: one line in the log, and one in the figures. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../../shared/time.ts';
 import type { Database } from '../database/connection.ts';
 import type { Log } from '../database/log.ts';
-import type { StripeGateway } from './gateway.ts';
+import type { StripeGateway } from './api/gateway.ts';
 
 /** Something that a person has to look at; each is logged and counted once the transaction has committed. */
 export type Alarm = {

@@ -1,4 +1,4 @@
-import type { StripeGateway } from './gateway.ts';
+import type { StripeGateway } from './api/gateway.ts';
 import { type Endpoint, setUpEndpoint } from './set-up/endpoint.ts';
 import { setUpPortal } from './set-up/portal.ts';
 import { setUpPrices } from './set-up/prices.ts';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { connectStripe, type StripeGateway } from '../../server/stripe/gateway.ts';
+import { connectStripe, type StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { setUpStripe } from '../../server/stripe/set-up.ts';
 import { lookupKey } from '../../shared/catalog.ts';
 import type { Child } from './child.ts';

@@ -2,9 +2,9 @@ import { connectDatabase, type Database } from '../../server/database/connection
 import { Account } from '../../server/database/entities/account.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { type LocalStripe, startLocalStripe } from '../../server/local-stripe/local-stripe.ts';
-import { catchUp } from '../../server/stripe/catch-up.ts';
+import { connectStripe, type StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { isHandled } from '../../server/stripe/events.ts';
-import { connectStripe, type StripeGateway } from '../../server/stripe/gateway.ts';
+import { catchUp } from '../../server/stripe/repair/catch-up.ts';
 import { type SetUp, setUpStripe } from '../../server/stripe/set-up.ts';
 import { createTestDatabase } from '../support/database.ts';
 

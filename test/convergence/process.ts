@@ -1,5 +1,5 @@
 import type { Database } from '../../server/database/connection.ts';
-import type { StripeCalls, StripeGateway } from '../../server/stripe/gateway.ts';
+import type { StripeCalls, StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { reached, type State } from '../support/states.ts';
 
 /** What every pending call of a killed process ends with. */

@@ -4,7 +4,7 @@ import { verifyChain } from '../../server/audit/verify.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
-import { reconcile } from '../../server/stripe/reconcile.ts';
+import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { paidCharges, refundsOf } from './customer.ts';
 import { countEnding } from './endings.ts';
 import { QUIET } from './lane.ts';

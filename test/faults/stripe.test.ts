@@ -4,7 +4,7 @@ import { startCheckout } from '../../server/billing/checkout.ts';
 import type { BillingDeps } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { startTrialPack } from '../../server/billing/trial-pack.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import type { Call, Fault } from '../support/scripted-stripe.ts';

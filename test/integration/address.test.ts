@@ -6,7 +6,7 @@ import { Account } from '../../server/database/entities/account.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { readTimeline } from '../../server/operator/timeline.ts';
-import { reconcile } from '../../server/stripe/reconcile.ts';
+import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { runCli } from '../support/cli.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { addAccount } from '../support/stripe.ts';

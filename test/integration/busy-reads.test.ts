@@ -7,7 +7,7 @@ import { connectDatabase } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { processEvents } from '../support/processing.ts';
 import { type ScriptedStripe, startScriptedStripe } from '../support/scripted-stripe.ts';

@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import type { CallLimiter } from '../../server/stripe/calls/limiter.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
+import type { CallLimiter } from '../../server/stripe/api/limiter.ts';
 
 /** Answers as told; a subscription list that is empty otherwise. */
 let server: Server;

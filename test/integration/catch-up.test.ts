@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
 import { saveTurn, takeTurn } from '../../server/database/recurring.ts';
-import { catchUp } from '../../server/stripe/catch-up.ts';
 import { EVENT_TYPES } from '../../server/stripe/events.ts';
+import { catchUp } from '../../server/stripe/repair/catch-up.ts';
 import {
   addCustomer,
   type Bench,

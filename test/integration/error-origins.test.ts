@@ -6,8 +6,8 @@ import { problemOf } from '../../server/api/problem.ts';
 import { isDatabaseError } from '../../server/database/origin.ts';
 import { isDatabaseUnavailable } from '../../server/database/unavailable.ts';
 import { connectResend } from '../../server/notify/resend.ts';
-import { isOutage, reasonOf } from '../../server/stripe/failure.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
+import { isOutage, reasonOf } from '../../server/stripe/sync/failure.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { untilTrue } from '../support/service.ts';
 

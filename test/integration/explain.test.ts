@@ -6,7 +6,7 @@ import { append } from '../../server/audit/append.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { readTimeline } from '../../server/operator/timeline.ts';
-import { reconcile } from '../../server/stripe/reconcile.ts';
+import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { formatId } from '../../shared/ids.ts';
 import { runCli } from '../support/cli.ts';
 import { processEvents } from '../support/processing.ts';

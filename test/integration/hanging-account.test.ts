@@ -3,7 +3,7 @@ import { AccountSync } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
 import type { Series } from '../../server/database/recurring.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { processEvents, startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
 import { addCustomer, type Bench, deliver, openBench, subscription } from '../support/stripe.ts';

@@ -1,8 +1,8 @@
 import { request } from 'node:http';
 import Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createEventStore } from '../../server/stripe/event-store.ts';
-import { takeIn } from '../../server/stripe/intake.ts';
+import { createEventStore } from '../../server/stripe/inbox/event-store.ts';
+import { takeIn } from '../../server/stripe/inbox/intake.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 
 const SECRET = 'whsec_0123456789abcdef';

@@ -10,7 +10,7 @@ import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Account, IdempotencyKey } from '../../server/database/entities/account.ts';
 import { WebhookDelivery, WebhookEndpoint } from '../../server/database/entities/webhooks.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { parseId } from '../../shared/ids.ts';
 import { MAX_ENDPOINTS } from '../../shared/webhooks.ts';
 import { startHttp, type TestHttp, WEBHOOK_KEY } from '../support/http.ts';

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { CHANNEL } from '../../server/database/due.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
-import { createEventStore, type EventStore, INSERT } from '../../server/stripe/event-store.ts';
-import { takeIn } from '../../server/stripe/intake.ts';
+import { createEventStore, type EventStore, INSERT } from '../../server/stripe/inbox/event-store.ts';
+import { takeIn } from '../../server/stripe/inbox/intake.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { untilTrue } from '../support/service.ts';

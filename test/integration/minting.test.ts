@@ -6,7 +6,7 @@ import { IdempotencyKey } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { AuditEntry } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import type { CheckoutSessionInput } from '../../shared/billing.ts';
 import { TIERS } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';

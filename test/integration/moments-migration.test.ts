@@ -4,7 +4,7 @@ import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { migrate } from '../../server/database/migrate.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { reconcile } from '../../server/stripe/reconcile.ts';
+import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { type Bench, NOW, openBench, subscription } from '../support/stripe.ts';
 

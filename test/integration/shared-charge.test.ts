@@ -5,7 +5,7 @@ import { Account } from '../../server/database/entities/account.ts';
 import { TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { reconcile } from '../../server/stripe/reconcile.ts';
+import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { addAccount } from '../support/stripe.ts';
 

@@ -7,7 +7,7 @@ import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createLog } from '../../server/http/log.ts';
-import { catchUp } from '../../server/stripe/catch-up.ts';
+import { catchUp } from '../../server/stripe/repair/catch-up.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { processEvents } from '../support/processing.ts';
 import { addAccount, eventBody, sign, WEBHOOK_SECRET } from '../support/stripe.ts';

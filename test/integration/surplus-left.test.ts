@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
-import { inWords } from '../../server/stripe/drift.ts';
-import { reconcile } from '../../server/stripe/reconcile.ts';
+import { inWords } from '../../server/stripe/repair/drift.ts';
+import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { processEvents } from '../support/processing.ts';
 import type { Call, Fault, Thing } from '../support/scripted-stripe.ts';
 import { addCustomer, type Bench, deliver, linesFor, openBench, subscription } from '../support/stripe.ts';

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { Account } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
-import { synchronise } from '../../server/stripe/synchronise.ts';
+import { synchronise } from '../../server/stripe/sync/synchronise.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { processEvents } from '../support/processing.ts';

@@ -8,7 +8,7 @@ import { CheckoutAttempt, TrialPack } from '../../server/database/entities/billi
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import type { EventType } from '../../server/stripe/events.ts';
-import { synchronise } from '../../server/stripe/synchronise.ts';
+import { synchronise } from '../../server/stripe/sync/synchronise.ts';
 import { formatId } from '../../shared/ids.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { processEvents } from '../support/processing.ts';

@@ -11,7 +11,7 @@ import { Account } from '../../server/database/entities/account.ts';
 import { Subscription } from '../../server/database/entities/billing.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createLog } from '../../server/http/log.ts';
-import { reasonOf } from '../../server/stripe/failure.ts';
+import { reasonOf } from '../../server/stripe/sync/failure.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { untilTrue } from '../support/service.ts';
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createEventStore } from '../../server/stripe/event-store.ts';
-import { takeIn } from '../../server/stripe/intake.ts';
+import { createEventStore } from '../../server/stripe/inbox/event-store.ts';
+import { takeIn } from '../../server/stripe/inbox/intake.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';

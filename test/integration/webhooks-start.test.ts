@@ -12,7 +12,7 @@ import { connectDatabase } from '../../server/database/connection.ts';
 import { createLog } from '../../server/http/log.ts';
 import { prepare } from '../../server/prepare.ts';
 import { start } from '../../server/start.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { verifyWebhookSignature } from '../../shared/webhook-signature.ts';
 import { createTestDatabase } from '../support/database.ts';

@@ -1,11 +1,11 @@
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import type { LocalStripe } from '../../server/local-stripe/local-stripe.ts';
 import { startLocalStripe } from '../../server/local-stripe/local-stripe.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
-import { createEventStore } from '../../server/stripe/event-store.ts';
 import { isHandled } from '../../server/stripe/events.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
-import { takeIn } from '../../server/stripe/intake.ts';
+import { createEventStore } from '../../server/stripe/inbox/event-store.ts';
+import { takeIn } from '../../server/stripe/inbox/intake.ts';
 import { type SetUp, setUpStripe } from '../../server/stripe/set-up.ts';
 import { createTestDatabase } from './database.ts';
 import { processEvents } from './processing.ts';

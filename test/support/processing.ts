@@ -4,14 +4,14 @@ import { AccountSync } from '../../server/database/entities/account.ts';
 import { StripeEvent } from '../../server/database/entities/journal.ts';
 import { claimOne } from '../../server/database/lease.ts';
 import type { Series } from '../../server/database/recurring.ts';
-import { underLease } from '../../server/stripe/account-lease.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
+import { underLease } from '../../server/stripe/sync/account-lease.ts';
 import {
   processAccount,
   processOwnerless,
   startAccountCrew,
   startOwnerCrew,
-} from '../../server/stripe/worker.ts';
+} from '../../server/stripe/sync/worker.ts';
 
 const PATIENCE_MS = 30_000;
 

@@ -4,11 +4,11 @@ import { connectDatabase, type Database } from '../../server/database/connection
 import { Account } from '../../server/database/entities/account.ts';
 import type { Log } from '../../server/database/log.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import type { SyncDeps } from '../../server/stripe/deps.ts';
-import { createEventStore } from '../../server/stripe/event-store.ts';
 import type { EventType } from '../../server/stripe/events.ts';
-import { connectStripe } from '../../server/stripe/gateway.ts';
-import { takeIn } from '../../server/stripe/intake.ts';
+import { createEventStore } from '../../server/stripe/inbox/event-store.ts';
+import { takeIn } from '../../server/stripe/inbox/intake.ts';
 import { CATALOGUE } from '../../shared/catalog.ts';
 import { formatId } from '../../shared/ids.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { type CallLimiter, createCallLimiter } from '../../server/stripe/calls/limiter.ts';
+import { type CallLimiter, createCallLimiter } from '../../server/stripe/api/limiter.ts';
 
 /** A limiter in a time of its own, and when each call was let through. */
 function limited(perSecond: number) {

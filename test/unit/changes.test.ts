@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
-import { effectsOfChange } from '../../server/stripe/changes.ts';
-import type { SubscriptionRow } from '../../server/stripe/project.ts';
+import { effectsOfChange } from '../../server/stripe/sync/subscription/changes.ts';
+import type { SubscriptionRow } from '../../server/stripe/sync/subscription/project.ts';
 
 const DAY = 86_400;
 const START = 1_777_593_600;

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { watchClock } from '../../server/stripe/clock-watch.ts';
+import { watchClock } from '../../server/stripe/inbox/clock-watch.ts';
 import { quietLog } from '../support/stripe.ts';
 
 it('tells the operator once a minute of what is signed and off by more than five minutes, either way', () => {

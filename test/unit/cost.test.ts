@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
-import { bothSince, readCost } from '../../server/stripe/cost.ts';
+import { bothSince, readCost } from '../../server/stripe/sync/second/cost.ts';
 
 const DAY = 86_400;
 const START = 1_777_593_600;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { connectStripe, type StripeGateway } from '../../server/stripe/gateway.ts';
+import { connectStripe, type StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { type ScriptedStripe, startScriptedStripe } from '../support/scripted-stripe.ts';
 
 let stripe: ScriptedStripe;

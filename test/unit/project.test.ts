@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import type Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
 import openapi from '../../openapi.json' with { type: 'json' };
-import { isLive, project, type SubscriptionRow } from '../../server/stripe/project.ts';
-import type { PriceMap } from '../../server/stripe/schedule.ts';
+import { isLive, project, type SubscriptionRow } from '../../server/stripe/sync/subscription/project.ts';
+import type { PriceMap } from '../../server/stripe/sync/subscription/schedule.ts';
 import { SUBSCRIPTION_STATUSES, type SubscriptionStatus } from '../../shared/billing.ts';
 import { CATALOGUE, TIERS } from '../../shared/catalog.ts';
 

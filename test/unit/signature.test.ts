@@ -1,6 +1,6 @@
 import Stripe from 'stripe';
 import { describe, expect, it } from 'vitest';
-import { verifySignature } from '../../server/stripe/signature.ts';
+import { verifySignature } from '../../server/stripe/inbox/signature.ts';
 import { ProblemError } from '../../shared/errors.ts';
 
 const now = new Date('2026-05-10T12:00:00Z');

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type Stripe from 'stripe';
-import { isMissing } from '../calls/refusal.ts';
+import { isMissing } from '../api/refusal.ts';
 import { EVENT_TYPES } from '../events.ts';
 import { change, make, type Run } from './steps.ts';
 

@@ -1,6 +1,6 @@
 import type Stripe from 'stripe';
 import { CATALOGUE, type CatalogueEntry, type Tier, TRIAL_PACK } from '../../../shared/catalog.ts';
-import { stripeCode } from '../calls/refusal.ts';
+import { stripeCode } from '../api/refusal.ts';
 import { change, make, type Run } from './steps.ts';
 
 /** A price that is sold under a lookup key. */

@@ -4,8 +4,8 @@ import { parseAllowlist } from '../../../server/billing/redirects.ts';
 import { connectDatabase } from '../../../server/database/connection.ts';
 import { ROLES } from '../../../server/environment.ts';
 import { createLog } from '../../../server/http/log.ts';
-import { callsPerSecond } from '../../../server/stripe/calls/limiter.ts';
-import { connectStripe } from '../../../server/stripe/gateway.ts';
+import { connectStripe } from '../../../server/stripe/api/gateway.ts';
+import { callsPerSecond } from '../../../server/stripe/api/limiter.ts';
 import { serve } from './serve.ts';
 
 /** The real service, put together as `npm start` does, with limits that never refuse. */

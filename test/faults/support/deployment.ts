@@ -7,8 +7,8 @@ import { connectDatabase, type Database } from '../../../server/database/connect
 import { uuidv7 } from '../../../server/database/uuid.ts';
 import { type LocalStripe, startLocalStripe } from '../../../server/local-stripe/local-stripe.ts';
 import { mailbox } from '../../../server/local-stripe/mailbox.ts';
+import { connectStripe } from '../../../server/stripe/api/gateway.ts';
 import { isHandled } from '../../../server/stripe/events.ts';
-import { connectStripe } from '../../../server/stripe/gateway.ts';
 import { setUpStripe } from '../../../server/stripe/set-up.ts';
 import { createTestDatabase } from '../../support/database.ts';
 import { collect, spawnMain, untilTrue } from '../../support/service.ts';

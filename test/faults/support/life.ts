@@ -3,10 +3,10 @@ import { claimDue } from '../../../server/database/lease.ts';
 import { claimBatch } from '../../../server/notify/due-mails.ts';
 import type { EmailSender } from '../../../server/notify/resend.ts';
 import { sendBatch } from '../../../server/notify/send.ts';
-import { createEventStore } from '../../../server/stripe/event-store.ts';
-import type { StripeGateway } from '../../../server/stripe/gateway.ts';
-import { takeIn } from '../../../server/stripe/intake.ts';
-import { processAccount, processOwnerless } from '../../../server/stripe/worker.ts';
+import type { StripeGateway } from '../../../server/stripe/api/gateway.ts';
+import { createEventStore } from '../../../server/stripe/inbox/event-store.ts';
+import { takeIn } from '../../../server/stripe/inbox/intake.ts';
+import { processAccount, processOwnerless } from '../../../server/stripe/sync/worker.ts';
 import { quietLog, sign, WEBHOOK_SECRET } from '../../support/stripe.ts';
 
 /** The world around our process, which outlives it. */
