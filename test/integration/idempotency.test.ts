@@ -460,10 +460,13 @@ it.each(OWN_WORK)('work and answer of %s are kept together or not at all', async
   await http.db.pool.query(`
     create function die() returns trigger language plpgsql as $$ begin raise exception 'power cut'; end $$;
     create trigger die before update on idempotency_key for each row execute function die()`);
-  expect((await post(who, create, 'cut')).status).toBe(500);
-  expect(await effects(who)).toEqual(held);
-  expect(await em().count(IdempotencyKey, { accountId: who.accountId })).toBe(0);
-  await http.db.pool.query('drop trigger die on idempotency_key; drop function die()');
+  try {
+    expect((await post(who, create, 'cut')).status).toBe(500);
+    expect(await effects(who)).toEqual(held);
+    expect(await em().count(IdempotencyKey, { accountId: who.accountId })).toBe(0);
+  } finally {
+    await http.db.pool.query('drop trigger die on idempotency_key; drop function die()');
+  }
   const done = await read(await post(who, create, 'cut'));
   expect(done).toMatchObject({ status: expect.toBeOneOf([200, 201, 202]), replayed: null });
   expect(await effects(who)).not.toEqual(held);

@@ -15,7 +15,7 @@ import { prepare } from '../../server/prepare.ts';
 import { start } from '../../server/start.ts';
 import { Driftstack } from '../../shared/client.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { runMain, startService } from '../support/service.ts';
+import { runMain, type Service, startService } from '../support/service.ts';
 
 const CLI = fileURLToPath(new URL('../../server/cli.ts', import.meta.url));
 const REAL_STRIPE = {
@@ -26,14 +26,23 @@ const REAL_STRIPE = {
 
 let dataDir: string;
 const databases: TestDatabase[] = [];
+const services: Service[] = [];
 
 beforeEach(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'driftstack-start-'));
 });
 afterEach(async () => {
+  // Where a test has failed midway: what it has stopped itself has ended.
+  for (const service of services.splice(0)) if (service.process.exitCode === null) await service.stop();
   await rm(dataDir, { recursive: true });
   for (const database of databases.splice(0)) await database.drop();
 });
+
+async function started(folder: string): Promise<Service> {
+  const service = await startService(folder);
+  services.push(service);
+  return service;
+}
 
 async function database(template?: string): Promise<string> {
   const made = await (template === undefined ? createTestDatabase() : createTestDatabase(template));
@@ -97,7 +106,7 @@ describe('npm start', () => {
 
   it('runs beside another checkout, each on ports of its own, and leaves nothing behind', async () => {
     const otherDir = await mkdtemp(join(tmpdir(), 'driftstack-start-'));
-    const [one, other] = await Promise.all([startService(dataDir), startService(otherDir)]);
+    const [one, other] = await Promise.all([started(dataDir), started(otherDir)]);
     try {
       expect(one.apiUrl).not.toBe(other.apiUrl);
       const mine = new Driftstack({ apiKey: one.apiKey, baseUrl: one.apiUrl });
@@ -116,15 +125,15 @@ describe('npm start', () => {
       const { stdout } = await cli({ DATA_DIR: dataDir }, 'keys', 'list', 'Demo@driftstack.test');
       return stdout.split('\n').filter((line) => line.includes('demo'));
     };
-    const first = await startService(dataDir);
+    const first = await started(dataDir);
     expect(await first.stop()).toBe(0);
     expect(first.output()).toMatch(/stopping: .*\n.*stopped; .* kept for the next start/);
-    const second = await startService(dataDir);
+    const second = await started(dataDir);
     expect(second.apiKey).toBe(first.apiKey);
     expect(await keys()).toEqual([expect.stringContaining('active')]);
     await second.stop();
     await rm(join(dataDir, 'demo-key'));
-    const third = await startService(dataDir);
+    const third = await started(dataDir);
     expect(third.apiKey).not.toBe(first.apiKey);
     expect(await keys()).toEqual([expect.stringContaining('active'), expect.stringContaining('revoked')]);
     const me = new Driftstack({ apiKey: third.apiKey, baseUrl: third.apiUrl });
@@ -133,7 +142,7 @@ describe('npm start', () => {
     const { stdout } = await cli({ DATA_DIR: dataDir }, 'keys', 'list', 'demo@driftstack.test', '--json');
     const [{ api_key_id: id } = { api_key_id: '' }] = keyListSchema.parse(JSON.parse(stdout)).data;
     expect((await cli({ DATA_DIR: dataDir }, 'keys', 'revoke', id)).stdout).toBe('Revoked.\n');
-    const fourth = await startService(dataDir);
+    const fourth = await started(dataDir);
     expect(fourth.apiKey).not.toBe(third.apiKey);
     await fourth.stop();
   }, 120_000);
@@ -169,15 +178,15 @@ describe('npm start', () => {
     const env = { DATA_DIR: dataDir };
     const accountOf = async (apiKey: string, baseUrl: string): Promise<string | undefined> =>
       (await new Driftstack({ apiKey, baseUrl }).auditLog.list({ limit: 1 })).data[0]?.account_id;
-    const first = await startService(dataDir);
+    const first = await started(dataDir);
     const account = await accountOf(first.apiKey, first.apiUrl);
     await cli(env, 'accounts', 'set-email', 'demo@driftstack.test', '--email', 'ada@your.app');
     await first.stop();
-    const second = await startService(dataDir);
+    const second = await started(dataDir);
     expect(second.apiKey).toBe(first.apiKey);
     await second.stop();
     await rm(join(dataDir, 'demo-key'));
-    const third = await startService(dataDir);
+    const third = await started(dataDir);
     expect(third.apiKey).not.toBe(first.apiKey);
     expect(await accountOf(third.apiKey, third.apiUrl)).toBe(account);
     await third.stop();
@@ -188,7 +197,7 @@ describe('npm start', () => {
     const folder = join(dataDir, 'made', 'here');
     const umask = process.umask(0);
     try {
-      const service = await startService(folder);
+      const service = await started(folder);
       // Not what nobody but PostgreSQL can reach: its directory is closed.
       const open = (await readdir(dataDir, { recursive: true }))
         .filter((name) => !name.includes('postgres/cluster/'))
