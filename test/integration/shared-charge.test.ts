@@ -5,6 +5,7 @@ import { Account } from '../../server/database/entities/account.ts';
 import { TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
+import type { StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { addAccount } from '../support/stripe.ts';
@@ -89,6 +90,26 @@ async function owedFor(subscription: string, beside: Stripe.Subscription): Promi
   const { items } = await sdk().subscriptions.retrieve(subscription);
   const { current_period_start: start = 0, current_period_end: end = 0 } = items.data[0] ?? {};
   return Math.floor((BUILDER * (end - Math.max(start, beside.start_date))) / (end - start));
+}
+
+/** A night whose process dies when Stripe has given back, and before that is written down. */
+async function dyingNight(accountId: string) {
+  const gateway: StripeGateway = {
+    ...bench.gateway,
+    within(...terms) {
+      const calls = bench.gateway.within(...terms);
+      return {
+        ...calls,
+        async refund(...wanted) {
+          await calls.refund(...wanted);
+          throw new Error('the process died');
+        },
+      };
+    },
+  };
+  await expect(reconcile({ ...bench, gateway }, accountId, { by: 'reconciler' })).rejects.toThrow(
+    'the process died',
+  );
 }
 
 async function nights(accountId: string, count = 2) {
@@ -177,6 +198,64 @@ describe('a second subscription and a second pack on one charge', () => {
     await bench.catchUp(ALL_BUT_SUBSCRIPTIONS);
     await nights(accountId);
     expect(await refundedOf(paymentIntent)).toBe(PACK + (await owedFor(subscription, first)));
+  });
+});
+
+describe('a second subscription and a second pack on one charge, where a process dies in between', () => {
+  it("are both given back where the pack's was sent, and the subscription was ended before it was tried again", async () => {
+    const { accountId, customer } = await addBuyer();
+    await buyPack(customer);
+    await bench.catchUp();
+    const { paymentIntent, subscription } = await buyBoth(customer);
+    await dyingNight(accountId);
+    expect(await refundedOf(paymentIntent)).toBe(PACK);
+    expect(await refundMails(accountId)).toEqual([]);
+    const owed = await owedFor(subscription, await better(customer));
+    await nights(accountId);
+    expect(await refundedOf(paymentIntent)).toBe(PACK + owed);
+  });
+
+  it("are both given back where the subscription's was sent", async () => {
+    const { accountId, customer } = await addBuyer();
+    await buyPack(customer);
+    const first = await better(customer);
+    await bench.catchUp();
+    const { paymentIntent, subscription } = await buyBoth(customer);
+    const owed = await owedFor(subscription, first);
+    await dyingNight(accountId);
+    expect(await refundedOf(paymentIntent)).toBe(owed);
+    await nights(accountId);
+    expect(await refundedOf(paymentIntent)).toBe(owed + PACK);
+    expect(await refundMails(accountId)).toEqual([
+      expect.objectContaining({ purchase: 'subscription', amountCents: owed }),
+      expect.objectContaining({ purchase: 'trial_pack', amountCents: PACK }),
+    ]);
+  });
+
+  it("are both given back where the subscription's was sent for a payment after its end", async () => {
+    const { accountId, customer } = await addBuyer();
+    await buyPack(customer);
+    const first = await better(customer);
+    await bench.catchUp();
+    // On account: it lives before it is paid for.
+    await sdk().invoiceItems.create({ customer, pricing: { price: await priceOf('driftstack_trial_pack') } });
+    const { id: subscription, latest_invoice: invoice } = await sdk().subscriptions.create({
+      customer,
+      items: [{ price: await priceOf('driftstack_api_builder_monthly') }],
+      collection_method: 'send_invoice',
+      days_until_due: 30,
+    });
+    await nights(accountId);
+    expect((await sdk().subscriptions.retrieve(subscription)).status).toBe('canceled');
+    await sdk().invoices.pay(String(invoice));
+    const [paid] = (await sdk().invoicePayments.list({ invoice: String(invoice) })).data;
+    const paymentIntent = String(paid?.payment.payment_intent);
+    expect(await chargeOf(paymentIntent)).toMatchObject({ amount: BUILDER + PACK, amount_refunded: 0 });
+    const owed = await owedFor(subscription, first);
+    await dyingNight(accountId);
+    expect(await refundedOf(paymentIntent)).toBe(owed);
+    await nights(accountId);
+    expect(await refundedOf(paymentIntent)).toBe(owed + PACK);
   });
 });
 
