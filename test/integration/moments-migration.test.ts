@@ -87,7 +87,7 @@ beforeAll(async () => {
   bench = await openBench(database);
   for (const { accountId, atStripe } of Object.values(accounts)) {
     const customer = `cus_${accountId}`;
-    bench.stripe.put({ id: customer, object: 'customer', metadata: {} });
+    bench.stripe.put({ id: customer, object: 'customer', email: `${accountId}@example.com`, metadata: {} });
     bench.stripe.put(subscription({ customer, ...atStripe, id: `sub_${accountId}` }));
   }
 });
