@@ -44,6 +44,10 @@ export type Command =
   | { do: 'end_by_schedule' }
   /** Beside what there is, without a word of ours on it. */
   | ({ do: 'subscribe_in_dashboard' } & Plan)
+  /** The same with the trial pack added to its first invoice: one charge for both. */
+  | ({ do: 'subscribe_with_pack' } & Plan)
+  /** A payment link of staff for a plan and the pack together; its page is paid as any. */
+  | ({ do: 'open_joint_link' } & Plan)
   /** One of those that live is to end by itself, or goes on without being collected; or all that is taken back. */
   | { do: 'set_aside'; which: number; how: 'end_later' | 'pause' | 'go_on' }
   /** The pack's price on a payment link of staff, with nothing of ours written on it; its page is paid as any. */
@@ -304,6 +308,9 @@ const amid = command.filter((one) =>
   ].includes(one.do),
 );
 
+/** What is decided about a subscription meanwhile. */
+const DECIDED: ReadonlySet<string> = new Set(['change_plan', 'cancel', 'end_subscription', 'set_aside']);
+
 /** An account gets its customer with the first page that it opens, paid or not. */
 const opened = fc.constantFrom<Command[]>(
   [{ do: 'open_page', kind: 'trial_pack', process: 0, tier: 'api_starter', period: 'monthly' }],
@@ -322,6 +329,37 @@ export const sales: fc.Arbitrary<Command[]> = fc
       maxLength: 14,
       size: 'max',
     }),
+  )
+  .map(([first, rest]) => [...first, ...rest.flat()]);
+
+/** The trial pack and a subscription on one invoice, sold by staff. */
+const joint: fc.Arbitrary<Command[]> = fc.oneof(
+  fc.record(plan).map((chosen): Command[] => [{ do: 'subscribe_with_pack', ...chosen }]),
+  fc.tuple(fc.record(plan), card).map(([chosen, one]): Command[] => [
+    { do: 'open_joint_link', ...chosen },
+    { do: 'pay_page', page: 0, card: one },
+  ]),
+);
+
+/** Both on one charge; before it or after it another subscription, another pack, or both again. */
+export const jointSales: fc.Arbitrary<Command[]> = fc
+  .tuple(
+    opened,
+    fc.array(
+      fc.oneof(
+        { weight: 3, arbitrary: joint },
+        { weight: 2, arbitrary: joint.map((sold) => [...sold, deliverAll]) },
+        { weight: 1, arbitrary: bySomebody },
+        { weight: 1, arbitrary: of('subscribe_in_dashboard', plan).map((one) => [one]) },
+        {
+          weight: 2,
+          arbitrary: of('refund', { charge: which, part: fc.constantFrom(1, 2, 3, 30) }).map((one) => [one]),
+        },
+        { weight: 1, arbitrary: command.filter(({ do: what }) => DECIDED.has(what)).map((one) => [one]) },
+        { weight: 5, arbitrary: amid.map((one) => [one]) },
+      ),
+      { minLength: 2, maxLength: 12, size: 'max' },
+    ),
   )
   .map(([first, rest]) => [...first, ...rest.flat()]);
 

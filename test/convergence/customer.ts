@@ -21,7 +21,7 @@ import { createPortalSession, redeemPortalLink } from '../../server/local-stripe
 import { liveSubscription } from '../../server/local-stripe/portal/view.ts';
 import { createRefund, failRefund } from '../../server/local-stripe/refunds.ts';
 import type { World } from '../../server/local-stripe/world.ts';
-import { lookupKey } from '../../shared/catalog.ts';
+import { lookupKey, TRIAL_PACK } from '../../shared/catalog.ts';
 import type { Command } from './commands.ts';
 import type { Lane } from './lane.ts';
 import { isLive } from './oracle.ts';
@@ -45,6 +45,7 @@ function act(
 ): void {
   const priceOf = (plan: { tier: Parameters<typeof lookupKey>[0]; period: 'monthly' | 'annual' }) =>
     setUp.prices.get(lookupKey(plan.tier, plan.period)) ?? '';
+  const pack = () => world.get('price', setUp.prices.get(TRIAL_PACK.lookupKey) ?? '');
   const visit = () => {
     const link = { customer, configuration: setUp.portalConfigurationId, returnUrl: null };
     const { url } = createPortalSession(world, { ...link, locale: null, flow: null });
@@ -135,13 +136,14 @@ function act(
       changeSchedule(world, id, { end_behavior: 'cancel' });
       return;
     }
-    case 'subscribe_in_dashboard': {
+    case 'subscribe_in_dashboard':
+    case 'subscribe_with_pack': {
       const card = createTestPaymentMethod(world, { pmAlias: 'pm_card_visa' });
       portalSetDefaultPaymentMethod(world, visit(), card.id);
       startSubscription(world, {
         customer,
         items: [{ price: world.get('price', priceOf(command)), quantity: 1, metadata: {} }],
-        once: [],
+        once: command.do === 'subscribe_with_pack' ? [{ price: pack(), quantity: 1, metadata: {} }] : [],
         trialEnd: null,
         billingCycleAnchor: null,
         prorate: true,

@@ -62,7 +62,7 @@ export function momentsAreStripes(
   }
 }
 
-const member = (data: unknown, name: string): unknown =>
+export const member = (data: unknown, name: string): unknown =>
   typeof data === 'object' && data !== null ? Reflect.get(data, name) : undefined;
 
 /** A moment of the wire, to the second, as everything else here is written. */

@@ -65,6 +65,7 @@ export function ofPacks(
 ): void {
   const { world, customer, told, arrived, log } = scene;
   const sales = packsPaid(world, customer);
+  ofShared(see, scene, pack);
   const isOfStaff = ({ id }: PackSale) => id.startsWith('in_') || isLink(world, id);
   const own = sales.filter((one) => !isOfStaff(one));
   see('a pack is paid for twice on our own pages', own.length > 1);
@@ -75,7 +76,7 @@ export function ofPacks(
   see('a pack is sold by a link and by us', own.length > 0 && sales.some(({ id }) => isLink(world, id)));
   see(
     "a pack is sold by staff's invoice",
-    sales.some(({ id }) => id.startsWith('in_')),
+    sales.some(({ id, charge, cents }) => id.startsWith('in_') && charge.amount === cents),
   );
   see('three packs are paid for', sales.length > 2);
   see('a first payment of a pack is declined', hasDeclinedPack(world, customer));
@@ -154,6 +155,31 @@ export function ofPacks(
     see(
       'a second pack was given back by staff',
       given.some((one) => !isOurs(one)),
+    );
+  }
+}
+
+/** What was sold on one invoice with a subscription, and what became of either. */
+function ofShared(see: Look, { world, customer }: Scene, pack: Pack): void {
+  const ended = world.ofCustomer('subscription', customer).filter(endedByUs);
+  const surplus = new Set(ended.flatMap((one) => chargesFor(world, one).map(({ id }) => id)));
+  for (const { id, charge, cents } of packsPaid(world, customer)) {
+    if (charge.amount === cents) continue;
+    const [isSecond, isSurplus] = [id !== pack?.stripeSessionId, surplus.has(charge.id)];
+    const refunds = refundsOf(world, customer).filter((one) => one.charge === charge.id);
+    // The newest of them first.
+    const first = refunds.at(-1);
+    const ours = refunds.filter(({ reason }) => reason === 'duplicate');
+    see('a pack is sold beside a subscription on one invoice', true);
+    see('a second pack is sold beside a subscription that is kept', isSecond && !isSurplus);
+    see('a second subscription is sold beside a pack that is kept', !isSecond && isSurplus);
+    see(
+      'a second subscription and a second pack of one charge are both given back',
+      isSecond && isSurplus && ours.length === 2,
+    );
+    see(
+      'staff gives back of a charge for a subscription and a pack before we do',
+      ours.length > 0 && first?.reason !== 'duplicate',
     );
   }
 }

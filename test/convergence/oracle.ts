@@ -137,23 +137,26 @@ function scheduleOf(world: World, { schedule: id }: Stripe.Subscription) {
   return schedule?.status === 'active' ? schedule : null;
 }
 
-/** A paid purchase of the trial pack, alone on what it was bought in. */
+/** A paid purchase of the trial pack, alone or beside a subscription. */
 export type PackSale = {
-  /** The Checkout session or the invoice. */
+  /** The Checkout session or the invoice; beside a subscription always the invoice. */
   readonly id: string;
   readonly charge: Stripe.Charge;
+  /** What was paid for the pack: of its charge a part, or all of it. */
+  readonly cents: number;
 };
 
 /** What a purchase of the trial pack is worth, if it is the account's first. */
-export function expectedPack(world: World, { charge }: PackSale, nowMs: number) {
+export function expectedPack(world: World, { charge, cents }: PackSale, nowMs: number) {
   const disputes = [...world.newestFirst('dispute')].filter((one) => one.charge === charge.id);
-  const paidCents = charge.amount - charge.amount_refunded;
+  // What was given back was for the pack only where nothing else is left that it can have been for.
+  const paidCents = Math.min(cents, charge.amount - charge.amount_refunded);
   const over = nowMs >= charge.created * 1000 + 14 * 86_400_000;
   if (paidCents === 0 || disputes.some(({ status }) => status === 'lost'))
     return { state: 'revoked', remainingSeconds: 0 };
   if (over) return { state: 'expired', remainingSeconds: 0 };
   // 18 cents an hour: 299 cents last for 59,800 seconds.
-  const remainingSeconds = Math.ceil((paidCents / charge.amount) * 59_800 - 1e-9);
+  const remainingSeconds = Math.ceil((paidCents / cents) * 59_800 - 1e-9);
   const held = disputes.some(({ status }) => status === 'needs_response');
   return { state: held ? 'suspended' : 'active', remainingSeconds };
 }
@@ -168,14 +171,18 @@ export function packsPaid(world: World, customer: string): readonly PackSale[] {
     .ofCustomer('checkout.session', customer)
     .filter(({ status, payment_status }) => status === 'complete' && payment_status === 'paid')
     .filter(({ mode, id }) => mode === 'payment' && linesOf(world, id).some((one) => one === price.id))
-    .map(({ id, payment_intent: intent }) => ({ id, charge: chargeOf(world, String(intent)) }));
+    .map(({ id, payment_intent: intent }) => {
+      const charge = chargeOf(world, String(intent));
+      return { id, charge, cents: charge.amount };
+    });
   const invoices = world
     .ofCustomer('invoice', customer)
     .filter(({ status, lines }) => status === 'paid' && lines.data.some(isFor(price.id)))
-    .flatMap(({ id }) =>
+    .flatMap(({ id, lines }) =>
       intentsOf(world, ({ invoice, status }) => invoice === id && status === 'paid').map((intent) => ({
         id,
         charge: chargeOf(world, intent),
+        cents: lines.data.filter(isFor(price.id)).reduce((sum, { amount }) => sum + amount, 0),
       })),
     );
   return [...sessions, ...invoices];

@@ -4,11 +4,12 @@ import { verifyChain } from '../../server/audit/verify.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
+import type { World } from '../../server/local-stripe/world.ts';
 import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { paidCharges, refundsOf } from './customer.ts';
 import { countEnding } from './endings.ts';
 import { QUIET } from './lane.ts';
-import { momentsAreStripes } from './moments.ts';
+import { member, momentsAreStripes } from './moments.ts';
 import {
   barePayments,
   type Expected,
@@ -16,10 +17,11 @@ import {
   expectedPack,
   expectedRow,
   isLive,
+  type PackSale,
   packsPaid,
 } from './oracle.ts';
 import type { Ending } from './story.ts';
-import { chargesFor, isAside, shareIsGivenBack } from './surplus.ts';
+import { chargesFor, isAside, mostByCharge, shareIsGivenBack } from './surplus.ts';
 
 /** Throws unless everything that has to hold once all has come to rest does hold. */
 export async function judge(ending: Ending): Promise<void> {
@@ -84,7 +86,9 @@ async function nightSeesBarePayments({ lane, accountId }: Ending, customer: stri
   const entries = await process.db.orm.em
     .fork()
     .find(AuditEntry, { accountId, action: 'payment.unrecognised' });
-  const told = entries.map(({ targetResourceId, payload }) => [targetResourceId, payload['amount_cents']]);
+  const told = entries
+    .filter(({ payload }) => payload['reason'] !== 'refunded_in_part')
+    .map(({ targetResourceId, payload }) => [targetResourceId, payload['amount_cents']]);
   const shown = (charges: readonly Stripe.Charge[]) =>
     charges.map(({ payment_intent: intent, amount }) => [intent, amount]);
   const recent = lane.time.ms / 1_000 - 80 * 86_400;
@@ -267,35 +271,79 @@ function moneyIsSafe(
   if (living.some((one) => isAside(world, one)))
     expect(told(log), 'a person is told').toEqual(expect.arrayContaining(pairsOf(living)));
   else expect(living.length, 'at most one subscription lives').toBeLessThanOrEqual(1);
+  const extra = packsPaid(world, customer).filter(({ id }) => id !== pack?.stripeSessionId);
   for (const end of surplusEnds) {
     if (!raced) expect(end, 'nothing is ended beside what ends by itself').toMatchObject({ aside: false });
-    if (!raced) shareIsGivenBack(world, end);
+    if (!raced) shareIsGivenBack(world, end, extra);
   }
 
-  const surplus = new Set<string>();
   const sentBack = new Set<unknown>(
     refundsOf(world, customer).flatMap(({ charge, status }) => (status === 'failed' ? [charge] : [])),
   );
   const ended = subscriptions.filter(endedByUs);
-  for (const one of ended) for (const { id } of chargesFor(world, one)) surplus.add(id);
-  const extra = packsPaid(world, customer).filter(({ id }) => id !== pack?.stripeSessionId);
-  for (const { charge } of extra) {
-    surplus.add(charge.id);
+  const surplus = new Set(ended.flatMap((one) => chargesFor(world, one).map(({ id }) => id)));
+  for (const { charge, cents } of extra)
     if (!charge.disputed && !sentBack.has(charge.id))
-      expect(charge.amount_refunded, 'a second pack is given back').toBe(charge.amount);
-  }
+      expect(charge.amount_refunded, 'a second pack is given back').toBeGreaterThanOrEqual(cents);
+  const most = new Map(surplusEnds.flatMap((end) => [...mostByCharge(world, end)]));
   for (const charge of paidCharges(world, customer)) {
-    const ours = refundsOf(world, customer).filter(
-      (refund) => refund.charge === charge.id && refund.reason === 'duplicate',
+    const refunds = refundsOf(world, customer).filter((refund) => refund.charge === charge.id);
+    const packs = extra.filter((sale) => sale.charge.id === charge.id);
+    expect(refunds.filter(isOurs).length, 'only surplus is given back, and each once').toBeLessThanOrEqual(
+      packs.length + (surplus.has(charge.id) ? 1 : 0),
     );
-    expect(ours.length, 'only surplus is given back, and once').toBeLessThanOrEqual(
-      surplus.has(charge.id) ? 1 : 0,
-    );
+    if (!raced && !charge.disputed && !sentBack.has(charge.id))
+      countsWhatWasGivenBack(refunds, sumOf(packs) + (most.get(charge.id) ?? 0));
   }
+  partsAreTold(world, customer, log);
+  for (const { id, charge } of packsPaid(world, customer))
+    if (!sentBack.has(charge.id))
+      expect(toldOf(log, id), 'no more is told of one charge than was given back').toBeLessThanOrEqual(
+        charge.amount_refunded,
+      );
   const entries = (action: string) => log.filter((entry) => entry.action === action).length;
   expect(entries('subscription.duplicate_canceled')).toBe(ended.length);
   expect(entries('trial_pack.duplicate_refunded')).toBe(extra.length);
 }
+
+/** None of our refunds goes beyond what is owed of its charge, with all that had been given back of it before. */
+function countsWhatWasGivenBack(newestFirst: readonly Stripe.Refund[], owedCents: number): void {
+  let cents = 0;
+  for (const refund of newestFirst.toReversed()) {
+    cents += refund.amount;
+    if (isOurs(refund)) expect(cents, 'what was given back before counts').toBeLessThanOrEqual(owedCents);
+  }
+}
+
+/** What the log says was given back of what was sold in one session or on one invoice. */
+function toldOf(log: readonly AuditEntry[], sale: string): number {
+  return log.reduce((sum, { action, targetResourceId, payload }) => {
+    const isPacks = action === 'trial_pack.duplicate_refunded' && targetResourceId === sale;
+    const isLate = action === 'subscription.duplicate_refunded' && payload['invoice'] === sale;
+    const byInvoice = member(payload['refunded_by_invoice'], sale);
+    return sum + Number(isPacks || isLate ? payload['refunded_cents'] : (byInvoice ?? 0));
+  }, 0);
+}
+
+/** Of a charge for a subscription and a pack a person is told what staff gave back in part; never what we did. */
+function partsAreTold(world: World, customer: string, log: readonly AuditEntry[]): void {
+  const shared = packsPaid(world, customer).filter(({ charge, cents }) => charge.amount > cents);
+  for (const { targetResourceId: target, payload } of log) {
+    if (payload['reason'] !== 'refunded_in_part') continue;
+    const sale = shared.find(({ id }) => id === target);
+    const byHand = refundsOf(world, customer).filter(
+      (refund) => refund.charge === sale?.charge.id && !isOurs(refund),
+    );
+    expect(
+      byHand.reduce((sum, { amount }) => sum + amount, 0),
+      'a person is told of what staff gave back',
+    ).toBeGreaterThanOrEqual(Number(payload['amount_cents']));
+  }
+}
+
+const isOurs = ({ reason }: Stripe.Refund): boolean => reason === 'duplicate';
+
+const sumOf = (sales: readonly PackSale[]): number => sales.reduce((sum, { cents }) => sum + cents, 0);
 
 /** The pairs of which a person was told that both live on. */
 const told = (log: readonly AuditEntry[]): unknown[] =>

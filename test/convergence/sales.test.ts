@@ -4,8 +4,8 @@ import { verifyChain } from '../../server/audit/verify.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, StripeEvent } from '../../server/database/entities/journal.ts';
-import { type Command, deliverAll, former, recovery, sales } from './commands.ts';
-import { refundsOf } from './customer.ts';
+import { type Command, deliverAll, former, jointSales, recovery, sales } from './commands.ts';
+import { paidCharges, refundsOf } from './customer.ts';
 import { countEnding } from './endings.ts';
 import { type Lane, openLane } from './lane.ts';
 import { expectedPack, packsPaid } from './oracle.ts';
@@ -64,6 +64,83 @@ describe('the trial pack, sold by us, by a link and by staff', () => {
     ]);
     await judge(ending);
     expect(packsPaid(lane.localStripe.world, ending.customer ?? '')).toEqual([]);
+  });
+});
+
+describe('the trial pack and a subscription on one invoice', () => {
+  it(`are each given back where they are second, over ${CASES} cases`, TIME, async () => {
+    await draw(jointSales, judge);
+  });
+
+  const builder = { tier: 'api_builder', period: 'monthly' } as const;
+  const link: Command[] = [
+    { do: 'open_joint_link', ...builder },
+    { do: 'pay_page', page: 0, card: 'visa' },
+  ];
+  const byStaff: Command[] = [{ do: 'subscribe_with_pack', ...builder }];
+  const opened: Command = { do: 'open_page', kind: 'trial_pack', process: 0, ...builder };
+  const packFirst: Command[] = [opened, { do: 'pay_page', page: 0, card: 'visa' }, deliverAll];
+  const later: Command = { do: 'wait', hours: 1 };
+  const planFirst: Command[] = [opened, { do: 'subscribe_in_dashboard', ...builder }, deliverAll, later];
+  const third: Command = { do: 'refund', charge: 1, part: 3 };
+
+  /** What each charge was for, in cents, and what is given back of it in all: the plan costs 9,900, the pack 299. */
+  it.each<[string, Command[], [number, number][]]>([
+    ['first, by a link: nothing is given back', [opened, ...link], [[10_199, 0]]],
+    ['first, by staff: nothing is given back', [opened, ...byStaff], [[10_199, 0]]],
+    [
+      'the pack second: only the pack',
+      [...packFirst, ...link],
+      [
+        [299, 0],
+        [10_199, 299],
+      ],
+    ],
+    [
+      'the subscription second: only the subscription',
+      [...planFirst, ...byStaff],
+      [
+        [9_900, 0],
+        [10_199, 9_900],
+      ],
+    ],
+    [
+      'both second: both',
+      [opened, ...link, deliverAll, later, ...byStaff],
+      [
+        [10_199, 0],
+        [10_199, 10_199],
+      ],
+    ],
+    [
+      'the pack second, and a third of the charge given back by staff: that covers the pack',
+      [...packFirst, ...byStaff, third],
+      [
+        [299, 0],
+        [10_199, 3_400],
+      ],
+    ],
+    [
+      'the pack second, then a third of what is left by staff, then the subscription second: each cent once',
+      [
+        ...packFirst,
+        ...link,
+        deliverAll,
+        deliverAll,
+        third,
+        { do: 'subscribe_in_dashboard', tier: 'api_scale', period: 'monthly' },
+      ],
+      [
+        [299, 0],
+        [10_199, 10_199],
+        [39_900, 0],
+      ],
+    ],
+  ])('%s', async (_, commands, expected) => {
+    const ending = await play(lane, commands);
+    await judge(ending);
+    const charges = paidCharges(lane.localStripe.world, ending.customer ?? '');
+    expect(charges.map(({ amount, amount_refunded: back }) => [amount, back])).toEqual(expected);
   });
 });
 

@@ -199,12 +199,14 @@ export async function play(
     pages.push(id);
     oldPages.add(id);
   };
-  const openLink = async (): Promise<void> => {
+  /** A link sells the pack alone, or beside a plan. */
+  const openLink = async (plan: string | null): Promise<void> => {
     if (customer === null) return;
+    const keys = [plan ?? [], TRIAL_PACK.lookupKey].flat();
     const { id } = await bySdk().checkout.sessions.create({
-      mode: 'payment',
+      mode: plan === null ? 'payment' : 'subscription',
       customer,
-      line_items: [{ price: lane.setUp.prices.get(TRIAL_PACK.lookupKey) ?? '', quantity: 1 }],
+      line_items: keys.map((key) => ({ price: lane.setUp.prices.get(key) ?? '', quantity: 1 })),
       success_url: 'https://your.app/thanks',
     });
     pages.push(id);
@@ -310,7 +312,9 @@ export async function play(
         if (customer !== null) await bySdk().customers.del(customer);
         return;
       case 'open_link':
-        return await openLink();
+        return await openLink(null);
+      case 'open_joint_link':
+        return await openLink(lookupKey(command.tier, command.period));
       case 'invoice_pack':
         if (customer !== null) await invoicePack(customer, command.card);
         return;

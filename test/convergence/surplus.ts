@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import type { World } from '../../server/local-stripe/world.ts';
 import { CATALOGUE } from '../../shared/catalog.ts';
 import { refundsOf } from './customer.ts';
-import { endedByUs, isLive } from './oracle.ts';
+import { endedByUs, isLive, type PackSale } from './oracle.ts';
 
 /** What was seen of a subscription at the moment in which we ended it. */
 export type SurplusEnd = {
@@ -44,15 +44,22 @@ function endsWithSchedule(world: World, { schedule }: Stripe.Subscription): bool
   );
 }
 
-/** Throws unless what was given back of a subscription we ended is what it cost while another one lived, at most. */
-export function shareIsGivenBack(world: World, { id, since }: SurplusEnd): void {
+/**
+ * Throws unless what was given back of a subscription we ended is what it cost while another one lived, at most.
+ * What a second pack cost on one of its invoices is given back of the same charge, beside that.
+ */
+export function shareIsGivenBack(
+  world: World,
+  { id, since }: SurplusEnd,
+  secondPacks: readonly PackSale[],
+): void {
   if (since === null) return;
   const subscription = world.get('subscription', id);
   const endedAt = subscription.ended_at ?? 0;
   const invoices = invoicesOf(world, subscription);
-  const credits = invoices.some(({ lines }) => lines.data.some(({ amount }) => amount < 0));
+  const credits = hasCredits(invoices);
   const paid = invoices.map((invoice) => ({
-    ...refundsFor(world, invoice),
+    ...refundsFor(world, invoice, secondPacks),
     cents: costSince(invoice, id, since),
     most: mostOf(invoice, costSince(invoice, id, since), credits),
     early: (invoice.status_transitions.paid_at ?? 0) <= endedAt,
@@ -64,24 +71,52 @@ export function shareIsGivenBack(world: World, { id, since }: SurplusEnd): void 
   const period = priceOfPeriod(world, subscription);
   const due = Math.max(0, sum(paid));
   const ours = paid.reduce((total, { byUs }) => total + byUs, 0);
+  const packs = paid.reduce((total, { forPacks }) => total + forPacks, 0);
 
-  expect(ours, 'never more than a period of it is given back by itself').toBeLessThanOrEqual(period + slack);
-  expect(ours, 'never more than was for that time').toBeLessThanOrEqual(due + slack);
-  for (const { byUs, most, lines } of paid)
-    expect(byUs, 'never more of an invoice than was for that time').toBeLessThanOrEqual(most + lines);
+  expect(ours, 'never more than a period of it is given back by itself').toBeLessThanOrEqual(
+    period + packs + slack,
+  );
+  expect(ours, 'never more than was for that time').toBeLessThanOrEqual(due + packs + slack);
+  for (const { byUs, most, forPacks, lines } of paid)
+    expect(byUs, 'never more of an invoice than was for that time').toBeLessThanOrEqual(
+      most + forPacks + lines,
+    );
   const early = Math.max(0, sum(paid.filter((one) => one.early)));
-  if (early > period + slack) expect(ours, 'above a period of it a person decides').toBe(0);
+  if (early > period + slack)
+    expect(ours, 'above a period of it a person decides').toBeLessThanOrEqual(packs);
   if (due > period - slack) return;
   // What the bank took back cannot be given back as well, and a refund that it sent back is for a person.
   const withTheBank = paid.filter((one) => one.withTheBank);
   const wanted = due - withTheBank.reduce((total, { most }) => total + most, 0);
   const given = paid
     .filter(({ withTheBank }) => !withTheBank)
-    .reduce((total, { refunded, most }) => total + Math.min(refunded, most), 0);
+    .reduce(
+      (total, { refunded, forPacks, most }) => total + Math.min(Math.max(0, refunded - forPacks), most),
+      0,
+    );
   expect(given, 'what was paid for the time in which another one lived is given back').toBeGreaterThanOrEqual(
     wanted - slack,
   );
 }
+
+/** Of each charge of a subscription we ended, the most that can go back for it; each line may be rounded by itself. */
+export function mostByCharge(world: World, { id, since }: SurplusEnd): Map<string, number> {
+  const invoices = invoicesOf(world, world.get('subscription', id));
+  const credits = hasCredits(invoices);
+  return new Map(
+    invoices.flatMap((invoice) =>
+      chargesOf(world, invoice).map(({ id: charge, amount }) => [
+        charge,
+        since === null
+          ? amount
+          : mostOf(invoice, costSince(invoice, id, since), credits) + invoice.lines.data.length,
+      ]),
+    ),
+  );
+}
+
+const hasCredits = (invoices: readonly Stripe.Invoice[]): boolean =>
+  invoices.some(({ lines }) => lines.data.some(({ amount }) => amount < 0));
 
 /**
  * The most that can go back by the payment of one invoice. A change of plan pays for its time with what was credited
@@ -111,13 +146,14 @@ function priceOfPeriod(world: World, { items }: Stripe.Subscription): number {
   }, 0);
 }
 
-function refundsFor(world: World, invoice: Stripe.Invoice) {
+function refundsFor(world: World, invoice: Stripe.Invoice, secondPacks: readonly PackSale[]) {
   const charges = chargesOf(world, invoice);
   const ids = new Set<unknown>(charges.map(({ id }) => id));
   const refunds = refundsOf(world, String(invoice.customer)).filter(({ charge }) => ids.has(charge));
   return {
     refunded: charges.reduce((total, charge) => total + charge.amount_refunded, 0),
     byUs: refunds.reduce((total, { reason, amount }) => total + (reason === 'duplicate' ? amount : 0), 0),
+    forPacks: secondPacks.reduce((total, { charge, cents }) => total + (ids.has(charge.id) ? cents : 0), 0),
     withTheBank:
       charges.some(({ disputed }) => disputed) || refunds.some(({ status }) => status === 'failed'),
   };

@@ -35,7 +35,18 @@ const DAY_MS = 86_400_000;
 const LISTED_MS = 30 * DAY_MS;
 /** What is done by us or asked of us, and is no change at Stripe. */
 const NOT_AT_STRIPE: ReadonlySet<string> = new Set([
-  ...['open_page', 'come_back', 'deliver', 'drop', 'work', 'slow', 'doom', 'find_old_page', 'open_link'],
+  ...[
+    'open_page',
+    'come_back',
+    'deliver',
+    'drop',
+    'work',
+    'slow',
+    'doom',
+    'find_old_page',
+    'open_link',
+    'open_joint_link',
+  ],
 ]);
 const DECIDES: ReadonlySet<string> = new Set(['cancel', 'end_subscription', 'set_aside', 'set_end']);
 
