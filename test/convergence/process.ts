@@ -1,4 +1,4 @@
-import type { Database } from '../../server/database/connection.ts';
+import type { Database, Tx } from '../../server/database/connection.ts';
 import type { StripeCalls, StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { reached, type State } from '../support/states.ts';
 
@@ -54,7 +54,10 @@ export type Life = {
   readonly db: Database;
   readonly gateway: StripeGateway;
   isDead(): boolean;
-  /** Kills it at the so-many-th point from now; a point lies before and after each call and each commit. */
+  /**
+   * Kills it at the so-many-th point from now. A point lies before and after each call of Stripe, before and after each
+   * commit, and before and after each statement that is a commit of its own.
+   */
   doom(points: number): void;
   /** Whether one of the next answers of Stripe is to be held back. */
   isSlow(): boolean;
@@ -86,6 +89,21 @@ const READING = [
   'a process dies before it reads from Stripe',
   'a process dies with what it has read from Stripe',
 ] as const;
+
+/** The same for a statement that stands alone, by the name under which it is prepared. */
+const STATEMENTS: Readonly<Record<string, readonly [State, State]>> = {
+  'claim-one-account_sync': [
+    'a process dies before it takes an account',
+    'a process dies with an account that it has just taken',
+  ],
+  'renew-account_sync': ['a process dies before a sign of life', 'a process dies after a sign of life'],
+};
+const ALONE = [
+  'a process dies before a statement that stands alone',
+  'a process dies after a statement that stands alone',
+] as const;
+/** What of an entity manager writes at once, and is a commit of its own outside of a transaction. */
+const WRITES = ['execute', 'nativeUpdate', 'nativeDelete'] as const;
 
 /** Starts a process. Once dead, whatever it still tries throws `Killed`, and what it has not committed is lost. */
 export function startLife(real: { db: Database; gateway: StripeGateway }, held: Gates): Life {
@@ -130,17 +148,37 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
       },
     });
 
+  const alone = async (name: string, work: () => unknown): Promise<unknown> => {
+    const [before, after] = STATEMENTS[name] ?? ALONE;
+    point(before);
+    const answer = await work();
+    point(after);
+    return answer;
+  };
+
   const { db, gateway } = real;
+  const pool = instead(db.pool, 'query', (...args) =>
+    alone(nameOf(args[0]), () => Reflect.apply(db.pool.query, db.pool, args)),
+  );
+  const fork = (...args: unknown[]): Tx => {
+    const em: Tx = Reflect.apply(db.orm.em.fork, db.orm.em, args);
+    for (const name of WRITES) {
+      const write = em[name];
+      Reflect.set(em, name, (...values: unknown[]) => alone(name, () => Reflect.apply(write, em, values)));
+    }
+    return em;
+  };
+  const orm = instead(db.orm, 'em', instead(db.orm.em, 'fork', fork));
   return {
     gateway: wrap(gateway),
     db: {
       get orm() {
         alive();
-        return db.orm;
+        return orm;
       },
       get pool() {
         alive();
-        return db.pool;
+        return pool;
       },
       url: db.url,
       async transaction(fn, options) {
@@ -175,3 +213,15 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
     },
   };
 }
+
+/** `target` with something else under one name; whatever else is called of it is its own. */
+function instead<T extends object>(target: T, name: keyof T, other: (...args: unknown[]) => unknown): T;
+function instead<T extends object, K extends keyof T>(target: T, name: K, other: T[K]): T;
+function instead<T extends object>(target: T, name: keyof T, other: unknown): T {
+  return new Proxy(target, {
+    get: (_, key) => (key === name ? other : Reflect.get(target, key, target)),
+  });
+}
+
+const nameOf = (statement: unknown): string =>
+  statement instanceof Object && 'name' in statement ? String(statement.name) : '';

@@ -5,10 +5,9 @@ type Plan = Pick<Extract<Command, { do: 'change_plan' }>, 'tier' | 'period'>;
 
 /** What has to come in one order and at one moment, so that it would be drawn in none of ten thousand stories. */
 export function rareArcs(
-  plan: fc.Arbitrary<Plan>,
+  { plan, points }: { plan: fc.Arbitrary<Plan>; points: fc.Arbitrary<number> },
   deliverAll: Extract<Command, { do: 'deliver' }>,
 ): fc.Arbitrary<Command[]> {
-  const points = fc.integer({ min: 1, max: 14 });
   const number = fc.constantFrom(0, 1);
   const holds = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 2, maxLength: 5 });
   const meanwhile = fc.constantFrom<Command>(
@@ -98,6 +97,17 @@ export function rareArcs(
         { do: 'wait', hours: 24 * 15 },
         { do: 'close_dispute', dispute: 0, outcome },
       ]),
+    // Two old pages of the pack are paid for an hour apart, and of the second we hear first.
+    plan.map((chosen): Command[] => [
+      { do: 'open_page', kind: 'trial_pack', process: 0, ...chosen },
+      { do: 'find_old_page', kind: 'trial_pack', ...chosen },
+      { do: 'find_old_page', kind: 'trial_pack', ...chosen },
+      deliverAll,
+      { do: 'pay_page', page: 0, card: 'visa' },
+      { do: 'wait', hours: 1 },
+      { do: 'pay_page', page: 1, card: 'visa' },
+      { ...deliverAll, picks: [1] },
+    ]),
     // Nothing is ever heard of a purchase.
     plan.map((chosen): Command[] => [
       { do: 'open_page', kind: 'subscription', process: 1, ...chosen },

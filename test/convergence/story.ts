@@ -41,6 +41,8 @@ export type Ending = {
   readonly dropped: readonly Told[];
   /** All that never arrived by themselves. */
   readonly lost: readonly Told[];
+  /** Events that were dropped, and that a process had stored before it died. */
+  readonly found: number;
   readonly recovery: Recovery;
   readonly witness: Witness;
   /** Sessions that we did not open ourselves. */
@@ -49,6 +51,8 @@ export type Ending = {
   readonly surplusEnds: readonly SurplusEnd[];
   /** A subscription was ended or set aside while we were at work, who had read it before. */
   readonly raced: boolean;
+  /** How many processes died over the commands. */
+  readonly deaths: number;
 };
 
 export const REDIRECTS = {
@@ -93,6 +97,7 @@ export async function play(
   const oldPages = new Set<string>();
   const surplusEnds: SurplusEnd[] = [];
   let raced = false;
+  let deaths = 0;
   const running = new Set<Promise<void>>();
   const faults: unknown[] = [];
   const held = gates();
@@ -119,6 +124,7 @@ export async function play(
     let life = lives[at];
     // A process that died is started again, with nothing of what it had in memory.
     if (!life || life.isDead()) {
+      deaths += 1;
       witness.startsAgain(at);
       life = lives[at] = startLife(real, held);
     }
@@ -388,10 +394,13 @@ export async function play(
     await learnCustomer();
   }
   await learnCustomer();
+  await finish(Promise.all(running));
+  deaths += lives.filter((life) => life.isDead()).length;
   await settle();
   // A process can have died after it stored an event and before it said so; that one is not lost.
   const lost = await absent(lane, dropped);
-  witness.finds(lost.length < dropped.length);
+  const found = dropped.length - lost.length;
+  witness.finds(found > 0);
   if (lost.length > 0) {
     if (recovery === 'reconcile') await reconcile(lifeOf(0).deps, accountId, { by: 'convergence' });
     else await fetchMissed();
@@ -400,8 +409,8 @@ export async function play(
   for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
   const missed = recovery === 'reconcile' ? lost : [];
-  const seen = { history, planChanges, oldPages, surplusEnds, raced };
-  return { lane, accountId, customer, ...seen, dropped: missed, lost, recovery, witness };
+  const seen = { history, planChanges, oldPages, surplusEnds, raced, deaths };
+  return { lane, accountId, customer, ...seen, dropped: missed, lost, found, recovery, witness };
 }
 
 /**
