@@ -67,6 +67,8 @@ export type Command =
   // What goes wrong with us.
   | { do: 'slow'; process: number; holds: number[] }
   | { do: 'doom'; process: number; points: number }
+  /** Dies over its next refund or the one after, which Stripe has carried out. */
+  | { do: 'doom_by_refund'; process: number; count: number }
   /** Whoever looks at the account gives no sign of life for longer than its lease lasts. */
   | { do: 'stall' };
 
@@ -343,6 +345,25 @@ const joint: fc.Arbitrary<Command[]> = fc.oneof(
   ]),
 );
 
+const another = of('subscribe_in_dashboard', plan);
+const byHand = of('refund', { charge: which, part: fc.constantFrom(1, 2, 3, 30) });
+
+/** What is told of the two at once, what staff gives back before that, and where a process dies over it. */
+const jointArc: fc.Arbitrary<Command[]> = fc.oneof(
+  joint.map((sold): Command[] => [...sold, deliverAll]),
+  fc.tuple(joint, byHand).map(([sold, back]): Command[] => [...sold, back, deliverAll]),
+  fc
+    .tuple(joint, fc.constantFrom(1, 1, 2), fc.array(another, { maxLength: 1 }))
+    .map(([sold, count, beside]): Command[] => [
+      ...sold,
+      { do: 'doom_by_refund', process: 0, count },
+      deliverAll,
+      ...beside,
+      { do: 'work', process: 1, background: false },
+      deliverAll,
+    ]),
+);
+
 /** Both on one charge; before it or after it another subscription, another pack, or both again. */
 export const jointSales: fc.Arbitrary<Command[]> = fc
   .tuple(
@@ -350,17 +371,14 @@ export const jointSales: fc.Arbitrary<Command[]> = fc
     fc.array(
       fc.oneof(
         { weight: 3, arbitrary: joint },
-        { weight: 2, arbitrary: joint.map((sold) => [...sold, deliverAll]) },
+        { weight: 4, arbitrary: jointArc },
         { weight: 1, arbitrary: bySomebody },
-        { weight: 1, arbitrary: of('subscribe_in_dashboard', plan).map((one) => [one]) },
-        {
-          weight: 2,
-          arbitrary: of('refund', { charge: which, part: fc.constantFrom(1, 2, 3, 30) }).map((one) => [one]),
-        },
+        { weight: 1, arbitrary: another.map((one) => [one]) },
+        { weight: 2, arbitrary: byHand.map((one) => [one]) },
         { weight: 1, arbitrary: command.filter(({ do: what }) => DECIDED.has(what)).map((one) => [one]) },
         { weight: 5, arbitrary: amid.map((one) => [one]) },
       ),
-      { minLength: 2, maxLength: 12, size: 'max' },
+      { minLength: 2, maxLength: 9, size: 'max' },
     ),
   )
   .map(([first, rest]) => [...first, ...rest.flat()]);

@@ -59,6 +59,8 @@ export type Life = {
    * commit, and before and after each statement that is a commit of its own.
    */
   doom(points: number): void;
+  /** Kills it when Stripe has carried out the so-many-th refund from now. */
+  doomByRefund(count: number): void;
   /** Whether one of the next answers of Stripe is to be held back. */
   isSlow(): boolean;
   /** How many steps each of the next answers of Stripe is held back. */
@@ -109,6 +111,7 @@ const WRITES = ['execute', 'nativeUpdate', 'nativeDelete'] as const;
 export function startLife(real: { db: Database; gateway: StripeGateway }, held: Gates): Life {
   let dead = false;
   let left = Number.POSITIVE_INFINITY;
+  let refunds = Number.POSITIVE_INFINITY;
   let delays: number[] = [];
   let die = (): void => {};
   const death = new Promise<void>((resolve) => {
@@ -134,6 +137,8 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
     const steps = delays.shift() ?? 0;
     if (steps > 0) await Promise.race([held.hold(steps, { isDead: () => dead }), death]);
     reached('a process dies while Stripe keeps it waiting', dead && steps > 0);
+    if (name === 'refund') refunds -= 1;
+    if (refunds <= 0) left = 1;
     point(after);
     return answer;
   };
@@ -207,6 +212,9 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
     isSlow: () => delays.some((steps) => steps > 0),
     doom(points) {
       left = points;
+    },
+    doomByRefund(count) {
+      refunds = count;
     },
     slow(steps) {
       delays = [...steps];

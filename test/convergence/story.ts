@@ -352,6 +352,8 @@ export async function play(
         return lifeOf(command.process).life.slow(command.holds);
       case 'doom':
         return lifeOf(command.process).life.doom(command.points);
+      case 'doom_by_refund':
+        return lifeOf(command.process).life.doomByRefund(command.count);
       case 'stall':
         return await stall();
       case 'wait':

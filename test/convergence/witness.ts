@@ -46,6 +46,7 @@ const NOT_AT_STRIPE: ReadonlySet<string> = new Set([
     'find_old_page',
     'open_link',
     'open_joint_link',
+    'doom_by_refund',
   ],
 ]);
 const DECIDES: ReadonlySet<string> = new Set(['cancel', 'end_subscription', 'set_aside', 'set_end']);
