@@ -47,16 +47,23 @@ function asStripeError(error: FastifyError, request: FastifyRequest): StripeErro
 }
 
 function notFound(request: FastifyRequest): StripeError {
+  const path = request.url.split('?', 1)[0] ?? '';
+  // A hook asks for no key, so what is missing is not one.
+  if (path.startsWith('/_sandbox'))
+    return new StripeError({
+      status: 404,
+      type: 'invalid_request_error',
+      message: `There is no hook ${request.method} ${path}. The README of the local Stripe lists them.`,
+    });
   try {
     authenticate(request.headers.authorization);
   } catch (error) {
     if (error instanceof StripeError) return error;
     throw error;
   }
-  const path = request.url.split('?', 1)[0] ?? '';
   return new StripeError({
     status: 404,
     type: 'invalid_request_error',
-    message: `Unrecognized request URL (${request.method}: ${path}). The local Stripe covers a part of the API; see its README for the list.`,
+    message: `Unrecognized request URL (${request.method}: ${path}). The local Stripe covers a part of the API, which its README lists.`,
   });
 }

@@ -40,7 +40,7 @@ const declineNames = Object.keys(DECLINES) as [DeclineName, ...DeclineName[]]; /
 /**
  * The hooks of the local Stripe for consoles and tests, all JSON in and out, under `/_sandbox`:
  *
- * - `GET /` what there is: time, counts, faults, listeners, the secret of `stripe listen`
+ * - `GET /_sandbox` what there is: time, counts, faults, listeners, the secret of `stripe listen`
  * - `POST /clock` `{skipSeconds}` moves the local Stripe's own clock ahead, from one moment at which something falls due to
  *   the next, each with its webhooks; answers at the end
  * - `POST /faults` `{on: 'api', fault, method?, path?, times?}` or `{on: 'webhooks', fault, types?, times?}`;

@@ -31,7 +31,11 @@ export const faultOrder = z.discriminatedUnion('on', [
     on: z.literal('api'),
     fault: apiFault,
     method: z.enum(['GET', 'POST', 'DELETE']).nullable().default(null),
-    path: z.string().startsWith('/').nullable().default(null),
+    path: z
+      .string()
+      .startsWith('/v1/', 'must begin with /v1/; mails are failed in the console')
+      .nullable()
+      .default(null),
     times,
   }),
   z.strictObject({

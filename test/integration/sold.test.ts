@@ -122,6 +122,7 @@ describe('the trial pack, whoever sells it', () => {
     expect(await chargeOf(first.paymentIntent)).toMatchObject({ amount_refunded: 0 });
     expect(await packOf(accountId)).toMatchObject({ stripeSessionId: first.id, state: 'active' });
     expect(await entriesOf(accountId, 'trial_pack.duplicate_refunded')).toHaveLength(1);
+    expect(alarms).toMatchObject([{ kind: 'duplicate_trial_pack', details: { paid_in: second.id } }]);
     await bench.gateway.refund(first.paymentIntent, `refund:${first.id}`);
     await bench.catchUp();
     expect(await packOf(accountId)).toMatchObject({ state: 'revoked' });

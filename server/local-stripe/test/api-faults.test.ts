@@ -52,6 +52,26 @@ it('is slow on order, and the SDK’s own retry after a lost answer makes one cu
   expect(localStripe.world.store.count('customer')).toBe(1);
 });
 
+it('refuses a fault that could never strike, and names a hook that is not there', async () => {
+  const { localStripe, hook } = await localStripeWithClient();
+  const { status, json } = await hook('/faults', {
+    on: 'api',
+    fault: { kind: 'timeout' },
+    path: '/emails',
+  });
+  expect({ status, json }).toMatchObject({
+    status: 400,
+    json: { error: { message: expect.stringContaining('must begin with /v1/') } },
+  });
+  for (const path of ['/', '/clocks'])
+    expect(await hook(path)).toMatchObject({
+      status: 404,
+      json: { error: { message: expect.stringContaining(`no hook GET /_sandbox${path}.`) } },
+    });
+  const elsewhere = await fetch(`${localStripe.url}/v1/coupons`);
+  expect(elsewhere.status, 'Stripe asks for a key first').toBe(401);
+});
+
 it('faults can be called off', async () => {
   const { localStripe, stripe, hook } = await localStripeWithClient();
   await hook('/faults', { on: 'api', fault: { kind: 'garbage' }, times: 100 });

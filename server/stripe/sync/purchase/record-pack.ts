@@ -79,7 +79,7 @@ async function giveBack(
 ): Promise<Effect[]> {
   const { paymentIntentId, sessionId: target, currency, money } = purchase;
   const key = `duplicate:${what}`;
-  const alarm: Alarm = { kind: 'duplicate_trial_pack', details: { checkout_session_id: target } };
+  const alarm: Alarm = { kind: 'duplicate_trial_pack', details: { paid_in: target } };
   const leftCents = cents - money.refundedCents;
   // Told of twice, by its session and by its invoice.
   if (effects.some((effect) => effect.key === key)) return [];
