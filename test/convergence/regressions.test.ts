@@ -173,6 +173,17 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'fail_refund', refund: 1 },
   ],
+  'a second subscription that is ended in the second in which its renewal is paid after all': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'change_plan', tier: 'api_starter', period: 'annual' },
+    { do: 'subscribe_in_dashboard', ...monthly('api_starter') },
+    { do: 'decline_next', times: 2 },
+    { do: 'wait', hours: 24 * 32 },
+    { do: 'wait', hours: 24 * 4 },
+    deliverAll,
+    { do: 'pay_invoice', card: 'visa' },
+  ],
   'a first payment that never comes, of a subscription whose plan was to change': [
     { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
     { do: 'pay_page', page: 0, card: 'visa' },

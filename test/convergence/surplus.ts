@@ -12,6 +12,8 @@ export type SurplusEnd = {
   readonly since: number | null;
   /** It, or one beside it, was to end by itself or was paused. */
   readonly aside: boolean;
+  /** The invoices that were paid by then; another payment can come within the same second. */
+  readonly paid: ReadonlySet<string>;
 };
 
 /** Told of each event as it happens: what there is to see when it is that we have ended a subscription. */
@@ -26,6 +28,7 @@ export function seeEnd(world: World, { type, body }: { type: string; body: strin
     id,
     since: beside.length === 0 ? null : Math.max(ended.created, first),
     aside: [ended, ...beside].some((one) => isAside(world, one)),
+    paid: new Set(invoicesOf(world, ended).map((invoice) => invoice.id)),
   };
 }
 
@@ -50,19 +53,18 @@ function endsWithSchedule(world: World, { schedule }: Stripe.Subscription): bool
  */
 export function shareIsGivenBack(
   world: World,
-  { id, since }: SurplusEnd,
+  { id, since, paid: paidBefore }: SurplusEnd,
   secondPacks: readonly PackSale[],
 ): void {
   if (since === null) return;
   const subscription = world.get('subscription', id);
-  const endedAt = subscription.ended_at ?? 0;
   const invoices = invoicesOf(world, subscription);
   const credits = hasCredits(invoices);
   const paid = invoices.map((invoice) => ({
     ...refundsFor(world, invoice, secondPacks),
     cents: costSince(invoice, id, since),
     most: mostOf(invoice, costSince(invoice, id, since), credits),
-    early: (invoice.status_transitions.paid_at ?? 0) <= endedAt,
+    early: paidBefore.has(invoice.id),
     lines: invoice.lines.data.length,
   }));
   const sum = (all: readonly { cents: number }[]) => all.reduce((total, { cents }) => total + cents, 0);
