@@ -46,7 +46,15 @@ async function main(): Promise<void> {
   );
 }
 
+/** One sentence for whoever started it. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if ('code' in error && error.code === 'EADDRINUSE' && 'port' in error)
+    return `Port ${String(error.port)} is taken, perhaps by a local Stripe that runs already: choose another with --port.`;
+  return error.message;
+}
+
 main().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}\n`);
+  process.stderr.write(`${reasonOf(error)}\n${USAGE}\n`);
   process.exit(1);
 });

@@ -36,6 +36,15 @@ describe('the local Stripe by itself', () => {
     expect(await over).toBe(0);
   });
 
+  it('says so when its port is taken', async () => {
+    const { child, output } = run(['--port', '0']);
+    await once(child.stdout, 'data');
+    const port = /127\.0\.0\.1:(\d+)/.exec(output.stdout)?.[1] ?? '';
+    const second = run(['--port', port]);
+    expect(await second.over).toBe(1);
+    expect(second.output.stderr).toContain(`Port ${port} is taken`);
+  });
+
   it.each(['sk_live_1', 'rk_live_1'])('does not start next to the live key %s', async (key) => {
     const { output, over } = run(['--port', '0'], { STRIPE_SECRET_KEY: key });
     expect(await over).toBe(1);

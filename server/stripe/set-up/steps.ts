@@ -19,7 +19,7 @@ export type Run = {
 };
 
 /** The id of what a dry run would make. */
-export const NOT_MADE = '(not made)';
+export const NOT_MADE = '(dry run)';
 
 /** Makes something and answers its id. */
 export async function make(
