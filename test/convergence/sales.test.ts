@@ -136,6 +136,22 @@ describe('the trial pack and a subscription on one invoice', () => {
         [39_900, 0],
       ],
     ],
+    [
+      'the pack second, and a process dies with its refund; then the subscription is second as well: both',
+      [
+        ...packFirst,
+        ...link,
+        { do: 'doom_by_refund', process: 0, count: 1 },
+        deliverAll,
+        { do: 'subscribe_in_dashboard', tier: 'api_scale', period: 'monthly' },
+        { do: 'work', process: 1, background: false },
+      ],
+      [
+        [299, 0],
+        [10_199, 10_199],
+        [39_900, 0],
+      ],
+    ],
   ])('%s', async (_, commands, expected) => {
     const ending = await play(lane, commands);
     await judge(ending);
