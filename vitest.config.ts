@@ -14,7 +14,7 @@ export default defineConfig({
     reporters: ['default', './test/support/states.reporter.ts'],
     projects: [
       project('unit', ['test/unit/**/*.test.ts', 'server/local-stripe/test/*.test.ts']),
-      project('integration', ['test/integration/**/*.test.ts'], ['test/support/postgres.setup.ts']),
+      project('integration', ['test/integration/**/*.test.ts'], ['test/support/postgres.setup.ts'], COUNTED),
       project('convergence', ['test/convergence/**/*.test.ts'], ['test/support/postgres.setup.ts'], COUNTED),
       project('faults', ['test/faults/**/*.test.ts'], ['test/support/postgres.setup.ts'], COUNTED),
       project(

@@ -150,7 +150,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: of('slow', { process, holds: fc.array(fc.nat({ max: 4 }), { minLength: 1, maxLength: 5 }) }),
   },
   { weight: 1, arbitrary: of('stall', {}) },
-  { weight: 3, arbitrary: of('doom', { process, points }) },
+  { weight: 5, arbitrary: of('doom', { process, points }) },
 );
 
 /** Everything under way arrives, and is worked on. */

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { PoolClient } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { type Crew, startCrew } from '../../server/database/crew.ts';
@@ -8,6 +9,7 @@ import { claimDue, claimOne, giveBack, type Held, raiseWanted, renew } from '../
 import type { Series } from '../../server/database/recurring.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { reached } from '../support/states.ts';
 
 let database: TestDatabase;
 let db: Database;
@@ -234,4 +236,31 @@ test('where nobody tells, what is due is found by looking, and only its kind is 
   open.push(series);
   await until('the account is found', () => woken.length > 0);
   expect(new Set(woken)).toEqual(new Set(['account']));
+});
+
+test('where LISTEN is refused, what is due is found all the same, and the operator hears why', async () => {
+  const refusing = async (): Promise<PoolClient> => {
+    const client = await db.pool.connect();
+    const query = client.query;
+    Reflect.set(client, 'query', (...args: unknown[]): unknown => {
+      if (args[0] === `listen ${CHANNEL}`) throw new Error('LISTEN is not supported here');
+      return Reflect.apply(query, client, args);
+    });
+    return client;
+  };
+  const query: typeof db.pool.query = db.pool.query.bind(db.pool);
+  const pool = Object.assign(Object.create(db.pool), { query, connect: refusing });
+  const told = Promise.withResolvers<string>();
+  const warn = (_: object, message: string): void => told.resolve(message);
+  const woken = Promise.withResolvers<void>();
+  open.push(
+    watchDue(
+      { db: { ...db, pool }, clock: { now: () => new Date() }, log: { ...log, warn } },
+      { account: () => woken.resolve() },
+    ),
+  );
+  expect(await told.promise).toBe('the database tells nothing for now; it is asked every second');
+  await want(await account());
+  await woken.promise;
+  reached('the database tells nothing of what is due');
 });

@@ -10,6 +10,7 @@ import { createLog } from '../../server/http/log.ts';
 import { catchUp } from '../../server/stripe/repair/catch-up.ts';
 import { type LocalBench, openLocalBench } from '../support/local-stripe.ts';
 import { processEvents } from '../support/processing.ts';
+import { reached } from '../support/states.ts';
 import { addAccount, eventBody, sign, WEBHOOK_SECRET } from '../support/stripe.ts';
 
 let bench: LocalBench;
@@ -57,6 +58,7 @@ describe.each([-26, -1, 0, 1, 26])('a server whose clock is off by %i hours', (h
     await bench.pay(pack.value.checkout_session_id);
     await bench.catchUp();
     expect(await em().count(TrialPack, { accountId })).toBe(1);
+    reached('a clock is a day off from that of Stripe', Math.abs(hours) > 24);
   });
 });
 

@@ -5,6 +5,7 @@ import type { WebhookCaller } from '../../server/webhooks/deps.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
 import { EVENT_TYPES } from '../../shared/events.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { NOW } from '../support/stripe.ts';
 import { newsOf, openWebhookBench, type Receiver, type WebhookBench } from '../support/webhooks.ts';
 
@@ -217,4 +218,5 @@ test('two dispatchers whose clocks are ten seconds apart leave each other’s en
   );
   await elsewhere();
   expect(receiver.received).toHaveLength(1);
+  reached('the clocks of two workers are apart');
 });

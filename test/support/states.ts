@@ -41,6 +41,9 @@ export const ROOMS = {
     'who lost the lease comes to its end',
     'the other process does what a dead one had begun',
     'a process works again on what is done',
+    'the database tells nothing of what is due',
+    'a clock is a day off from that of Stripe',
+    'the clocks of two workers are apart',
   ],
   crash: [
     'a process dies before it reads from Stripe',
@@ -218,6 +221,7 @@ export const ROOMS = {
   ],
   mails: [
     'several mails go out in one batch',
+    'one mail of a batch is refused',
     'two workers share the pace',
     'Resend has had too many requests',
     'Resend fails',
