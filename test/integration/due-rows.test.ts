@@ -106,7 +106,10 @@ test('a renewal names the rows it is about: those it does not name end, and it i
   await want(kept, forgotten, lost);
   const { lease } = await claimDue(db, 'account_sync', 10);
   const before = await row(forgotten);
-  await db.pool.query('update account_sync set leased_until = now() - interval '1 second' where account_id = $1', [lost]);
+  await db.pool.query(
+    "update account_sync set leased_until = now() - interval '1 second' where account_id = $1",
+    [lost],
+  );
   const second = await claimOne(db, 'account_sync', lost);
 
   const held: Held[] = [kept, lost].map((key) => ({ lease, key }));
