@@ -8,6 +8,7 @@ import { GRANTED_SECONDS, type TrialPackFacts } from '../../server/credit/projec
 import { expiryOf } from '../../server/credit/rules.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { TrialPack } from '../../server/database/entities/billing.ts';
+import { lockAccount } from '../../server/database/locks.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { untilTrue } from '../support/service.ts';
 
@@ -58,7 +59,7 @@ function facts(over: Partial<TrialPackFacts> = {}): TrialPackFacts {
 /** As everybody does who changes an account: its row locked first. */
 const apply = (over: Partial<TrialPackFacts> = {}, now = start) =>
   db.transaction(async (tx) => {
-    await tx.execute('select id from account where id = ? for update', [accountId]);
+    await lockAccount(tx, accountId);
     const cause = { stripe_event_id: 'evt_1' };
     return await applyTrialPack(tx, { accountId, facts: facts(over), cause }, now);
   });
@@ -68,7 +69,7 @@ const expire = (now: Date) => expireTrialPack({ db, clock: { now: () => now } },
 /** Use as it stands in the ledger; how it is reported is tested elsewhere. */
 const use = (seconds: number, reportKey: string) =>
   db.transaction(async (tx) => {
-    await tx.execute('select id from account where id = ? for update', [accountId]);
+    await lockAccount(tx, accountId);
     const pack = await tx.findOneOrFail(TrialPack, { accountId });
     const accepted = pack.state === 'active' ? Math.min(seconds, pack.remainingSeconds) : 0;
     if (accepted === 0) return 0;
@@ -289,7 +290,7 @@ test('who looks after the end waits for whoever is changing the account, and clo
   const other = await db.pool.connect();
   try {
     await other.query('begin');
-    await other.query('select id from account where id = $1 for update', [accountId]);
+    await other.query('select id from account where id = $1 for no key update', [accountId]);
     const expiring = expire(expiresAt);
     await untilSomebodyWaits();
     await other.query(

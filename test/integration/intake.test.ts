@@ -196,14 +196,16 @@ describe('takeIn', () => {
       "alter table stripe_event add constraint no_seven check (object_id <> 'in_seven')",
     );
     try {
-      const bodies = ['in_six', 'in_seven', 'in_eight', 'in_nine'].map((id) =>
+      // Two go alone at once; the others wait for a place and go as one group, the bad one among them.
+      const bodies = ['in_four', 'in_five', 'in_six', 'in_seven', 'in_eight'].map((id) =>
         eventBody('invoice.paid', { id, object: 'invoice' }),
       );
       const outcomes = await Promise.allSettled(bodies.map(({ body }) => take(body, sign(body))));
       expect(outcomes.map(({ status }) => status)).toEqual([
         'fulfilled',
-        'rejected',
         'fulfilled',
+        'fulfilled',
+        'rejected',
         'fulfilled',
       ]);
     } finally {

@@ -3,6 +3,7 @@ import { applyTrialPack } from '../../server/credit/apply.ts';
 import type { TrialPackFacts } from '../../server/credit/project.ts';
 import { reportUse } from '../../server/credit/report-use.ts';
 import type { Database } from '../../server/database/connection.ts';
+import { lockAccount } from '../../server/database/locks.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 
 const clock = { now: () => new Date() };
@@ -25,7 +26,7 @@ export async function tellPack(
     ...over,
   };
   await db.transaction(async (tx) => {
-    await tx.execute('select id from account where id = ? for update', [accountId]);
+    await lockAccount(tx, accountId);
     await applyTrialPack(tx, { accountId, facts, cause: { stripe_event_id: 'evt_1' } }, clock.now());
   });
 }
