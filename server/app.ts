@@ -1,68 +1,37 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import type { Logger } from 'pino';
-import type { Clock } from '../shared/time.ts';
 import { listAudit } from './audit/list.ts';
 import { startCheckout } from './billing/checkout.ts';
 import type { BillingDeps } from './billing/deps.ts';
-import { forgetOldKeys } from './billing/idempotency.ts';
 import { internalUseCases } from './billing/internal.ts';
 import { once } from './billing/once.ts';
 import { startPortal } from './billing/portal.ts';
 import { readState } from './billing/read-state.ts';
 import type { RedirectPolicy } from './billing/redirects.ts';
 import { startTrialPack } from './billing/trial-pack.ts';
-import type { RealEmail } from './config.ts';
-import { checkLedger } from './credit/check.ts';
-import { startExpiry } from './credit/expire.ts';
 import { listUsage } from './credit/list.ts';
-import type { Database } from './database/connection.ts';
-import { watchDue } from './database/due.ts';
-import { repeat } from './database/recurring.ts';
 import type { Role } from './environment.ts';
 import { buildHttp, buildOperations } from './http/app.ts';
 import { mountInternal } from './http/internal-door.ts';
 import type { RateLimits } from './http/limits.ts';
 import { createMetrics, type Metrics } from './http/metrics.ts';
 import { listenOn } from './http/server.ts';
-import { allowLinksTo, STRIPE_ORIGINS } from './notify/links.ts';
-import { startMailer } from './notify/mailer.ts';
-import { connectResend } from './notify/resend.ts';
-import { createSendingPace } from './notify/sending-pace.ts';
 import { readConsole } from './operator/console.ts';
-import type { StripeGateway } from './stripe/api/gateway.ts';
-import type { SyncDeps } from './stripe/deps.ts';
 import { watchClock } from './stripe/inbox/clock-watch.ts';
 import { createEventStore } from './stripe/inbox/event-store.ts';
 import { takeIn } from './stripe/inbox/intake.ts';
-import { lookAfterStripe } from './stripe/repair/look-after.ts';
-import { startAccountCrew, startOwnerCrew } from './stripe/sync/worker.ts';
 import type { Resolve } from './webhooks/destination.ts';
-import { startDispatcher } from './webhooks/dispatch.ts';
-import { createPoster } from './webhooks/post.ts';
 import { resolveByDns } from './webhooks/resolve.ts';
 import type { SecretKeys } from './webhooks/secrets.ts';
 import { webhookUseCases } from './webhooks/use-cases.ts';
+import type { startWorker, WorkerParts } from './worker.ts';
 
-export type AppParts = {
-  /** Connected and up to date; closed by whoever opened it. */
-  readonly db: Database;
-  readonly gateway: StripeGateway;
-  readonly clock: Clock;
-  readonly log: Logger;
+export type AppParts = WorkerParts & {
   readonly roles: ReadonlySet<Role>;
-  readonly livemode: boolean;
   /** Read anew at each delivery, so that a local endpoint can be made after the port is known. */
   readonly webhookSecrets: () => readonly string[];
   readonly redirects: RedirectPolicy;
   readonly defaults: BillingDeps['defaults'];
-  /** Where mails may lead besides Stripe's own pages. */
-  readonly linkOrigins: readonly string[];
-  /** Null where this deployment sends no mails. */
-  readonly email: RealEmail | null;
-  readonly emailFrom: string;
-  /** Default: what Resend allows a new account. */
-  readonly emailsPerSecond?: number;
   readonly internalApiToken: string | null;
   /** Whether `/internal/console` is there, for the console of the local Stripe. */
   readonly console: boolean;
@@ -92,13 +61,6 @@ export type App = {
   close(): Promise<void>;
 };
 
-const RESEND_TIMEOUT_MS = 10_000;
-/** Resend's limit for a new account. */
-const EMAILS_PER_SECOND = 2;
-/** How often a process looks whether a check is due. */
-const CHECK_PAUSE_MS = 60_000;
-/** How often idempotency keys whose day is over are deleted. */
-const FORGET_PAUSE_MS = 600_000;
 /** How long load balancers get to see that we are leaving before connections are refused. */
 const DRAIN_MS = 1_000;
 
@@ -107,10 +69,11 @@ export async function createApp(parts: AppParts): Promise<App> {
   let draining = false;
   const metrics = createMetrics(parts);
   const isDraining = () => draining;
-  const http = buildDoors(parts, metrics, isDraining);
+  const webhooks = webhookParts(parts);
+  const http = buildDoors(parts, webhooks, metrics, isDraining);
   const { db, clock, log } = parts;
   const operations = parts.operationsApart ? buildOperations({ db, clock, log, metrics, isDraining }) : null;
-  const worker = parts.roles.has('worker') ? await startWorker(parts, metrics) : null;
+  const worker = parts.roles.has('worker') ? await openWorker(parts, webhooks, metrics) : null;
   return {
     http,
     listen: (port, host) => listenOn(http, port, host),
@@ -129,11 +92,21 @@ export async function createApp(parts: AppParts): Promise<App> {
   };
 }
 
-function buildDoors(parts: AppParts, metrics: Metrics, isDraining: () => boolean): FastifyInstance {
+/** Read only where it works: a process that only answers goes without mails, passes and deliveries. */
+async function openWorker(...given: Parameters<typeof startWorker>): Promise<{ close(): Promise<void> }> {
+  const { startWorker } = await import('./worker.ts');
+  return startWorker(...given);
+}
+
+function buildDoors(
+  parts: AppParts,
+  webhookDeps: ReturnType<typeof webhookParts>,
+  metrics: Metrics,
+  isDraining: () => boolean,
+): FastifyInstance {
   const { db, clock, log, gateway, redirects, defaults, livemode } = parts;
   const onAlarm: BillingDeps['onAlarm'] = ({ kind }) => metrics.countAlarm(kind);
   const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log, onAlarm };
-  const webhookDeps = webhookParts(parts);
   const watch = watchClock({ log, onAlarm, nowMs: () => performance.now() });
   const onSigned = (aheadSeconds: number): void => {
     metrics.setStripeClock(aheadSeconds);
@@ -188,85 +161,4 @@ function webhookParts({ db, clock, livemode, customerWebhooks }: AppParts) {
   if (loopback && livemode)
     throw new Error('Webhooks to this machine are for development, not for live keys');
   return { db, clock, secretKey, oldSecretKeys, destinations: { resolve, ports, loopback } };
-}
-
-async function startWorker(parts: AppParts, metrics: Metrics): Promise<{ close(): Promise<void> }> {
-  const { db, clock, log, gateway } = parts;
-  const sync: SyncDeps = { db, gateway, clock, log, onAlarm: ({ kind }) => metrics.countAlarm(kind) };
-  const expiry = startExpiry({ db, clock, log });
-  const mailer = startMailer(sendDeps(parts));
-  const accounts = startAccountCrew(sync);
-  const ownerless = startOwnerCrew(sync);
-  const poster = createPoster();
-  // Without a key there is no endpoint that could be delivered to.
-  const dispatcher =
-    parts.customerWebhooks.secretKey &&
-    startDispatcher({
-      ...webhookParts(parts),
-      log,
-      post: poster.post,
-      onAttempt: metrics.countDelivery,
-    });
-  const watch = watchDue(
-    { db, clock, log },
-    {
-      endpoint: () => dispatcher?.wake(),
-      account: accounts.wake,
-      stripe_event: ownerless.wake,
-      trial_pack: expiry.wake,
-      email: mailer.wake,
-    },
-  );
-  const checks = repeat(async () => void (await checkLedger({ db, clock, log })), {
-    pauseMs: CHECK_PAUSE_MS,
-    onError: (error) => log.error({ err: error }, 'the credit ledger could not be checked'),
-  });
-  const forgetting = repeat(() => forgetOldKeys({ db, clock }), {
-    pauseMs: FORGET_PAUSE_MS,
-    onError: (error) => log.error({ err: error }, 'old idempotency keys could not be deleted'),
-  });
-  const lookout = lookAfterStripe({
-    ...sync,
-    livemode: parts.livemode,
-    onMissed: metrics.countCaughtUp,
-    onDrift: (differences) => {
-      for (const { kind } of differences) metrics.countDrift(kind);
-    },
-    sleep: (durationMs) => sleep(durationMs),
-  });
-  return {
-    async close() {
-      await Promise.all([
-        accounts.close(),
-        ownerless.close(),
-        lookout.close(),
-        checks.close(),
-        forgetting.close(),
-        watch.close(),
-        expiry.close(),
-        mailer.close(),
-        dispatcher?.close(),
-      ]);
-      poster.close();
-    },
-  };
-}
-
-function sendDeps(parts: AppParts) {
-  const { db, clock, log, email, emailFrom, linkOrigins, defaults } = parts;
-  return {
-    db,
-    clock,
-    log,
-    from: emailFrom,
-    resend: email && connectResend({ ...email, timeoutMs: RESEND_TIMEOUT_MS }),
-    context: {
-      links: allowLinksTo([...STRIPE_ORIGINS, ...linkOrigins]),
-      billingUrl: defaults.portalReturnUrl,
-    },
-    pace: createSendingPace(db, {
-      name: 'resend',
-      perSecond: parts.emailsPerSecond ?? EMAILS_PER_SECOND,
-    }),
-  };
 }

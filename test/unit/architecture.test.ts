@@ -44,8 +44,18 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'server/environment.ts': [],
   'server/config.ts': ['server/environment.ts'],
-  'server/app.ts': [
+  'server/worker.ts': [
     'server/config.ts',
+    'server/http',
+    'server/billing',
+    'server/webhooks',
+    'server/stripe',
+    'server/credit',
+    'server/notify',
+    'server/database',
+  ],
+  'server/app.ts': [
+    'server/worker.ts',
     'server/environment.ts',
     'server/http',
     'server/operator',
@@ -55,8 +65,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/stripe',
     'server/credit',
     'server/audit',
-    'server/notify',
-    'server/database',
   ],
   'server/ports.ts': ['server/config.ts'],
   'server/prepare.ts': ['server/config.ts', 'server/ports.ts', 'server/operator', 'server/billing'],

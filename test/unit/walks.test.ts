@@ -13,7 +13,7 @@ const WALKS = [
 ];
 
 /** What two files have in common that are put together here and know nothing of each other. */
-const WIRING = ['server/app.ts', 'server/http/api-door.ts'];
+const WIRING = ['server/app.ts', 'server/worker.ts', 'server/http/api-door.ts'];
 
 const READMES = globSync(['README.md', 'server/*/README.md', 'test/**/README.md']);
 
