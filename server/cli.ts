@@ -83,7 +83,9 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const given = readArguments(command, line.slice(command.name.split(' ').length));
     config = readConfig(process.env);
-    const { now } = await deploymentClock(config);
+    const { now } = await deploymentClock(config, async (of) =>
+      (await import('./local.ts')).stoppedAheadMs(of),
+    );
     await command.run(
       {
         config,

@@ -1,7 +1,8 @@
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, LocalStripeConfig } from './config.ts';
 import { MendableError } from './database/mendable.ts';
+import { aheadSecondsIn } from './local-stripe/ahead.ts';
 import { StateError } from './local-stripe/disk.ts';
 import { type LocalStripe, startLocalStripe } from './local-stripe/local-stripe.ts';
 import { localStripeAddress } from './operator/stripe.ts';
@@ -22,7 +23,7 @@ export async function openLocalStripe(
   product: { baseUrl: string; token: string },
 ): Promise<LocalStripe> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const dataPath = join(dataDir, 'stripe.sqlite');
+  const dataPath = statePath({ dataDir });
   const localStripe = await firstFree(port, 'SANDBOX_PORT', (number) =>
     startLocalStripe({
       port: number,
@@ -37,7 +38,30 @@ export async function openLocalStripe(
   const address = localStripeAddress({ dataDir });
   await writeFile(address, localStripe.url, { mode: 0o600 });
   await chmod(address, 0o600);
-  return localStripe;
+  return {
+    ...localStripe,
+    async close() {
+      await localStripe.close();
+      // A command that finds no address says that nothing runs, instead of asking one where nobody listens.
+      await rm(address, { force: true });
+    },
+  };
+}
+
+function statePath({ dataDir }: Pick<Config, 'dataDir'>): string {
+  return join(dataDir, 'stripe.sqlite');
+}
+
+/**
+ * How far the clock of our local Stripe was moved ahead, in milliseconds, while it is stopped. Throws a MendableError
+ * where its state cannot be read.
+ */
+export function stoppedAheadMs(config: Pick<Config, 'dataDir'>): number {
+  try {
+    return aheadSecondsIn(statePath(config)) * 1_000;
+  } catch (error) {
+    throw error instanceof StateError ? new MendableError(error.message, { cause: error }) : error;
+  }
 }
 
 /**

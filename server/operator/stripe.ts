@@ -31,25 +31,31 @@ export function reachStripe(config: Config): StripeGateway {
 }
 
 /**
- * The time this deployment lives in: real time, or that of the local Stripe while it runs, whose clock may have been
- * moved. A command that judged by another time would take back what has happened.
+ * The time this deployment lives in: real time, or that of the local Stripe, whose clock may have been moved; while
+ * it is stopped, `stoppedAheadMs` knows by how much. A command that judged by another time would take back what has
+ * happened.
  */
-export async function deploymentClock(config: Config): Promise<Clock> {
-  const ahead = config.stripe.kind === 'local' ? await localAheadMs(localStripeAddress(config)) : 0;
+export async function deploymentClock(
+  config: Config,
+  stoppedAheadMs: (config: Config) => Promise<number>,
+): Promise<Clock> {
+  if (config.stripe.kind === 'real') return { now: () => new Date() };
+  const ahead = (await runningAheadMs(localStripeAddress(config))) ?? (await stoppedAheadMs(config));
   return { now: () => new Date(Date.now() + ahead), aheadMs: () => ahead };
 }
 
 const aheadSchema = z.object({ aheadSeconds: z.number() });
 const ASK_TIMEOUT_MS = 2_000;
 
-async function localAheadMs(address: string): Promise<number> {
-  if (!existsSync(address)) return 0;
+/** Null where it does not run. */
+async function runningAheadMs(address: string): Promise<number | null> {
+  if (!existsSync(address)) return null;
   try {
     const signal = AbortSignal.timeout(ASK_TIMEOUT_MS);
     const answer = await fetch(`${readFileSync(address, 'utf8')}/_sandbox`, { signal });
     return aheadSchema.parse(await answer.json()).aheadSeconds * 1_000;
   } catch {
-    // It does not run, so nothing can be asked of it; what its port answers otherwise is no clock.
-    return 0;
+    // Nothing answers there; what its port answers otherwise is no clock.
+    return null;
   }
 }

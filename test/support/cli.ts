@@ -5,13 +5,16 @@ const CLI = fileURLToPath(new URL('../../server/cli.ts', import.meta.url));
 
 export type CliRun = { code: number; out: string; err: string; json: () => unknown };
 
-/** Runs a command as an operator does, against this database and this Stripe, and nothing of the caller's environment. */
+/**
+ * Runs a command as an operator does, against this database and this Stripe (null: the local one of its directory),
+ * and nothing of the caller's environment.
+ */
 export function runCli(
   {
     databaseUrl,
     stripeUrl,
     ...more
-  }: { databaseUrl: string; stripeUrl: string; env?: Readonly<Record<string, string>> },
+  }: { databaseUrl: string; stripeUrl: string | null; env?: Readonly<Record<string, string>> },
   ...args: string[]
 ): Promise<CliRun> {
   const { PATH = '', HOME = '' } = process.env;
@@ -19,8 +22,7 @@ export function runCli(
     PATH,
     HOME,
     DATABASE_URL: databaseUrl,
-    STRIPE_SECRET_KEY: 'sk_test_scripted',
-    STRIPE_API_BASE: stripeUrl,
+    ...(stripeUrl !== null && { STRIPE_SECRET_KEY: 'sk_test_scripted', STRIPE_API_BASE: stripeUrl }),
     ...more.env,
   };
   return new Promise((resolve) => {

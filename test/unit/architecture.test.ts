@@ -99,6 +99,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/http',
   ],
   'server/cli.ts': [
+    'server/local.ts',
     'server/app.ts',
     'server/explain.ts',
     'server/config.ts',
