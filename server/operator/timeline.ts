@@ -107,7 +107,7 @@ function ofEvent(event: EventRow, entries: readonly AuditEntry[]): Happening {
     .map(({ action }) => action);
   const effect = {
     received: `waits, after ${event.attempts} tries`,
-    done: changed.length === 0 ? 'changed nothing' : `changed: ${changed.join(', ')}`,
+    done: changed.length === 0 ? 'was carried out and left no audit entry' : `changed: ${changed.join(', ')}`,
     ignored: 'was ignored',
     dead: `was given up after ${event.attempts} tries`,
   }[event.state];

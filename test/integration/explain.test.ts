@@ -93,7 +93,7 @@ it('explains from the first call to the last repair why an account is on its tie
   expect(texts[2]).toBe(
     `from none to api_builder by us, because of ${created} (customer.subscription.created)`,
   );
-  expect(texts[5]).toContain('changed nothing');
+  expect(texts[5]).toContain('was carried out and left no audit entry');
   expect(texts[6]).toContain('from api_builder to api_scale reconciled by reconciler, by us');
   expect(texts[7]).toBe("tier: ours api_builder, Stripe's api_scale; by reconciler, by us");
   expect(texts[9]).toContain('was given up after 36 tries: Stripe was away');
