@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Clock } from '../shared/time.ts';
 import type { BillingDeps } from './billing/deps.ts';
@@ -97,7 +96,6 @@ export function startWorker(
     onDrift: (differences) => {
       for (const { kind } of differences) metrics.countDrift(kind);
     },
-    sleep: (durationMs) => sleep(durationMs),
   });
   return {
     async close() {

@@ -1,21 +1,18 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { readBilling } from '../billing/caller.ts';
 import type { Database } from '../database/connection.ts';
-import { createPace } from '../notify/pace.ts';
 import type { SyncDeps } from '../stripe/deps.ts';
 import { type Difference, inWords } from '../stripe/repair/drift.ts';
 import { reconcile } from '../stripe/repair/reconcile.ts';
 import { accountsAfter } from '../stripe/repair/sweep.ts';
+import { createThrottle } from '../stripe/repair/throttle.ts';
 import { isOutage, reasonOf } from '../stripe/sync/failure.ts';
 import { ACCOUNT, accountNamed } from './account-word.ts';
 import type { Command, CommandContext } from './command.ts';
 import { withDatabase } from './database.ts';
 import { reachStripe } from './stripe.ts';
 
-/** Far under Stripe's limits of 25 (test) and 100 (live) calls a second, with a few calls for each account. */
-const ACCOUNTS_PER_SECOND = 5;
 const TOLD_EVERY = 100;
 /** When Stripe fails for so many accounts in a row, it is Stripe and not the accounts. */
 const MOST_IN_A_ROW = 3;
@@ -55,17 +52,13 @@ async function compareAll(
 ): Promise<{ found: Found[]; failed: Failed[]; checked: number }> {
   const log = { info: () => {}, warn: () => {}, error: (_: object, message: string) => say(message) };
   const deps: SyncDeps = { db, gateway: reachStripe(config), clock: { now }, log };
-  const pace = createPace({
-    perSecond: ACCOUNTS_PER_SECOND,
-    nowMs: () => performance.now(),
-    sleep: (durationMs) => sleep(durationMs),
-  });
+  const throttle = createThrottle();
   const found: Found[] = [];
   const failed: Failed[] = [];
   let checked = 0;
   let awayInARow = 0;
   for await (const accountId of accounts(db, only, now())) {
-    await pace.turn();
+    await throttle();
     const account_id = formatId('acc', accountId);
     try {
       const differences = await reconcile(deps, accountId, { by: 'reconciler', dryRun });

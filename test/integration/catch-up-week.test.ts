@@ -112,7 +112,7 @@ it('a week of lost deliveries is made good by comparing alone, and the events th
     expect(await reconcile(bench, accountId, { by: 'reconciler', dryRun: true })).not.toEqual([]);
   }
   expect(await state()).toEqual(before);
-  const swept = await sweep({ ...bench, pace: { turn: async () => {} } }, new AbortController().signal);
+  const swept = await sweep({ ...bench, throttle: async () => {} }, new AbortController().signal);
   expect(swept).toEqual({ checked: 8, repaired: 8, failed: 0 });
 
   expect(await rowOf(upgraded.accountId)).toMatchObject({ tier: 'api_scale', status: 'active' });

@@ -154,10 +154,7 @@ describe('reconcile', () => {
 
 describe('the nightly sweep', () => {
   const run = (signal = new AbortController().signal, deps: Partial<Bench> = {}) =>
-    sweep(
-      { ...bench, ...deps, pace: { turn: async () => {} }, onDrift: (found) => drift.push(...found) },
-      signal,
-    );
+    sweep({ ...bench, ...deps, throttle: async () => {}, onDrift: (found) => drift.push(...found) }, signal);
   const drift: { kind: string }[] = [];
   const nextNight = () => {
     bench.time.now = new Date(bench.time.now.getTime() + DAY_MS);
@@ -200,8 +197,8 @@ describe('the nightly sweep', () => {
     nextNight();
     const stop = new AbortController();
     let turns = 0;
-    const stopping = { turn: async () => void (++turns === 3 && stop.abort()) };
-    expect(await sweep({ ...bench, pace: stopping }, stop.signal)).toBeNull();
+    const stopping = async () => void (++turns === 3 && stop.abort());
+    expect(await sweep({ ...bench, throttle: stopping }, stop.signal)).toBeNull();
 
     let calls = 0;
     bench.stripe.interfere(({ path }) =>

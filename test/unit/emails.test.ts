@@ -3,7 +3,6 @@ import { isEmailAddress } from '../../server/notify/address.ts';
 import type { EmailContext } from '../../server/notify/content.ts';
 import { day, duration, moment, money, oneLine, planName, tierName } from '../../server/notify/format.ts';
 import { allowLinksTo, STRIPE_ORIGINS } from '../../server/notify/links.ts';
-import { createPace } from '../../server/notify/pace.ts';
 import { type RenderedEmail, renderEmail } from '../../server/notify/render.ts';
 import { EMAIL_DATA, type EmailTemplate, type EmailTemplates } from '../../server/notify/templates.ts';
 import { SAMPLES } from './emails-samples.ts';
@@ -408,37 +407,6 @@ test.each([
   ['', false],
 ])('%j as an address: %s', (text, is) => {
   expect(isEmailAddress(text)).toBe(is);
-});
-
-describe('the pace', () => {
-  /** A clock that sleeping moves. */
-  function timeline() {
-    let nowMs = 0;
-    const sleeps: number[] = [];
-    const pace = createPace({
-      perSecond: 2,
-      nowMs: () => nowMs,
-      sleep: async (durationMs) => void sleeps.push(durationMs),
-    });
-    return { pace, sleeps, pass: (durationMs: number) => (nowMs += durationMs) };
-  }
-
-  test('lets a burst through evenly and nobody wait without need', async () => {
-    const { pace, sleeps, pass } = timeline();
-    await Promise.all([pace.turn(), pace.turn(), pace.turn()]);
-    expect(sleeps).toEqual([500, 1_000]);
-    pass(10_000);
-    await pace.turn();
-    expect(sleeps).toHaveLength(2);
-  });
-
-  test('lets nobody through while it is held', async () => {
-    const { pace, sleeps } = timeline();
-    pace.hold(3_000);
-    pace.hold(1_000);
-    await Promise.all([pace.turn(), pace.turn()]);
-    expect(sleeps).toEqual([3_000, 3_500]);
-  });
 });
 
 describe('the mail of a second subscription', () => {

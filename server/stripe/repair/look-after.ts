@@ -1,27 +1,24 @@
 import { repeat, type Series } from '../../database/recurring.ts';
-import { createPace } from '../../notify/pace.ts';
 import type { SyncDeps } from '../deps.ts';
 import { type CatchUpDeps, catchUp } from './catch-up.ts';
 import type { Difference } from './drift.ts';
 import { sweep } from './sweep.ts';
+import { createThrottle } from './throttle.ts';
 
 export type LookAfterDeps = CatchUpDeps &
   SyncDeps & {
     onMissed: (events: number) => void;
     onDrift: (differences: readonly Difference[]) => void;
-    sleep: (durationMs: number) => Promise<void>;
   };
 
 /** How often this process asks whether it is its turn; that costs one statement. */
 const CATCH_UP_PAUSE_MS = 5_000;
 const SWEEP_PAUSE_MS = 60_000;
-/** Some fifteen calls a second: Stripe allows 25 with a test key and 100 with a live one. */
-const ACCOUNTS_PER_SECOND = 5;
 
 /** Finds what Stripe did not tell, or not reach us with, or what got lost here, for as long as it is not closed. */
 export function lookAfterStripe(deps: LookAfterDeps): Series {
-  const { log, sleep } = deps;
-  const pace = createPace({ perSecond: ACCOUNTS_PER_SECOND, nowMs: () => performance.now(), sleep });
+  const { log } = deps;
+  const throttle = createThrottle();
   const series = [
     repeat(
       async () => {
@@ -36,7 +33,7 @@ export function lookAfterStripe(deps: LookAfterDeps): Series {
     ),
     repeat(
       async (signal) => {
-        await sweep({ ...deps, pace }, signal);
+        await sweep({ ...deps, throttle }, signal);
       },
       {
         pauseMs: SWEEP_PAUSE_MS,

@@ -1,15 +1,14 @@
 import { z } from 'zod';
 import type { Database } from '../../database/connection.ts';
 import { saveTurn, takeTurn } from '../../database/recurring.ts';
-import type { Pace } from '../../notify/pace.ts';
 import type { SyncDeps } from '../deps.ts';
 import { isOutage } from '../sync/failure.ts';
 import type { Difference } from './drift.ts';
 import { reconcile } from './reconcile.ts';
 
 export type SweepDeps = SyncDeps & {
-  /** Lets one account through at a time, so that the sweep stays far under Stripe's rate limits. */
-  pace: Pick<Pace, 'turn'>;
+  /** Waited for before each account. */
+  throttle: () => Promise<void>;
   onDrift?: (differences: readonly Difference[]) => void;
 };
 
@@ -41,7 +40,7 @@ export async function sweep(deps: SweepDeps, signal: AbortSignal): Promise<Swept
   for (;;) {
     const accounts = await accountsAfter(db, { after: progress.after, now });
     for (const accountId of accounts) {
-      await deps.pace.turn();
+      await deps.throttle();
       if (signal.aborted) {
         await saveTurn(db, turn, progress, clock.now());
         return null;
