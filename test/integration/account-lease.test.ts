@@ -70,7 +70,10 @@ async function beginSlowly(accountId: string) {
 
 /** Its lease is over; nothing else tells. */
 const letLeaseEnd = (accountId: string) =>
-  bench.db.pool.query('update account_sync set leased_until = now() where account_id = $1', [accountId]);
+  bench.db.pool.query(
+    "update account_sync set leased_until = now() - interval '1 second' where account_id = $1",
+    [accountId],
+  );
 
 describe('whoever has lost the lease', () => {
   it('writes nothing of what it had read before, though the row is as it was', async () => {

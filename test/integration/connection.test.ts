@@ -76,7 +76,7 @@ test('connections the server ends are noticed, survived and replaced', async () 
   });
   const end = () =>
     admin.pool.query(
-      "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'connection-victim'",
+      "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and application_name = 'connection-victim'",
     );
   try {
     const busy = failure(own.transaction((tx) => tx.execute('select pg_sleep(30)')));
@@ -111,7 +111,7 @@ test("a connection that ends while all are being closed is nobody's news", async
 
 async function active(applicationName: string): Promise<number> {
   const { rowCount } = await admin.pool.query(
-    "select 1 from pg_stat_activity where application_name = $1 and state = 'active' and query like '%pg_sleep%'",
+    "select 1 from pg_stat_activity where datname = current_database() and application_name = $1 and state = 'active' and query like '%pg_sleep%'",
     [applicationName],
   );
   return rowCount ?? 0;
@@ -122,15 +122,16 @@ test('waiting for a connection, a slow statement and an absent server end within
     url: database.url,
     poolMax: 1,
     applicationName: 'connection-slow',
-    connectionTimeoutMs: 100,
+    connectionTimeoutMs: 1_000,
     statementTimeoutMs: 300,
   });
   try {
-    const slow = failure(own.transaction((tx) => tx.execute('select pg_sleep(30)')));
-    await expect.poll(() => active('connection-slow'), { interval: 5 }).toBe(1);
+    const only = await own.pool.connect();
     const noSlot = await failure(own.pool.query('select 1'));
+    only.release();
     expect(noSlot).toMatchObject({ message: 'timeout exceeded when trying to connect' });
     expect(isDatabaseUnavailable(noSlot)).toBe(true);
+    const slow = failure(own.transaction((tx) => tx.execute('select pg_sleep(30)')));
     // Ended by the server, so that it does not go on working for nobody.
     expect(await slow).toMatchObject({ code: '57014' });
     expect(isDatabaseUnavailable(await slow)).toBe(true);
@@ -256,7 +257,8 @@ test('closing while connections are being made waits for who has one, refuses th
   for (const outcome of await Promise.all(calls)) {
     if (outcome !== 'done') expect(isDatabaseUnavailable(outcome)).toBe(true);
   }
-  const left = "select 1 from pg_stat_activity where application_name = 'connection-closing'";
+  const left =
+    "select 1 from pg_stat_activity where datname = current_database() and application_name = 'connection-closing'";
   await expect.poll(async () => (await admin.pool.query(left)).rowCount).toBe(0);
 });
 
@@ -265,6 +267,7 @@ test('closing it again waits for the same end', async () => {
   await own.pool.query('select 1');
   await Promise.all([own.close(), own.close()]);
   await own.close();
-  const left = "select 1 from pg_stat_activity where application_name = 'connection-twice'";
+  const left =
+    "select 1 from pg_stat_activity where datname = current_database() and application_name = 'connection-twice'";
   await expect.poll(async () => (await admin.pool.query(left)).rowCount).toBe(0);
 });

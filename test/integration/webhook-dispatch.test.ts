@@ -144,7 +144,7 @@ test('renewing leases and telling the news of an account that waits for one of i
   const waiting = async (count: number) =>
     (
       await db.pool.query(
-        "select 1 from pg_locks where not granted and locktype in ('tuple', 'transactionid')",
+        "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
       )
     ).rowCount === count;
   try {

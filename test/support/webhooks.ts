@@ -101,7 +101,9 @@ export async function openWebhookBench() {
     },
     /** As when whoever has endpoints in hand shows no sign of life for long enough. */
     endLeases: () =>
-      db.pool.query('update webhook_endpoint set leased_until = now() where lease_id is not null'),
+      db.pool.query(
+        "update webhook_endpoint set leased_until = now() - interval '1 second' where lease_id is not null",
+      ),
     pass(minutes: number) {
       time.now = new Date(time.now.getTime() + minutes * 60_000);
     },
