@@ -1,8 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
 const project = (name: string, include: string[], globalSetup: string[] = [], setupFiles: string[] = []) => ({
-  test: { name, include, globalSetup, setupFiles, testTimeout: 30_000, hookTimeout: 60_000 },
+  test: { name, include, globalSetup, setupFiles, testTimeout: 30_000, hookTimeout: 60_000, expect: POLLED },
 });
+
+/** A deadline and not a length: what is polled for is told as soon as it is so. One second is less than a busy machine may take. */
+const POLLED = { poll: { timeout: 15_000, interval: 25 } };
 
 /** Counts the rare states that a suite goes through; the reporter sums them. */
 const COUNTED = ['test/support/states.setup.ts'];

@@ -4,7 +4,7 @@ import type { Post } from '../../server/webhooks/post.ts';
 import { EVENT_TYPES } from '../../shared/events.ts';
 import { MAX_ENDPOINTS } from '../../shared/webhooks.ts';
 import { untilTrue } from '../support/service.ts';
-import { openWebhookBench, type Receiver, type WebhookBench } from '../support/webhooks.ts';
+import { openWebhookBench, type Received, type Receiver, type WebhookBench } from '../support/webhooks.ts';
 
 let bench: WebhookBench;
 
@@ -36,35 +36,11 @@ async function stranger(): Promise<{ accountId: string; receiver: Receiver }> {
 }
 
 /** How many of each account are being tried. */
-function byAccount({ received }: Receiver): number[] {
+function byAccount(received: readonly Received[]): number[] {
   return [...Map.groupBy(received, ({ body }) => JSON.parse(body).account_id).values()].map(
     (some) => some.length,
   );
 }
-
-test('endpoints known to be slow share half as many places as the quick ones have, four for each account', async () => {
-  const hanging = await crowd(9);
-  await bench.db.pool.query('update webhook_endpoint set pace_ms = 9000');
-  const { accountId, receiver } = await stranger();
-  bench.dispatch();
-  await got(32, hanging);
-  await bench.tell(accountId);
-  await got(1, receiver);
-  await bench.tell(accountId);
-  await got(2, receiver);
-  expect(hanging.received).toHaveLength(32);
-  expect(Math.max(...byAccount(hanging))).toBe(4);
-});
-
-test('seven accounts whose endpoints hang, and of which nothing is known yet, leave places to a stranger', async () => {
-  const hanging = await crowd(7);
-  const { accountId, receiver } = await stranger();
-  bench.dispatch();
-  await got(56, hanging);
-  await bench.tell(accountId);
-  await got(1, receiver);
-  expect(byAccount(hanging)).toEqual(Array(7).fill(8));
-});
 
 /** Deliveries to those who hang never end, as far as the test goes; all others are made. */
 const hangingAt =
@@ -74,6 +50,31 @@ const hangingAt =
     received.push({ path: '', headers: {}, body });
     return new Promise(() => {});
   };
+
+test('endpoints known to be slow share half as many places as the quick ones have, four for each account', async () => {
+  const hanging = await crowd(9);
+  await bench.db.pool.query('update webhook_endpoint set pace_ms = 9000');
+  const { accountId, receiver } = await stranger();
+  bench.dispatch({ post: hangingAt(hanging) });
+  await got(32, hanging);
+  await bench.tell(accountId);
+  await got(1, receiver);
+  await bench.tell(accountId);
+  await got(2, receiver);
+  expect(hanging.received).toHaveLength(32);
+  expect(Math.max(...byAccount(hanging.received))).toBe(4);
+});
+
+test('seven accounts whose endpoints hang, and of which nothing is known yet, leave places to a stranger', async () => {
+  const hanging = await crowd(7);
+  const { accountId, receiver } = await stranger();
+  bench.dispatch({ post: hangingAt(hanging) });
+  await got(56, hanging);
+  await bench.tell(accountId);
+  await got(1, receiver);
+  // Those of the first look: a second later they count as slow, and others of their accounts are tried as well.
+  expect(byAccount(hanging.received.slice(0, 56))).toEqual(Array(7).fill(8));
+});
 
 test('whoever hangs gives its place to a quick one after a second', async () => {
   const hanging = await crowd(3);
@@ -127,9 +128,9 @@ test('an endpoint with a long line gives its place to whoever waits after a seco
   const [{ id = '' } = {}] = (await bench.use.list(one.accountId, { limit: 1 })).data;
   for (let i = 0; i < 400; i += 1) await bench.use.test(one, { id });
   const single = { quick: 1, slow: 1 };
+  const { accountId, receiver } = await stranger();
   bench.dispatch({ places: { all: single, share: single, most: 2 } });
   await got(1, long);
-  const { accountId, receiver } = await stranger();
   await bench.tell(accountId);
   await got(1, receiver);
   expect(long.received.length).toBeLessThan(200);
