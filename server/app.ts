@@ -1,15 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import { listAudit } from './audit/list.ts';
-import { startCheckout } from './billing/checkout.ts';
 import type { BillingDeps } from './billing/deps.ts';
-import { internalUseCases } from './billing/internal.ts';
-import { once } from './billing/once.ts';
-import { startPortal } from './billing/portal.ts';
-import { readState } from './billing/read-state.ts';
 import type { RedirectPolicy } from './billing/redirects.ts';
-import { startTrialPack } from './billing/trial-pack.ts';
-import { listUsage } from './credit/list.ts';
 import type { Role } from './environment.ts';
 import { buildHttp, buildOperations } from './http/app.ts';
 import { mountInternal } from './http/internal-door.ts';
@@ -23,7 +15,6 @@ import { takeIn } from './stripe/inbox/intake.ts';
 import type { Resolve } from './webhooks/destination.ts';
 import { resolveByDns } from './webhooks/resolve.ts';
 import type { SecretKeys } from './webhooks/secrets.ts';
-import { webhookUseCases } from './webhooks/use-cases.ts';
 import type { startWorker, WorkerParts } from './worker.ts';
 
 export type AppParts = WorkerParts & {
@@ -106,7 +97,6 @@ function buildDoors(
 ): FastifyInstance {
   const { db, clock, log, gateway, redirects, defaults, livemode } = parts;
   const onAlarm: BillingDeps['onAlarm'] = ({ kind }) => metrics.countAlarm(kind);
-  const billing: BillingDeps = { db, gateway, clock, redirects, defaults, log, onAlarm };
   const watch = watchClock({ log, onAlarm, nowMs: () => performance.now() });
   const onSigned = (aheadSeconds: number): void => {
     metrics.setStripeClock(aheadSeconds);
@@ -122,17 +112,7 @@ function buildDoors(
     withoutOperations: parts.operationsApart ?? false,
     ...(parts.roles.has('api') && {
       api: {
-        useCases: {
-          readState: (caller, input) => readState(billing, caller, input),
-          startCheckout: (call, input) => startCheckout(billing, call, input),
-          startTrialPack: (call, input) => startTrialPack(billing, call, input),
-          startPortal: (call, input) => startPortal(billing, call, input),
-          listTrialPackUsage: (accountId, input) => listUsage(db, accountId, input),
-          listAudit: (accountId, input) => listAudit(db, accountId, input),
-          webhooks: webhookUseCases(webhookDeps),
-          once: (call, asked, work, read) =>
-            once(webhookDeps, call, asked, (commit) => work(webhookUseCases(webhookDeps, commit)), read),
-        },
+        deps: { ...webhookDeps, commit: db.transactionOn, gateway, redirects, defaults, log, onAlarm },
         ...(parts.limits && { limits: parts.limits }),
       },
     }),
@@ -148,7 +128,7 @@ function buildDoors(
     http.register(async (scope) =>
       mountInternal(scope, {
         token,
-        useCases: internalUseCases({ db, clock }),
+        deps: { db, clock },
         ...(parts.console && { readConsole: () => readConsole(db, clock.now()) }),
       }),
     );

@@ -100,6 +100,7 @@ export type ReleaseResult = z.output<typeof releaseResult>;
 
 /** The input of `credit.balance`. */
 export const balanceInput = z.strictObject({ account_id: accountId });
+export type BalanceInput = z.output<typeof balanceInput>;
 
 /** The credit of an account at this moment, by the clock of the database. */
 export const balanceResult = z.strictObject({
@@ -117,6 +118,7 @@ export type BalanceResult = z.output<typeof balanceResult>;
 
 /** The input of `accounts.create` and `accounts.find`. */
 export const accountInput = z.strictObject({ email: z.string().max(254) });
+export type AccountInput = z.output<typeof accountInput>;
 
 export const accountResult = z.strictObject({ account_id: z.string(), email: z.string() });
 export type AccountResult = z.output<typeof accountResult>;
@@ -140,6 +142,7 @@ export type IssueKeyResult = z.output<typeof issueKeyResult>;
 
 /** The input of `keys.revoke`. */
 export const revokeKeyInput = z.strictObject({ api_key_id: keyId });
+export type RevokeKeyInput = z.output<typeof revokeKeyInput>;
 
 /** False when the key had been revoked before. */
 export const revokeKeyResult = z.strictObject({ revoked_now: z.boolean() });

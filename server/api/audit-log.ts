@@ -1,4 +1,5 @@
 import { auditListInput, auditListResult } from '../../shared/audit.ts';
+import { listAudit } from '../audit/list.ts';
 import { procedure, router } from './init.ts';
 
 /** The history of an account. */
@@ -21,5 +22,5 @@ export const auditLogRouter = router({
     })
     .input(auditListInput)
     .output(auditListResult)
-    .query(({ ctx, input }) => ctx.useCases.listAudit(ctx.caller.accountId, input)),
+    .query(({ ctx, input }) => listAudit(ctx.deps.db, ctx.caller.accountId, input)),
 });

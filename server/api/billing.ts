@@ -8,6 +8,11 @@ import {
   trialPackInput,
 } from '../../shared/billing.ts';
 import { usageListInput, usageListResult } from '../../shared/usage.ts';
+import { startCheckout } from '../billing/checkout.ts';
+import { startPortal } from '../billing/portal.ts';
+import { readState } from '../billing/read-state.ts';
+import { startTrialPack } from '../billing/trial-pack.ts';
+import { listUsage } from '../credit/list.ts';
 import { answer, postProcedure, procedure, router } from './init.ts';
 
 const tags = ['Billing'];
@@ -33,7 +38,7 @@ export const billingRouter = router({
     })
     .input(getStateInput)
     .output(billingStateSchema)
-    .query(({ ctx, input }) => ctx.useCases.readState(ctx.caller, input)),
+    .query(({ ctx, input }) => readState(ctx.deps, ctx.caller, input)),
 
   startCheckoutSession: postProcedure
     .meta({
@@ -55,7 +60,7 @@ export const billingRouter = router({
     })
     .input(checkoutSessionInput)
     .output(checkoutSessionResult)
-    .mutation(async ({ ctx, input }) => answer(ctx, await ctx.useCases.startCheckout(ctx.call, input))),
+    .mutation(async ({ ctx, input }) => answer(ctx, await startCheckout(ctx.deps, ctx.caller, input))),
 
   startTrialPack: postProcedure
     .meta({
@@ -75,7 +80,7 @@ export const billingRouter = router({
     })
     .input(trialPackInput)
     .output(checkoutSessionResult)
-    .mutation(async ({ ctx, input }) => answer(ctx, await ctx.useCases.startTrialPack(ctx.call, input))),
+    .mutation(async ({ ctx, input }) => answer(ctx, await startTrialPack(ctx.deps, ctx.caller, input))),
 
   listTrialPackUsage: procedure
     .meta({
@@ -95,7 +100,7 @@ export const billingRouter = router({
     })
     .input(usageListInput)
     .output(usageListResult)
-    .query(({ ctx, input }) => ctx.useCases.listTrialPackUsage(ctx.caller.accountId, input)),
+    .query(({ ctx, input }) => listUsage(ctx.deps.db, ctx.caller.accountId, input)),
 
   startPortalSession: postProcedure
     .meta({
@@ -116,5 +121,5 @@ export const billingRouter = router({
     })
     .input(portalSessionInput)
     .output(portalSessionResult)
-    .mutation(async ({ ctx, input }) => answer(ctx, await ctx.useCases.startPortal(ctx.call, input))),
+    .mutation(async ({ ctx, input }) => answer(ctx, await startPortal(ctx.deps, ctx.caller, input))),
 });

@@ -1,4 +1,5 @@
 import { eventListInput, eventListResult } from '../../shared/events.ts';
+import { listEvents } from '../webhooks/list-events.ts';
 import { procedure, router } from './init.ts';
 
 /** What happened to an account's purchases, for programs to follow. */
@@ -22,5 +23,5 @@ export const eventsRouter = router({
     })
     .input(eventListInput)
     .output(eventListResult)
-    .query(({ ctx, input }) => ctx.useCases.webhooks.listEvents(ctx.caller.accountId, input)),
+    .query(({ ctx, input }) => listEvents(ctx.deps.db, ctx.caller.accountId, input)),
 });

@@ -4,8 +4,8 @@ import type { ZodType } from 'zod';
 import { ProblemError } from '../../shared/errors.ts';
 import { type Scope, scopeAllows } from '../../shared/scopes.ts';
 import type { Minted, MintingCall } from '../billing/deps.ts';
-import type { WebhookUseCases } from '../webhooks/use-cases.ts';
-import type { Context, RateBucket } from './context.ts';
+import { once } from '../billing/once.ts';
+import type { ApiDeps, Context, RateBucket } from './context.ts';
 import { idempotencyKey } from './idempotency-key.ts';
 import { problemOf, trpcErrorShape } from './problem.ts';
 
@@ -37,39 +37,29 @@ export const procedure = t.procedure.use(async ({ ctx, meta, next }) => {
   if (!scopeAllows(caller.scopes, meta.scope)) {
     throw new ProblemError('forbidden', `This call needs the scope ${meta.scope}, which this API key lacks.`);
   }
-  return next({ ctx: { caller } });
+  return next({ ctx: { caller: { ...caller, requestId: ctx.requestId } } });
 });
 
-/** A POST, which may carry an Idempotency-Key. Its answer comes by `answer` or by `once`. */
-export const postProcedure = procedure.use(({ ctx, next }) => {
-  const call: MintingCall = {
-    accountId: ctx.caller.accountId,
-    keyId: ctx.caller.keyId,
-    requestId: ctx.requestId,
-    idempotencyKey: idempotencyKey(ctx.idempotencyKeys),
-  };
-  return next({ ctx: { call } });
-});
+/** A POST, which may carry an Idempotency-Key. Its answer comes by `answer` or by `answerOnce`. */
+export const postProcedure = procedure.use(({ ctx, next }) =>
+  next({ ctx: { caller: { ...ctx.caller, idempotencyKey: idempotencyKey(ctx.idempotencyKeys) } } }),
+);
 
-type Post<I> = {
-  ctx: Context & { call: MintingCall };
-  input: I;
-  path: string;
-};
+type Post<I> = { ctx: Context & { caller: MintingCall }; input: I; path: string };
 
 /**
  * The resolver of a POST that calls nobody else: what it does, and the answer that `schema` describes, happen once
  * under the key.
  */
-export function once<I, T extends object>(
+export function answerOnce<I, T extends object>(
   schema: ZodType<T>,
-  work: (webhooks: WebhookUseCases, call: MintingCall, input: I) => Promise<T>,
+  work: (deps: ApiDeps, caller: MintingCall, input: I) => Promise<T>,
 ): (post: Post<I>) => Promise<T> {
   return async ({ ctx, input, path }) => {
-    const { call, useCases } = ctx;
-    const asked = { route: path, input };
+    const { deps, caller } = ctx;
+    const withCommit = (commit: ApiDeps['commit']) => work({ ...deps, commit }, caller, input);
     const read = (kept: unknown) => schema.parse(kept);
-    return answer(ctx, await useCases.once(call, asked, (webhooks) => work(webhooks, call, input), read));
+    return answer(ctx, await once(deps, caller, { route: path, input }, withCommit, read));
   };
 }
 

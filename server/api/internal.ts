@@ -1,22 +1,11 @@
 import { initTRPC } from '@trpc/server';
-import { parseId } from '../../shared/ids.ts';
 import {
-  type AccountResult,
   accountInput,
   accountResult,
-  type BalanceResult,
   balanceInput,
   balanceResult,
-  type IssueKeyInput,
-  type IssueKeyResult,
   issueKeyInput,
   issueKeyResult,
-  type ReleaseInput,
-  type ReleaseResult,
-  type ReportUseInput,
-  type ReserveInput,
-  type ReserveResult,
-  type RevokeKeyResult,
   releaseInput,
   releaseResult,
   reportUseInput,
@@ -24,31 +13,28 @@ import {
   reserveResult,
   revokeKeyInput,
   revokeKeyResult,
-  type SettleInput,
   settleInput,
-  type UseResult,
   useResult,
 } from '../../shared/internal.ts';
+import {
+  issueKeyTo,
+  lookUpAccount,
+  openAccount,
+  readCredit,
+  releaseCredit,
+  reportSessionUse,
+  reserveCredit,
+  settleCredit,
+  withdrawKey,
+} from '../billing/internal.ts';
+import type { ApiDeps } from './context.ts';
 import { problemOf, trpcErrorShape } from './problem.ts';
 
-/** An input in which the account is named by its uuid, as everywhere inside. */
-type Of<T extends { account_id: string }> = Omit<T, 'account_id'> & { accountId: string };
-
-/** What the procedures call. Bound to their parts where the app is put together. */
-export type InternalUseCases = {
-  reportUse(input: Of<ReportUseInput>): Promise<UseResult>;
-  reserve(input: Of<ReserveInput>): Promise<ReserveResult>;
-  settle(input: Of<SettleInput>): Promise<UseResult>;
-  release(input: Of<ReleaseInput>): Promise<ReleaseResult>;
-  readBalance(accountId: string): Promise<BalanceResult>;
-  createAccount(email: string): Promise<AccountResult>;
-  findAccount(email: string): Promise<AccountResult>;
-  issueKey(input: Of<IssueKeyInput>): Promise<IssueKeyResult>;
-  revokeKey(keyId: string): Promise<RevokeKeyResult>;
-};
+/** What there is to work with. */
+export type InternalDeps = Pick<ApiDeps, 'db' | 'clock'>;
 
 /** One request with the service token. */
-export type InternalContext = { readonly requestId: string; readonly useCases: InternalUseCases };
+export type InternalContext = { readonly requestId: string; readonly deps: InternalDeps };
 
 const { procedure, router } = initTRPC.context<InternalContext>().create({
   isDev: false,
@@ -61,54 +47,44 @@ export const internalRouter = router({
     reportUse: procedure
       .input(reportUseInput)
       .output(useResult)
-      .mutation(({ ctx, input }) => ctx.useCases.reportUse(withUuid(input))),
+      .mutation(({ ctx, input }) => reportSessionUse(ctx.deps, input)),
     reserve: procedure
       .input(reserveInput)
       .output(reserveResult)
-      .mutation(({ ctx, input }) => ctx.useCases.reserve(withUuid(input))),
+      .mutation(({ ctx, input }) => reserveCredit(ctx.deps, input)),
     settle: procedure
       .input(settleInput)
       .output(useResult)
-      .mutation(({ ctx, input }) => ctx.useCases.settle(withUuid(input))),
+      .mutation(({ ctx, input }) => settleCredit(ctx.deps, input)),
     release: procedure
       .input(releaseInput)
       .output(releaseResult)
-      .mutation(({ ctx, input }) => ctx.useCases.release(withUuid(input))),
+      .mutation(({ ctx, input }) => releaseCredit(ctx.deps, input)),
     balance: procedure
       .input(balanceInput)
       .output(balanceResult)
-      .query(({ ctx, input }) => ctx.useCases.readBalance(withUuid(input).accountId)),
+      .query(({ ctx, input }) => readCredit(ctx.deps, input)),
   }),
   accounts: router({
     create: procedure
       .input(accountInput)
       .output(accountResult)
-      .mutation(({ ctx, input }) => ctx.useCases.createAccount(input.email)),
+      .mutation(({ ctx, input }) => openAccount(ctx.deps, input)),
     /** For whoever missed the answer of `create`, which refuses an address that is in use. */
     find: procedure
       .input(accountInput)
       .output(accountResult)
-      .query(({ ctx, input }) => ctx.useCases.findAccount(input.email)),
+      .query(({ ctx, input }) => lookUpAccount(ctx.deps, input)),
   }),
   keys: router({
     issue: procedure
       .input(issueKeyInput)
       .output(issueKeyResult)
-      .mutation(({ ctx, input }) => ctx.useCases.issueKey(withUuid(input))),
+      .mutation(({ ctx, input }) => issueKeyTo(ctx.deps, input)),
     revoke: procedure
       .input(revokeKeyInput)
       .output(revokeKeyResult)
-      .mutation(({ ctx, input }) => ctx.useCases.revokeKey(uuidOf('key', input.api_key_id))),
+      .mutation(({ ctx, input }) => withdrawKey(ctx.deps, input)),
   }),
 });
 export type InternalRouter = typeof internalRouter;
-
-function withUuid<T extends { account_id: string }>({ account_id, ...rest }: T): Of<T> {
-  return { ...rest, accountId: uuidOf('acc', account_id) };
-}
-
-function uuidOf(prefix: 'acc' | 'key', id: string): string {
-  const uuid = parseId(prefix, id);
-  if (uuid === null) throw new Error('The schema lets through what is no id');
-  return uuid;
-}

@@ -16,20 +16,15 @@ import {
   updateEndpointInput,
   webhookEndpointSchema,
 } from '../../shared/webhooks.ts';
-import type { WebhookCaller } from '../webhooks/deps.ts';
-import { type Meta, once, postProcedure, procedure, router } from './init.ts';
+import { listDeliveries } from '../webhooks/deliveries.ts';
+import { createEndpoint, deleteEndpoint, rotateSecret, updateEndpoint } from '../webhooks/endpoints.ts';
+import { getEndpoint, listEndpoints } from '../webhooks/list-endpoints.ts';
+import { replayDelivery, replayEvents, testEndpoint } from '../webhooks/replay.ts';
+import { answerOnce, type Meta, postProcedure, procedure, router } from './init.ts';
 
 const tags = ['Webhooks'];
 const READ = { scope: 'read:webhooks', bucket: 'global' } as const satisfies Partial<Meta>;
 const WRITE = { scope: 'account_owner', bucket: 'global' } as const satisfies Partial<Meta>;
-
-type CallerContext = { caller: { accountId: string; keyId: string }; requestId: string };
-
-const callerOf = ({ caller, requestId }: CallerContext): WebhookCaller => ({
-  accountId: caller.accountId,
-  keyId: caller.keyId,
-  requestId,
-});
 
 /** Where an account's events are sent, and what became of them. */
 export const webhooksRouter = router({
@@ -51,11 +46,7 @@ export const webhooksRouter = router({
     })
     .input(createEndpointInput)
     .output(createdEndpointSchema)
-    .mutation(
-      once(createdEndpointSchema, (webhooks, call, input: z.output<typeof createEndpointInput>) =>
-        webhooks.create(call, input),
-      ),
-    ),
+    .mutation(answerOnce(createdEndpointSchema, createEndpoint)),
 
   list: procedure
     .meta({
@@ -72,7 +63,7 @@ export const webhooksRouter = router({
     })
     .input(endpointListInput)
     .output(endpointListResult)
-    .query(({ ctx, input }) => ctx.useCases.webhooks.list(ctx.caller.accountId, input)),
+    .query(({ ctx, input }) => listEndpoints(ctx.deps, ctx.caller.accountId, input)),
 
   get: procedure
     .meta({
@@ -89,7 +80,7 @@ export const webhooksRouter = router({
     })
     .input(endpointInput)
     .output(webhookEndpointSchema)
-    .query(({ ctx, input }) => ctx.useCases.webhooks.get(ctx.caller.accountId, input)),
+    .query(({ ctx, input }) => getEndpoint(ctx.deps, ctx.caller.accountId, input)),
 
   update: procedure
     .meta({
@@ -107,7 +98,7 @@ export const webhooksRouter = router({
     })
     .input(updateEndpointInput)
     .output(webhookEndpointSchema)
-    .mutation(({ ctx, input }) => ctx.useCases.webhooks.update(callerOf(ctx), input)),
+    .mutation(({ ctx, input }) => updateEndpoint(ctx.deps, ctx.caller, input)),
 
   delete: procedure
     .meta({
@@ -126,7 +117,7 @@ export const webhooksRouter = router({
     .input(endpointInput)
     .output(z.null())
     .mutation(async ({ ctx, input }) => {
-      await ctx.useCases.webhooks.delete(callerOf(ctx), input);
+      await deleteEndpoint(ctx.deps, ctx.caller, input);
       return null;
     }),
 
@@ -148,11 +139,7 @@ export const webhooksRouter = router({
     })
     .input(endpointInput)
     .output(webhookDeliverySchema)
-    .mutation(
-      once(webhookDeliverySchema, (webhooks, call, input: z.output<typeof endpointInput>) =>
-        webhooks.test(call, input),
-      ),
-    ),
+    .mutation(answerOnce(webhookDeliverySchema, testEndpoint)),
 
   rotateSecret: postProcedure
     .meta({
@@ -171,11 +158,7 @@ export const webhooksRouter = router({
     })
     .input(endpointInput)
     .output(createdEndpointSchema)
-    .mutation(
-      once(createdEndpointSchema, (webhooks, call, input: z.output<typeof endpointInput>) =>
-        webhooks.rotateSecret(call, input),
-      ),
-    ),
+    .mutation(answerOnce(createdEndpointSchema, rotateSecret)),
 
   replay: postProcedure
     .meta({
@@ -197,11 +180,7 @@ export const webhooksRouter = router({
     })
     .input(replayInput)
     .output(replayResult)
-    .mutation(
-      once(replayResult, (webhooks, call, input: z.output<typeof replayInput>) =>
-        webhooks.replay(call, input),
-      ),
-    ),
+    .mutation(answerOnce(replayResult, replayEvents)),
 
   listDeliveries: procedure
     .meta({
@@ -218,7 +197,7 @@ export const webhooksRouter = router({
     })
     .input(deliveryListInput)
     .output(deliveryListResult)
-    .query(({ ctx, input }) => ctx.useCases.webhooks.listDeliveries(ctx.caller.accountId, input)),
+    .query(({ ctx, input }) => listDeliveries(ctx.deps, ctx.caller.accountId, input)),
 
   replayDelivery: postProcedure
     .meta({
@@ -239,9 +218,5 @@ export const webhooksRouter = router({
     })
     .input(deliveryInput)
     .output(webhookDeliverySchema)
-    .mutation(
-      once(webhookDeliverySchema, (webhooks, call, input: z.output<typeof deliveryInput>) =>
-        webhooks.replayDelivery(call, input),
-      ),
-    ),
+    .mutation(answerOnce(webhookDeliverySchema, replayDelivery)),
 });

@@ -5,7 +5,7 @@ import type { StripeGateway } from '../stripe/api/gateway.ts';
 import type { Alarm } from '../stripe/deps.ts';
 import type { RedirectPolicy } from './redirects.ts';
 
-/** What the use cases of billing work with. */
+/** What the functions of billing work with. */
 export type BillingDeps = {
   readonly db: Database;
   readonly gateway: StripeGateway;

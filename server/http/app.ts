@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import type { UseCases } from '../api/context.ts';
+import type { ApiDeps } from '../api/context.ts';
 import type { Database } from '../database/connection.ts';
 import { mountApi } from './api-door.ts';
 import { type InFlight, MOST_IN_FLIGHT } from './gate.ts';
@@ -15,7 +15,7 @@ export type HttpDeps = Omit<ServerDeps, 'metrics'> & {
   /** Where this service counts; one of its own where none is given. */
   readonly metrics?: Metrics;
   /** Mounts tRPC, REST and the pages when given. */
-  readonly api?: { readonly useCases: UseCases; readonly limits?: RateLimits };
+  readonly api?: { readonly deps: ApiDeps; readonly limits?: RateLimits };
   /** Mounts the door for Stripe when given. */
   readonly webhooks?: Pick<WebhookParts, 'takeIn'>;
   /** True from the moment the process has been told to stop; `/readyz` says so. */
@@ -36,9 +36,7 @@ export function buildHttp(deps: HttpDeps): FastifyInstance {
   const { api, webhooks } = deps;
   if (api) {
     const limiter = createLimiter(api.limits ?? RATE_LIMITS);
-    app.register(async (scope) =>
-      mountApi(scope, { db, clock, limiter, useCases: api.useCases, maxInFlight }),
-    );
+    app.register(async (scope) => mountApi(scope, { deps: api.deps, limiter, maxInFlight }));
     mountPages(app, { mostInFlight: maxInFlight.pages, withOperations: !deps.withoutOperations });
   }
   if (webhooks) {

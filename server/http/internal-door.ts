@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
-import type { InternalUseCases } from '../api/internal.ts';
+import type { InternalDeps } from '../api/internal.ts';
 import { acceptJson } from './body.ts';
 import { createGate } from './gate.ts';
 import { headerValues } from './request-context.ts';
@@ -10,8 +10,8 @@ import { handleInternalTrpc, sendTrpcProblem } from './trpc.ts';
 export type InternalParts = {
   /** What `Authorization: Bearer …` must carry. */
   readonly token: string;
-  /** What `/internal/trpc` calls. */
-  readonly useCases: InternalUseCases;
+  /** What `/internal/trpc` works with. */
+  readonly deps: InternalDeps;
   /** Calls worked on at a time; more are told to come back. */
   readonly maxInFlight?: number;
   /** What the console of the local Stripe shows of this service; absent next to a real Stripe. */
@@ -22,7 +22,7 @@ const MAX_IN_FLIGHT = 256;
 
 /** Mounts `/internal/…`, for programs of the operator that hold the service token. Never in the public document. */
 export function mountInternal(app: FastifyInstance, parts: InternalParts): void {
-  const { token, useCases, maxInFlight = MAX_IN_FLIGHT, readConsole } = parts;
+  const { token, deps, maxInFlight = MAX_IN_FLIGHT, readConsole } = parts;
   const expected = digest(`Bearer ${token}`);
   app.addHook('onRequest', async (request) => {
     const [header = '', second] = headerValues(request, 'authorization');
@@ -41,7 +41,7 @@ export function mountInternal(app: FastifyInstance, parts: InternalParts): void 
       method: ['GET', 'POST'],
       url: '/internal/trpc/*',
       exposeHeadRoute: false,
-      handler: gate((request, reply) => handleInternalTrpc(request, reply, useCases)),
+      handler: gate((request, reply) => handleInternalTrpc(request, reply, deps)),
     });
   });
 }

@@ -1,17 +1,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
-import type { Clock } from '../../shared/time.ts';
-import type { Context, UseCases } from '../api/context.ts';
+import type { ApiDeps, Context } from '../api/context.ts';
 import { authenticate, type Caller } from '../billing/caller.ts';
-import type { Database } from '../database/connection.ts';
 import type { Limiter } from './limits.ts';
 
 /** What the API needs to answer. */
 export type ApiParts = {
-  readonly db: Pick<Database, 'pool'>;
-  readonly clock: Clock;
+  readonly deps: ApiDeps;
   readonly limiter: Limiter;
-  readonly useCases: UseCases;
 };
 
 /** The context of one HTTP request, for REST and tRPC alike. X-Driftstack-Account is not looked at. */
@@ -20,12 +16,12 @@ export function openContext(request: FastifyRequest, reply: FastifyReply, parts:
   return {
     requestId: request.id,
     idempotencyKeys: headerValues(request, 'idempotency-key'),
-    useCases: parts.useCases,
+    deps: parts.deps,
     authenticate() {
       caller ??= identify(request, parts);
       return caller;
     },
-    admit: (who, bucket) => parts.limiter.admit(reply, who, bucket, parts.clock.now().getTime()),
+    admit: (who, bucket) => parts.limiter.admit(reply, who, bucket, parts.deps.clock.now().getTime()),
     markReplayed: () => void reply.header('idempotent-replayed', '1'),
   };
 }
@@ -41,10 +37,10 @@ export function headerValues({ raw }: FastifyRequest, name: string): string[] {
   return values;
 }
 
-async function identify(request: FastifyRequest, { db, clock, limiter }: ApiParts): Promise<Caller> {
-  const now = clock.now();
+async function identify(request: FastifyRequest, { deps, limiter }: ApiParts): Promise<Caller> {
+  const now = deps.clock.now();
   try {
-    return await authenticate(db, headerValues(request, 'authorization'), now);
+    return await authenticate(deps.db, headerValues(request, 'authorization'), now);
   } catch (error) {
     if (error instanceof ProblemError && error.status === 401) {
       limiter.countFailure(request.ip, now.getTime());

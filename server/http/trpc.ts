@@ -2,7 +2,7 @@ import { type AnyProcedure, TRPCError } from '@trpc/server';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
 import { callProcedure } from '../api/call.ts';
-import { type InternalUseCases, internalRouter } from '../api/internal.ts';
+import { type InternalDeps, internalRouter } from '../api/internal.ts';
 import { trpcErrorShape } from '../api/problem.ts';
 import { appRouter } from '../api/root.ts';
 import { parseJson, parseJsonBody } from './json.ts';
@@ -29,9 +29,9 @@ export async function handleTrpc(
 export async function handleInternalTrpc(
   request: FastifyRequest,
   reply: FastifyReply,
-  useCases: InternalUseCases,
+  deps: InternalDeps,
 ): Promise<FastifyReply> {
-  return await answerCalls(request, reply, { ...INTERNAL, ctx: { requestId: request.id, useCases } });
+  return await answerCalls(request, reply, { ...INTERNAL, ctx: { requestId: request.id, deps } });
 }
 
 type Mount = {

@@ -8,7 +8,7 @@ import type { DestinationPolicy } from './destination.ts';
 import { lockFeed } from './record-event.ts';
 import type { SecretKeys } from './secrets.ts';
 
-/** What the use cases of webhooks work with. */
+/** What the functions of webhooks work with. */
 export type WebhookDeps = SecretKeys & {
   readonly db: Database;
   readonly clock: Clock;

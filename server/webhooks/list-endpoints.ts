@@ -8,7 +8,7 @@ import type {
 import type { Tx } from '../database/connection.ts';
 import { decodeCursor, encodeCursor } from '../database/cursor.ts';
 import { WebhookEndpoint } from '../database/entities/webhooks.ts';
-import { noEndpoint, type WebhookDeps } from './deps.ts';
+import { noEndpoint, readId, type WebhookDeps } from './deps.ts';
 import { signsAsWell } from './secrets.ts';
 
 const LIST = 'webhooks';
@@ -37,7 +37,16 @@ export async function listEndpoints(
   };
 }
 
-/** One endpoint of the account, by its uuid. Throws `not-found` for any other. */
+/** One endpoint of the account, by its id on the wire. Throws `not-found` for any other. */
+export async function getEndpoint(
+  { db, clock }: Pick<WebhookDeps, 'db' | 'clock'>,
+  accountId: string,
+  { id }: { id: string },
+): Promise<WireEndpoint> {
+  return await readEndpoint(db.orm.em.fork(), accountId, readId('whk', id), clock.now());
+}
+
+/** The same within a transaction, by its uuid. */
 export async function readEndpoint(em: Tx, accountId: string, id: string, now: Date): Promise<WireEndpoint> {
   const endpoint = await em.findOne(WebhookEndpoint, { id, accountId, deletedAt: null }, { refresh: true });
   if (!endpoint) throw noEndpoint();

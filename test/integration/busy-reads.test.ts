@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { BillingDeps } from '../../server/billing/deps.ts';
-import { readState } from '../../server/billing/read-state.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
 import { Account } from '../../server/database/entities/account.ts';
@@ -33,7 +32,7 @@ beforeEach(async () => {
   http = await startHttp({
     poolMax: POOL,
     clock,
-    useCases: { readState: (caller, input) => readState(deps, caller, input) },
+    deps: { gateway },
   });
   deps = { db: http.db, gateway, clock, redirects, defaults, log: quietLog() };
   hanging = 0;

@@ -11,23 +11,8 @@ import { startHttp, type TestHttp } from '../support/http.ts';
 
 let http: TestHttp;
 let client: Driftstack;
-const keys: (string | null)[] = [];
-
 beforeAll(async () => {
-  http = await startHttp({
-    useCases: {
-      startPortal: async (call) => {
-        keys.push(call.idempotencyKey);
-        return { value: { portal_url: 'https://billing.stripe.com/p/1' }, replayed: false };
-      },
-      startTrialPack: async () => {
-        throw new ProblemError('conflict', 'Already bought.', { code: 'trial_pack_already_redeemed' });
-      },
-      startCheckout: async () => {
-        throw new ProblemError('internal', 'Stripe is away.', { status: 503, retryAfterSeconds: 5 });
-      },
-    },
-  });
+  http = await startHttp();
   const { key } = await http.openAccount();
   client = new Driftstack({ apiKey: key, baseUrl: `${http.url}/` });
 });
@@ -48,33 +33,37 @@ it('reads exactly as documented', async () => {
   expectTypeOf(state).toEqualTypeOf<BillingState>();
   expect(state.subscription).toBeNull();
   const { portal_url } = await client.billing.startPortalSession();
-  expect(portal_url).toBe('https://billing.stripe.com/p/1');
+  expect(portal_url).toMatch(/^https:\/\/billing\.stripe\.test\//);
 });
 
 it('sends the Idempotency-Key it is given, and none otherwise', async () => {
   await client.billing.startPortalSession({}, { idempotencyKey: 'order-7' });
   await client.billing.startPortalSession();
-  expect(keys.slice(-2)).toEqual(['order-7', null]);
+  const { rows } = await http.db.pool.query('select key from idempotency_key');
+  expect(rows).toEqual([{ key: 'order-7' }]);
 });
 
 it('throws what the service said, with the request id', async () => {
-  const error = await failure(client.billing.startTrialPack());
+  await client.billing.startPortalSession({}, { idempotencyKey: 'order-8' });
+  const error = await failure(client.billing.startTrialPack({}, { idempotencyKey: 'order-8' }));
   expect(error).toMatchObject({
     kind: 'conflict',
     status: 409,
     type: 'https://errors.driftstack.dev/conflict',
-    detail: 'Already bought.',
-    code: 'trial_pack_already_redeemed',
+    detail: 'This Idempotency-Key was used for another request. Choose a new one.',
+    code: 'idempotency_key_reused',
     requestId: expect.stringMatching(/^req_/),
   });
   expect(isRetryable(error)).toBe(false);
 });
 
 it('tells what is worth repeating, and after how long', async () => {
+  http.stripe.interfere(() => ({ kind: 'answer', status: 500, body: '{"error":{"type":"api_error"}}' }));
   const error = await failure(
     client.billing.startCheckoutSession({ tier: 'api_builder', billing_period: 'monthly' }),
   );
-  expect(error).toMatchObject({ kind: 'internal', status: 503, extensions: { retry_after_seconds: 5 } });
+  http.stripe.interfere(() => undefined);
+  expect(error).toMatchObject({ kind: 'internal', status: 502, extensions: { retry_after_seconds: 5 } });
   expect(isRetryable(error)).toBe(true);
   expect(isRetryable(new Error('anything'))).toBe(false);
 });

@@ -249,17 +249,16 @@ describe('too much at a time', () => {
     const busy = await startHttp({
       logLevel: 'info',
       maxInFlight: { pages: 8, reading: 2, minting: 2, deliveries: 2 },
-      useCases: {
-        startPortal: async () => {
-          started += 1;
-          await released;
-          return { value: { portal_url: 'https://billing.stripe.com/p/1' }, replayed: false };
-        },
+      resolve: async () => {
+        started += 1;
+        await released;
+        return ['93.184.215.14'];
       },
     });
     try {
       const { key } = await busy.openAccount();
-      const mint = () => busy.call('/v1/billing/portal-session', { key, json: {} });
+      const json = { url: 'https://example.com/', events: ['subscription.changed'] };
+      const mint = () => busy.call('/v1/webhooks', { key, json });
       const waiting = [mint(), mint()];
       await expect.poll(() => started).toBe(2);
       const refused = await mint();
@@ -273,8 +272,8 @@ describe('too much at a time', () => {
       expect(told.length).toBeLessThan(10);
       expect((await busy.call('/v1/billing', { key })).status).toBe(200);
       release();
-      expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([200, 200]);
-      expect((await mint()).status).toBe(200);
+      expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([201, 201]);
+      expect((await mint()).status).toBe(201);
     } finally {
       release();
       await busy.close();

@@ -1,43 +1,23 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildOpenApi } from '../../server/api/openapi.ts';
-import { startCheckout } from '../../server/billing/checkout.ts';
-import type { BillingDeps } from '../../server/billing/deps.ts';
 import { forgetOldKeys } from '../../server/billing/idempotency.ts';
 import { type Commit, once } from '../../server/billing/once.ts';
-import { startPortal } from '../../server/billing/portal.ts';
-import { parseAllowlist } from '../../server/billing/redirects.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
-import { Account, IdempotencyKey } from '../../server/database/entities/account.ts';
+import { IdempotencyKey } from '../../server/database/entities/account.ts';
 import { WebhookDelivery, WebhookEndpoint } from '../../server/database/entities/webhooks.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
-import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { parseId } from '../../shared/ids.ts';
 import { MAX_ENDPOINTS } from '../../shared/webhooks.ts';
 import { startHttp, type TestHttp, WEBHOOK_KEY } from '../support/http.ts';
-import { type ScriptedStripe, startScriptedStripe } from '../support/scripted-stripe.ts';
-import { quietLog } from '../support/stripe.ts';
+import type { ScriptedStripe } from '../support/scripted-stripe.ts';
 
 let http: TestHttp;
 let stripe: ScriptedStripe;
-let deps: BillingDeps;
 let time = new Date();
 let resolve = async () => ['93.184.215.14'];
 beforeAll(async () => {
-  stripe = await startScriptedStripe();
-  http = await startHttp({
-    clock: { now: () => time },
-    resolve: () => resolve(),
-    useCases: {
-      startCheckout: (call, input) => startCheckout(deps, call, input),
-      startTrialPack: (call, input) => startTrialPack(deps, call, input),
-      startPortal: (call, input) => startPortal(deps, call, input),
-    },
-  });
-  const redirects = parseAllowlist(['https://your.app']);
-  const address = 'https://your.app/x';
-  const defaults = { checkoutSuccessUrl: address, checkoutCancelUrl: address, portalReturnUrl: address };
-  const gateway = connectStripe({ secretKey: 'sk_test_scripted', apiBase: stripe.url });
-  deps = { db: http.db, clock: { now: () => time }, log: quietLog(), gateway, redirects, defaults };
+  const clock = { now: () => time };
+  http = await startHttp({ clock, resolve: () => resolve() });
+  ({ stripe } = http);
 });
 beforeEach(() => {
   time = new Date();
@@ -45,7 +25,6 @@ beforeEach(() => {
 });
 afterAll(async () => {
   await http.close();
-  await stripe.close();
 });
 
 /** As far as a test looks at it. */
@@ -110,7 +89,6 @@ const POSTS: Readonly<Record<string, Post>> = {
 
 async function caller(): Promise<Caller> {
   const { key, accountId } = await http.openAccount();
-  await em().nativeUpdate(Account, accountId, { stripeCustomerId: stripe.newId('cus') });
   const made = await bodyOf(await http.call('/v1/webhooks', { key, json: hook }));
   const sent = await bodyOf(await http.call(`/v1/webhooks/${made.id}/test`, { key, json: {} }));
   // Delivered, so that replaying it makes another.
@@ -443,7 +421,7 @@ it('gives the first answer before anything is looked up anew', async () => {
 it('refuses work that answers anything but what its transaction came to', async () => {
   const { accountId } = await caller();
   const call = { accountId, keyId: uuidv7(time), requestId: 'req_1', idempotencyKey: 'strange' };
-  const parts = { db: http.db, clock: deps.clock, secretKey: WEBHOOK_KEY };
+  const parts = { db: http.db, clock: { now: () => time }, secretKey: WEBHOOK_KEY };
   const work = async (commit: Commit) => {
     await commit(accountId, async () => ({ id: 'kept' }));
     return { id: 'answered' };
@@ -478,7 +456,7 @@ it('a key is forgotten after a day, and its row deleted', async () => {
   if (!create) throw new Error('there is no such call');
   const first = await read(await post(who, create, 'daily'));
   time = new Date(time.getTime() + 23 * 3_600_000);
-  await forgetOldKeys(deps);
+  await forgetOldKeys({ db: http.db, clock: { now: () => time } });
   expect(await read(await post(who, create, 'daily'))).toEqual({ ...first, replayed: '1' });
   time = new Date(time.getTime() + 2 * 3_600_000);
   expect(await read(await post(who, create, 'daily'))).toMatchObject({ status: 201, replayed: null });
@@ -489,7 +467,7 @@ it('a key is forgotten after a day, and its row deleted', async () => {
     [who.accountId, time],
   );
   time = new Date(time.getTime() + 25 * 3_600_000);
-  await forgetOldKeys(deps);
+  await forgetOldKeys({ db: http.db, clock: { now: () => time } });
   expect(await em().count(IdempotencyKey, {})).toBe(0);
 });
 

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { internalUseCases } from '../../server/billing/internal.ts';
 import { verifyLedger } from '../../server/credit/ledger.ts';
 import { mountInternal } from '../../server/http/internal-door.ts';
 import { Driftstack } from '../../shared/client.ts';
@@ -18,7 +17,7 @@ let client: DriftstackInternal;
 
 beforeAll(async () => {
   http = await startHttp({
-    mount: (app, db) => mountInternal(app, { token: TOKEN, useCases: internalUseCases({ db, clock }) }),
+    mount: (app, db) => mountInternal(app, { token: TOKEN, deps: { db, clock } }),
   });
   client = new DriftstackInternal({ token: TOKEN, baseUrl: http.url });
 });

@@ -13,7 +13,6 @@ import { uuidv7 } from '../../server/database/uuid.ts';
 import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import { replayEvent } from '../../server/stripe/inbox/replay.ts';
 import { reconcile } from '../../server/stripe/repair/reconcile.ts';
-import { webhookUseCases } from '../../server/webhooks/use-cases.ts';
 import { openPack } from '../support/credit.ts';
 import { type Locked, recordLocks, tablesLockedBy } from '../support/lock-recorder.ts';
 import { processEvents, startProcessing } from '../support/processing.ts';
@@ -27,6 +26,7 @@ import {
   openBench,
   subscription,
 } from '../support/stripe.ts';
+import { webhookCalls } from '../support/webhooks.ts';
 
 let bench: Bench;
 let deps: BillingDeps;
@@ -108,8 +108,9 @@ describe('the order of locks', () => {
     await db.transaction((tx) => revokeKey(tx, { keyId: issued.id, now: NOW }));
 
     // Endpoints, with something on its way to them.
-    const hooks = webhookUseCases({
+    const hooks = webhookCalls({
       db,
+      commit: db.transactionOn,
       clock,
       secretKey: Buffer.alloc(32, 7),
       destinations: { resolve: async () => ['93.184.215.14'], ports: [], loopback: false },

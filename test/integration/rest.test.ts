@@ -1,37 +1,26 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ProblemError } from '../../shared/errors.ts';
 import { startHttp, type TestHttp } from '../support/http.ts';
 import { sendRaw } from '../support/raw-http.ts';
 
 let http: TestHttp;
+let caller: Awaited<ReturnType<TestHttp['openAccount']>>;
 let key: string;
-let received: unknown[];
 
 beforeAll(async () => {
-  received = [];
-  const session = {
-    checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1',
-    checkout_session_id: 'cs_test_1',
+  const check = (_field: string, url: string): string => {
+    if (url.endsWith('/fault')) throw new Error('select secret_value from somewhere');
+    return url;
   };
   http = await startHttp({
-    useCases: {
-      startCheckout: async (call, input) => {
-        received.push({ call, input });
-        if (call.idempotencyKey === 'again') return { value: session, replayed: true };
-        if (call.idempotencyKey === 'secret-fault') throw new Error('select secret_value from somewhere');
-        if (call.idempotencyKey === 'conflict') {
-          throw new ProblemError('conflict', 'There is one already.', { code: 'already_subscribed' });
-        }
-        return { value: session, replayed: false };
-      },
-    },
+    deps: { redirects: { check, allows: () => true } },
     limits: {
       global: { free: { capacity: 100_000, refillPerSecond: 1 } },
       minting: { capacity: 100_000, refillPerSecond: 1 },
       failures: { capacity: 100_000, refillPerSecond: 1 },
     },
   });
-  ({ key } = await http.openAccount());
+  caller = await http.openAccount();
+  ({ key } = caller);
 });
 afterAll(() => http.close());
 
@@ -66,8 +55,8 @@ describe('the documented paths', () => {
     const response = await http.call(CHECKOUT, { key, json: PARAMS });
     expect(response.status).toBe(200);
     expect(await response.json()).toEqual({
-      checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1',
-      checkout_session_id: 'cs_test_1',
+      checkout_url: expect.stringMatching(/^https:\/\/checkout\.stripe\.test\//),
+      checkout_session_id: expect.stringMatching(/^cs_test_/),
     });
   });
 
@@ -78,7 +67,8 @@ describe('the documented paths', () => {
   });
 
   it('list the audit log as { data, next_cursor }', async () => {
-    const body: unknown = await (await http.call('/v1/account/audit-log?limit=1', { key })).json();
+    const { key: fresh } = await http.openAccount();
+    const body: unknown = await (await http.call('/v1/account/audit-log?limit=1', { key: fresh })).json();
     expect(body).toMatchObject({ data: [{ action: 'api_key.minted' }], next_cursor: expect.any(String) });
   });
 });
@@ -89,7 +79,12 @@ describe('the body', () => {
       'content-type': 'application/json; charset=utf-8',
     });
     expect(response.status).toBe(200);
-    expect(received.at(-1)).toMatchObject({ input: PARAMS });
+    const { checkout_session_id: id } = (await response.json()) as { checkout_session_id: string };
+    expect(http.stripe.all('checkout.session').find((session) => session.id === id)).toMatchObject({
+      line_items: [{ price: 'price_driftstack_api_builder_monthly' }],
+      success_url: PARAMS.success_url,
+      cancel_url: PARAMS.cancel_url,
+    });
   });
 
   it.each([
@@ -253,16 +248,33 @@ describe('Idempotency-Key', () => {
   const withKey = (idempotencyKey: string) =>
     send(JSON.stringify(PARAMS), { 'idempotency-key': idempotencyKey });
 
-  it('reaches the use case, together with who calls', async () => {
-    await withKey('order-1');
-    expect(received.at(-1)).toMatchObject({
-      call: { idempotencyKey: 'order-1', requestId: expect.stringMatching(/^req_/) },
+  const kept = async () => {
+    const { rows } = await http.db.pool.query<{ key: string }>('select key from idempotency_key');
+    return rows.map((row) => row.key);
+  };
+
+  it('reaches what is called, together with who calls and the request', async () => {
+    expect(await kept()).not.toContain('order-1');
+    const own = { ...PARAMS, success_url: 'https://a.b/order-1' };
+    const response = await send(JSON.stringify(own), { 'idempotency-key': 'order-1' });
+    expect(await kept()).toContain('order-1');
+    const page = await (await http.call('/v1/account/audit-log?limit=1', { key })).json();
+    expect(page).toMatchObject({
+      data: [
+        {
+          action: 'checkout_session.started',
+          actor_account_id: `acc_${caller.accountId}`,
+          actor_key_id: `key_${caller.keyId}`,
+          payload: { request_id: response.headers.get('x-request-id') },
+        },
+      ],
     });
   });
 
   it('counts as absent when it is empty', async () => {
-    await withKey('');
-    expect(received.at(-1)).toMatchObject({ call: { idempotencyKey: null } });
+    const before = await kept();
+    expect((await withKey('')).status).toBe(200);
+    expect(await kept()).toEqual(before);
   });
 
   it.each(['has space', 'a'.repeat(256), 'é'])('refuses %j', async (value) => {
@@ -275,6 +287,7 @@ describe('Idempotency-Key', () => {
   });
 
   it('marks an answer that was given before, and only that', async () => {
+    expect((await withKey('again')).headers.get('idempotent-replayed')).toBeNull();
     expect((await withKey('again')).headers.get('idempotent-replayed')).toBe('1');
     expect((await withKey('fresh')).headers.get('idempotent-replayed')).toBeNull();
   });
@@ -282,20 +295,24 @@ describe('Idempotency-Key', () => {
 
 describe('what goes wrong', () => {
   it('carries a problem of ours to the caller', async () => {
-    const response = await send(JSON.stringify(PARAMS), { 'idempotency-key': 'conflict' });
+    const headers = { 'idempotency-key': 'conflict' };
+    await send(JSON.stringify(PARAMS), headers);
+    const other = JSON.stringify({ ...PARAMS, billing_period: 'annual' });
+    const response = await send(other, headers);
     expect(response.status).toBe(409);
     expect(await response.json()).toEqual({
       type: 'https://errors.driftstack.dev/conflict',
       title: 'Conflict',
       status: 409,
-      detail: 'There is one already.',
+      detail: 'This Idempotency-Key was used for another request. Choose a new one.',
       instance: response.headers.get('x-request-id'),
-      code: 'already_subscribed',
+      code: 'idempotency_key_reused',
+      idempotency_status: 'mismatch',
     });
   });
 
   it('carries nothing else, but logs it under the same request id', async () => {
-    const response = await send(JSON.stringify(PARAMS), { 'idempotency-key': 'secret-fault' });
+    const response = await send(JSON.stringify({ ...PARAMS, success_url: 'https://a.b/fault' }));
     expect(response.status).toBe(500);
     const text = await response.text();
     expect(text).not.toContain('secret_value');

@@ -29,10 +29,13 @@ const SQL_STATES: Readonly<Record<string, string>> = {
 
 let http: TestHttp;
 let db: Database;
-/** What the use case of the test throws next. */
-let doNext: () => Promise<never>;
+/** What goes wrong in the service next. */
+let fault: unknown;
 beforeAll(async () => {
-  http = await startHttp({ useCases: { startTrialPack: async () => await doNext() } });
+  const check = () => {
+    throw fault;
+  };
+  http = await startHttp({ deps: { redirects: { check, allows: () => true } } });
   db = http.db;
 });
 afterAll(() => http.close());
@@ -54,12 +57,13 @@ async function toldOf(fail: () => Promise<unknown>): Promise<Record<string, stri
   // As pg-boss tells of it.
   if (error instanceof Error)
     log.error({ err: { ...error, message: error.message, stack: error.stack } }, 'it failed');
-  doNext = async () => {
-    throw error;
-  };
+  fault = error;
   const { key } = await http.openAccount();
   const before = http.lines.length;
-  const answer = await http.call('/v1/billing/trial-pack', { key, json: {} });
+  const answer = await http.call('/v1/billing/trial-pack', {
+    key,
+    json: { success_url: 'https://your.app/' },
+  });
   await untilTrue(() => http.lines.slice(before).some((line) => line.includes('"level":"error"')));
   return {
     'our log': lines.join(''),

@@ -1,25 +1,27 @@
 import type { FastifyInstance } from 'fastify';
-import type { UseCases } from '../../server/api/context.ts';
-import { listAudit } from '../../server/audit/list.ts';
+import type { ApiDeps } from '../../server/api/context.ts';
 import { createAccount } from '../../server/billing/accounts.ts';
 import { issueKey } from '../../server/billing/keys.ts';
-import { once } from '../../server/billing/once.ts';
-import { billingState } from '../../server/billing/state.ts';
-import { listUsage } from '../../server/credit/list.ts';
+import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
+import { Account } from '../../server/database/entities/account.ts';
 import { buildHttp, type HttpDeps } from '../../server/http/app.ts';
 import { createLog } from '../../server/http/log.ts';
-import { webhookUseCases } from '../../server/webhooks/use-cases.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import type { Scope } from '../../shared/scopes.ts';
 import type { Clock } from '../../shared/time.ts';
 import { createTestDatabase } from './database.ts';
+import { type ScriptedStripe, startScriptedStripe } from './scripted-stripe.ts';
 
 export type TestHttp = {
   readonly app: FastifyInstance;
   readonly url: string;
   readonly db: Database;
+  /** Where it mints, unless it was given another gateway. */
+  readonly stripe: ScriptedStripe;
   /** Every line the app logged. */
   readonly lines: string[];
+  /** An account that is a customer at Stripe, and has bought nothing. */
   openAccount(scopes?: readonly Scope[]): Promise<{ accountId: string; keyId: string; key: string }>;
   /** Calls a path; `key` becomes the bearer, `json` the body. */
   call(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<Response>;
@@ -27,7 +29,8 @@ export type TestHttp = {
 };
 
 export type TestHttpOptions = Partial<Omit<HttpDeps, 'db' | 'log' | 'api'>> & {
-  useCases?: Partial<UseCases>;
+  /** Instead of what the API works with otherwise. */
+  deps?: Partial<ApiDeps>;
   limits?: NonNullable<HttpDeps['api']>['limits'];
   logLevel?: string;
   poolMax?: number;
@@ -46,10 +49,10 @@ export const WEBHOOK_KEY = Buffer.alloc(32, 7);
 
 const systemClock: Clock = { now: () => new Date() };
 
-/** Starts the whole HTTP room on a database of its own; minting is answered by fakes unless given. */
+/** Starts the whole HTTP room on a database of its own, beside a scripted Stripe; mails and passes do not run. */
 export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp> {
   const {
-    useCases,
+    deps,
     limits,
     logLevel = 'debug',
     poolMax = 10,
@@ -66,15 +69,28 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
     applicationName: 'test-http',
     connectionTimeoutMs: 1_000,
   });
+  const stripe = await startScriptedStripe();
   const lines: string[] = [];
+  const log = createLog({ level: logLevel, stream: { write: (line) => void lines.push(line) } });
+  const address = 'https://your.app/x';
+  const api: ApiDeps = {
+    db,
+    clock,
+    log,
+    gateway: connectStripe({ secretKey: 'sk_test_scripted', apiBase: stripe.url }),
+    redirects: parseAllowlist(['https://your.app']),
+    defaults: { checkoutSuccessUrl: address, checkoutCancelUrl: address, portalReturnUrl: address },
+    commit: db.transactionOn,
+    secretKey: WEBHOOK_KEY,
+    destinations: { resolve, ports: [], loopback: false },
+    ...deps,
+  };
   const app = buildHttp({
     ...rest,
     db,
     clock,
-    log: createLog({ level: logLevel, stream: { write: (line) => void lines.push(line) } }),
-    ...(!options.withoutApi && {
-      api: { useCases: { ...fakeUseCases(db, clock, resolve), ...useCases }, ...(limits && { limits }) },
-    }),
+    log,
+    ...(!options.withoutApi && { api: { deps: api, ...(limits && { limits }) } }),
   });
   const { mount } = options;
   if (mount) app.register(async (scope) => mount(scope, db));
@@ -84,11 +100,13 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
     app,
     url,
     db,
+    stripe,
     lines,
     openAccount: (scopes = ['account_owner']) =>
       db.transaction(async (tx) => {
         const now = new Date();
         const account = await createAccount(tx, { email: `caller-${++accounts}@example.com`, now });
+        await tx.nativeUpdate(Account, account.id, { stripeCustomerId: stripe.newId('cus') });
         const issued = await issueKey(tx, { accountId: account.id, scopes, name: 'test', now });
         return { accountId: account.id, keyId: issued.id, key: issued.key };
       }),
@@ -105,39 +123,8 @@ export async function startHttp(options: TestHttpOptions = {}): Promise<TestHttp
     close: async () => {
       await app.close();
       await db.close();
+      await stripe.close();
       await database.drop();
     },
-  };
-}
-
-/** Real reading; what would call Stripe answers with what it was given. */
-function fakeUseCases(
-  db: Database,
-  clock: Clock,
-  resolve: NonNullable<TestHttpOptions['resolve']>,
-): UseCases {
-  const webhooks = {
-    db,
-    clock,
-    secretKey: WEBHOOK_KEY,
-    destinations: { resolve, ports: [], loopback: false },
-  };
-  const session = {
-    value: { checkout_url: 'https://checkout.stripe.com/c/pay/cs_test_1', checkout_session_id: 'cs_test_1' },
-    replayed: false,
-  };
-  return {
-    readState: async (caller) => billingState(caller.row, clock.now()),
-    startCheckout: async () => session,
-    startTrialPack: async () => session,
-    startPortal: async () => ({
-      value: { portal_url: 'https://billing.stripe.com/p/session/1' },
-      replayed: false,
-    }),
-    listTrialPackUsage: (accountId, input) => listUsage(db, accountId, input),
-    listAudit: (accountId, input) => listAudit(db, accountId, input),
-    webhooks: webhookUseCases(webhooks),
-    once: (call, asked, work, read) =>
-      once(webhooks, call, asked, (commit) => work(webhookUseCases(webhooks, commit)), read),
   };
 }

@@ -4,12 +4,23 @@ import { createAccount } from '../../server/billing/accounts.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
 import { watchDue } from '../../server/database/due.ts';
 import type { Series } from '../../server/database/recurring.ts';
+import { listDeliveries } from '../../server/webhooks/deliveries.ts';
 import type { WebhookCaller, WebhookDeps } from '../../server/webhooks/deps.ts';
 import { type Dispatcher, startDispatcher } from '../../server/webhooks/dispatch.ts';
+import {
+  createEndpoint,
+  deleteEndpoint,
+  rotateSecret,
+  updateEndpoint,
+} from '../../server/webhooks/endpoints.ts';
+import { getEndpoint, listEndpoints } from '../../server/webhooks/list-endpoints.ts';
+import { listEvents } from '../../server/webhooks/list-events.ts';
 import { createPoster } from '../../server/webhooks/post.ts';
 import { recordEvent } from '../../server/webhooks/record-event.ts';
-import { webhookUseCases } from '../../server/webhooks/use-cases.ts';
-import type { EventNews, EventType } from '../../shared/events.ts';
+import { replayDelivery, replayEvents, testEndpoint } from '../../server/webhooks/replay.ts';
+import type { EventListInput, EventNews, EventType } from '../../shared/events.ts';
+import type { DeliveryListInput, ReplayInput } from '../../shared/webhook-deliveries.ts';
+import type { CreateEndpointInput, EndpointListInput, UpdateEndpointInput } from '../../shared/webhooks.ts';
 import { createTestDatabase } from './database.ts';
 import { WEBHOOK_KEY } from './http.ts';
 import { NOW, quietLog } from './stripe.ts';
@@ -46,9 +57,26 @@ export async function startReceiver() {
   };
 }
 
+/** What may be asked of endpoints, deliveries and the feed, in few words. */
+export function webhookCalls(deps: WebhookDeps) {
+  return {
+    listEvents: (accountId: string, input: EventListInput) => listEvents(deps.db, accountId, input),
+    list: (accountId: string, input: EndpointListInput) => listEndpoints(deps, accountId, input),
+    get: (accountId: string, input: { id: string }) => getEndpoint(deps, accountId, input),
+    listDeliveries: (accountId: string, input: DeliveryListInput) => listDeliveries(deps, accountId, input),
+    create: (caller: WebhookCaller, input: CreateEndpointInput) => createEndpoint(deps, caller, input),
+    update: (caller: WebhookCaller, input: UpdateEndpointInput) => updateEndpoint(deps, caller, input),
+    delete: (caller: WebhookCaller, input: { id: string }) => deleteEndpoint(deps, caller, input),
+    test: (caller: WebhookCaller, input: { id: string }) => testEndpoint(deps, caller, input),
+    rotateSecret: (caller: WebhookCaller, input: { id: string }) => rotateSecret(deps, caller, input),
+    replay: (caller: WebhookCaller, input: ReplayInput) => replayEvents(deps, caller, input),
+    replayDelivery: (caller: WebhookCaller, input: { id: string }) => replayDelivery(deps, caller, input),
+  };
+}
+
 export type WebhookBench = Awaited<ReturnType<typeof openWebhookBench>>;
 
-/** A database of its own, the use cases, and as many dispatchers as a test starts, on a clock that it sets. */
+/** A database of its own, what may be asked of webhooks, and as many dispatchers as a test starts, on a clock that it sets. */
 export async function openWebhookBench() {
   const database = await createTestDatabase();
   const db = await connectDatabase({ url: database.url, poolMax: 20, applicationName: 'test-webhooks' });
@@ -72,7 +100,7 @@ export async function openWebhookBench() {
     db,
     deps,
     time,
-    use: webhookUseCases(deps),
+    use: webhookCalls(deps),
     post: poster.post,
     async accounts(): Promise<{ accountId: string }[]> {
       const { rows } = await db.pool.query<{ accountId: string }>('select id as "accountId" from account');

@@ -30,7 +30,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/notify',
     'server/database',
   ],
-  'server/api': ['server/webhooks', 'server/billing', 'server/audit', 'server/database'],
+  'server/api': ['server/webhooks', 'server/billing', 'server/credit', 'server/audit', 'server/database'],
   'server/http': ['server/api', 'server/billing', 'server/stripe', 'server/database'],
   'server/operator': [
     'server/config.ts',

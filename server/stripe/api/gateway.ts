@@ -17,7 +17,7 @@ export type StripeConnection = {
 };
 
 const TIMEOUT_MS = 8_000;
-/** Room for one try and its retry; a use case with several calls sets a budget for all of them by `within`. */
+/** Room for one try and its retry; a function with several calls sets a budget for all of them by `within`. */
 const CALL_MS = 18_000;
 
 export type StripeCalls = ReturnType<typeof callsTo>;
