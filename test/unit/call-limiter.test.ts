@@ -24,9 +24,13 @@ function limited(perSecond: number, lateMs = (): number => 0) {
     limiter,
     through,
     refused,
-    call(who: string, urgency: 'person' | 'work' = 'work', endsAtMs = Number.POSITIVE_INFINITY): void {
+    call(
+      who: string,
+      urgency: 'person' | 'work' = 'work',
+      { endsAtMs = Number.POSITIVE_INFINITY, endpoint = 'GET /v1/subscriptions' } = {},
+    ): void {
       void limiter
-        .turn(urgency, endsAtMs)
+        .turn({ urgency, endsAtMs, endpoint })
         .then((may) => (may ? through : refused).push({ who, atMs: nowMs }));
     },
     async until(endMs: number): Promise<void> {
@@ -190,7 +194,7 @@ it('lets nobody through while Stripe has said that it is enough, people included
 it('tells whoever would come too late at once, and gives their place to others', async () => {
   const { call, through, refused, until } = limited(1);
   call('first');
-  call('impatient', 'work', 500);
+  call('impatient', 'work', { endsAtMs: 500 });
   call('patient');
   await until(0);
   expect(refused).toEqual([{ who: 'impatient', atMs: 0 }]);
@@ -201,11 +205,47 @@ it('tells whoever would come too late at once, and gives their place to others',
 it('tells at once whose time is over before Stripe is asked again', async () => {
   const { call, limiter, through, refused, until } = limited(1);
   call('first');
-  call('impatient', 'person', 2_000);
+  call('impatient', 'person', { endsAtMs: 2_000 });
   await until(200);
   expect(refused).toEqual([]);
   limiter.hold(3_000);
   await until(200);
   expect(refused).toEqual([{ who: 'impatient', atMs: 200 }]);
   expect(through.map(({ who }) => who)).toEqual(['first']);
+});
+
+const MINTING = { endpoint: 'POST /v1/checkout/sessions' };
+
+it('holds one endpoint alone where that is what Stripe has had enough of', async () => {
+  const { call, limiter, through, until } = limited(20);
+  limiter.hold(1_000, 'GET /v1/subscriptions');
+  call('list');
+  call('person who lists', 'person');
+  call('mint', 'work', MINTING);
+  await until(999);
+  expect(through).toEqual([{ who: 'mint', atMs: 0 }]);
+  await until(2_000);
+  expect(through.slice(1).map(({ who, atMs }) => `${who} ${atMs}`)).toEqual([
+    'person who lists 1000',
+    'list 1090',
+  ]);
+});
+
+it('lets a quarter of all calls go to such an endpoint, the others to the rest, and forgets it in time', async () => {
+  const { call, limiter, through, until } = limited(100);
+  limiter.hold(500, 'GET /v1/subscriptions');
+  for (let n = 0; n < 400; n += 1) call('list');
+  for (let n = 0; n < 1_000; n += 1) call('mint', 'work', MINTING);
+  await until(10_500);
+  const [lists, mints] = ['list', 'mint'].map((what) => through.filter(({ who }) => who === what));
+  expect(most(through, 1_000)).toBe(100);
+  expect(most(lists ?? [], 1_000)).toBe(25);
+  expect(lists?.length).toBeGreaterThanOrEqual(0.95 * 10 * 25);
+  expect(mints?.length).toBeGreaterThanOrEqual(0.95 * 10 * 75);
+  // Ten minutes after Stripe has said so for the last time.
+  await until(10 * 60_000 + 500);
+  through.length = 0;
+  for (let n = 0; n < 400; n += 1) call('list');
+  await until(11 * 60_000);
+  expect(most(through, 1_000)).toBe(100);
 });

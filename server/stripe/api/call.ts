@@ -1,8 +1,9 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
 import { ProblemError } from '../../../shared/errors.ts';
 import { inTime } from '../../database/in-time.ts';
-import type { CallLimiter, Urgency } from './limiter.ts';
+import type { Call, CallLimiter, Urgency } from './limiter.ts';
 import { isPassing, translate } from './refusal.ts';
 
 /** How long Stripe may keep us waiting: one try, and all tries of a budget together (`performance.now()`). */
@@ -28,30 +29,86 @@ export async function callStripe<T extends { object: string }>(
   expected: T['object'],
   attempt: (options: { timeout: number }) => Promise<T>,
 ): Promise<T> {
+  const { limiter, urgency, tryMs, endsAtMs } = patience;
   for (let tries = 1; ; tries++) {
-    if (!(await patience.limiter.turn(patience.urgency, patience.endsAtMs - SHORTEST_TRY_MS)))
-      throw tooSlow();
-    const leftMs = patience.endsAtMs - performance.now();
+    const leftMs = endsAtMs - performance.now();
     if (leftMs < SHORTEST_TRY_MS) throw tooSlow();
+    const refused = Promise.withResolvers<never>();
+    const asking: Asking = {
+      take: (endpoint) => limiter.turn({ urgency, endpoint, endsAtMs: endsAtMs - SHORTEST_TRY_MS }),
+      refuse: () => refused.reject(tooSlow()),
+      endpoint: '',
+    };
     try {
-      const timeout = Math.ceil(Math.min(patience.tryMs, leftMs));
+      const timeout = Math.ceil(Math.min(tryMs, leftMs));
+      const answering = asked.run(asking, attempt, { timeout });
       // The SDK's timeout restarts with every byte and every retry; this bound holds whatever the network does.
-      const answer = await inTime(attempt({ timeout }), leftMs, tooSlow);
+      const answer = await inTime(Promise.race([answering, refused.promise]), leftMs, tooSlow);
       // stripe-node hands over any JSON without an `error` member as if it were the object asked for, whatever
       // its status: a proxy's error page in JSON would otherwise pass for a customer.
       if (answer.object !== expected) throw notUnderstood();
       return answer;
     } catch (error) {
       const waitMs = backOffMs(error, tries);
-      if (isTooMuch(error)) patience.limiter.hold(waitMs ?? FIRST_BACK_OFF_MS);
-      if (waitMs === null || performance.now() + waitMs >= patience.endsAtMs) throw translate(error);
+      const limited = limitIn(error);
+      if (limited !== null)
+        limiter.hold(waitMs ?? FIRST_BACK_OFF_MS, limited === 'endpoint' ? asking.endpoint : undefined);
+      if (waitMs === null || performance.now() + waitMs >= endsAtMs) throw translate(error);
       await delay(waitMs);
     }
   }
 }
 
-const isTooMuch = (error: unknown): boolean =>
-  error instanceof Stripe.errors.StripeError && error.statusCode === 429;
+/** A call that is being made, for whoever sends its requests. */
+type Asking = {
+  take(endpoint: Call['endpoint']): Promise<boolean>;
+  /** Ends the call, as its turn cannot come in time. */
+  refuse(): void;
+  endpoint: string;
+};
+const asked = new AsyncLocalStorage<Asking>();
+
+/**
+ * What the SDK sends its requests by. Each takes a turn, those as well by which the SDK itself repeats what the network
+ * lost: Stripe counts what arrives. None is sent once the call it belongs to has ended.
+ */
+export function createCountedClient(): Stripe.HttpClient {
+  const client = Stripe.createNodeHttpClient();
+  return {
+    getClientName: () => client.getClientName(),
+    async makeRequest(host, port, path, method, ...rest) {
+      const asking = asked.getStore();
+      if (asking) {
+        asking.endpoint = endpointOf(method, path);
+        if (!(await asking.take(asking.endpoint))) {
+          asking.refuse();
+          throw new Error('the turn of this request cannot come in time');
+        }
+      }
+      return await client.makeRequest(host, port, path, method, ...rest);
+    },
+  };
+}
+
+/** Stripe counts by named operation, whatever the ids: `GET /v1/customers/:id`. Names have no digit, ids do. */
+function endpointOf(method: string, path: string): string {
+  const [resource = ''] = path.split('?');
+  const named = resource
+    .split('/')
+    .map((part, index) => (index < 2 || /^[a-z_]+$/.test(part) ? part : ':id'));
+  return `${method} ${named.join('/')}`;
+}
+
+/**
+ * What Stripe has had enough calls of, by its own word. Null where that is about one object, as also where another call
+ * has locked it: whoever asks for others need not wait.
+ */
+function limitIn(error: unknown): 'all' | 'endpoint' | null {
+  if (!(error instanceof Stripe.errors.StripeRateLimitError) || error.code === 'lock_timeout') return null;
+  const reason = error.headers?.['stripe-rate-limited-reason'] ?? '';
+  if (reason === 'resource-specific') return null;
+  return reason.startsWith('endpoint-') ? 'endpoint' : 'all';
+}
 
 function backOffMs(error: unknown, tries: number): number | null {
   if (!(error instanceof Stripe.errors.StripeError) || tries >= MOST_TRIES) return null;

@@ -1,4 +1,5 @@
 import Stripe from 'stripe';
+import { createCountedClient } from './call.ts';
 import { callerOf } from './caller.ts';
 import { endingCalls } from './ending.ts';
 import { type CallLimiter, UNLIMITED, type Urgency } from './limiter.ts';
@@ -48,6 +49,7 @@ export function connectStripe({
     timeout: timeoutMs,
     maxNetworkRetries: 1,
     telemetry: false,
+    httpClient: createCountedClient(),
   });
   const remembered: Remembered = { prices: new Map(), portal: { readAtMs: 0 } };
   const urgency: Urgency = 'work';

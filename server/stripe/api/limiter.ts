@@ -1,11 +1,23 @@
 /** Whoever waits for an answer goes before what nobody waits for. */
 export type Urgency = 'person' | 'work';
 
+/** A call that wants to be made. */
+export type Call = {
+  readonly urgency: Urgency;
+  /** When it would come to nothing. */
+  readonly endsAtMs: number;
+  /** What Stripe counts together, such as `GET /v1/customers/:id`. */
+  readonly endpoint: string;
+};
+
 export type CallLimiter = {
-  /** Resolves when a call may be made, people first; false when its time has come to nothing by `endsAtMs`. */
-  turn(urgency: Urgency, endsAtMs: number): Promise<boolean>;
-  /** Lets nobody through for this long: Stripe has said that it is enough. */
-  hold(durationMs: number): void;
+  /** Resolves when the call may be made, people first; false when its time has come to nothing. */
+  turn(call: Call): Promise<boolean>;
+  /**
+   * Lets no call through for this long, or none to one endpoint: Stripe has said that it is enough. An endpoint has a
+   * quarter of the allowance afterwards.
+   */
+  hold(durationMs: number, endpoint?: string): void;
 };
 
 export type LimiterOptions = {
@@ -28,11 +40,37 @@ const WINDOW_MS = 1_040;
  */
 const SLICE_MS = 90;
 
-type Waiting = {
-  readonly urgency: Urgency;
-  readonly endsAtMs: number;
-  readonly answer: (mayCall: boolean) => void;
-};
+/**
+ * Stripe allows 100 calls a second with a live key, and 25 to one endpoint unless it has agreed on more. Which of the two
+ * it is, only Stripe knows, so an endpoint is slowed down when Stripe says so, and tried again after a while.
+ */
+const ENDPOINT_SHARE = 1 / 4;
+const SLOW_MS = 10 * 60_000;
+
+type Waiting = Call & { readonly answer: (mayCall: boolean) => void };
+
+/** When calls were made, and from when on another one may be. */
+function createPace(perSecond: number) {
+  const tenth = Math.ceil(perSecond / 10);
+  /** When the last `perSecond` calls were made, oldest first. */
+  const made: number[] = [];
+  return {
+    freeAtMs(): number {
+      const [ofWindow, ofSlice] = [made.at(-perSecond), made.at(-tenth)];
+      return Math.max(
+        ofWindow === undefined ? 0 : ofWindow + WINDOW_MS,
+        ofSlice === undefined ? 0 : ofSlice + SLICE_MS,
+      );
+    },
+    add(atMs: number): void {
+      made.push(atMs);
+      if (made.length > perSecond) made.shift();
+    },
+  };
+}
+
+/** An endpoint of which Stripe has said that it is called too often. */
+type Slow = { readonly pace: ReturnType<typeof createPace>; heldUntilMs: number; untilMs: number };
 
 /**
  * At most `perSecond` calls to Stripe in any second, and a tenth of them, though one at least, in a tenth of one: in the
@@ -40,51 +78,71 @@ type Waiting = {
  * all calls of a key together, so this bounds one process: several share the limit by a smaller figure each.
  */
 export function createCallLimiter({ perSecond, nowMs, after }: LimiterOptions): CallLimiter {
-  const tenth = Math.ceil(perSecond / 10);
-  /** When the last `perSecond` calls were made, oldest first. */
-  const made: number[] = [];
+  const all = createPace(perSecond);
+  const slow = new Map<string, Slow>();
   let waiting: Waiting[] = [];
   let heldUntilMs = 0;
   let takeBack: (() => void) | null = null;
 
-  const freeAtMs = (): number => {
-    const [ofWindow, ofSlice] = [made.at(-perSecond), made.at(-tenth)];
-    return Math.max(
-      ofWindow === undefined ? 0 : ofWindow + WINDOW_MS,
-      ofSlice === undefined ? 0 : ofSlice + SLICE_MS,
-      heldUntilMs,
-    );
+  const slowed = (endpoint: string, now: number): Slow | undefined => {
+    const one = slow.get(endpoint);
+    if (one && one.untilMs <= now) slow.delete(endpoint);
+    return slow.get(endpoint);
+  };
+  /** Answers whoever would come too late; of the others, who is next to go now, or when the first of them may. */
+  const sift = (now: number): { next: Waiting | null; firstAtMs: number } => {
+    const everybodyAtMs = Math.max(now, heldUntilMs, all.freeAtMs());
+    let next: Waiting | null = null;
+    let firstAtMs = Number.POSITIVE_INFINITY;
+    waiting = waiting.filter((one) => {
+      const own = slowed(one.endpoint, now);
+      const atMs = own ? Math.max(everybodyAtMs, own.heldUntilMs, own.pace.freeAtMs()) : everybodyAtMs;
+      if (one.endsAtMs < atMs) {
+        one.answer(false);
+        return false;
+      }
+      firstAtMs = Math.min(firstAtMs, atMs);
+      if (atMs <= now && (next === null || (one.urgency === 'person' && next.urgency !== 'person')))
+        next = one;
+      return true;
+    });
+    return { next, firstAtMs };
   };
   const pump = (): void => {
     takeBack?.();
     takeBack = null;
     for (;;) {
       const now = nowMs();
-      const soonest = Math.max(now, freeAtMs());
-      for (const one of waiting) if (one.endsAtMs < soonest) one.answer(false);
-      waiting = waiting.filter(({ endsAtMs }) => endsAtMs >= soonest);
-      const next = waiting.find(({ urgency }) => urgency === 'person') ?? waiting[0];
-      if (!next) return;
-      if (soonest > now) {
-        takeBack = after(soonest - now, pump);
+      const { next, firstAtMs } = sift(now);
+      if (next === null) {
+        if (waiting.length > 0) takeBack = after(firstAtMs - now, pump);
         return;
       }
       waiting = waiting.filter((one) => one !== next);
-      made.push(now);
-      if (made.length > perSecond) made.shift();
+      all.add(now);
+      slowed(next.endpoint, now)?.pace.add(now);
       next.answer(true);
     }
   };
 
   return {
-    async turn(urgency, endsAtMs) {
+    async turn(call) {
       const { promise, resolve } = Promise.withResolvers<boolean>();
-      waiting.push({ urgency, endsAtMs, answer: resolve });
+      waiting.push({ ...call, answer: resolve });
       pump();
       return await promise;
     },
-    hold(durationMs) {
-      heldUntilMs = Math.max(heldUntilMs, nowMs() + durationMs);
+    hold(durationMs, endpoint) {
+      const now = nowMs();
+      if (endpoint === undefined) {
+        heldUntilMs = Math.max(heldUntilMs, now + durationMs);
+      } else {
+        const pace = createPace(Math.max(1, Math.floor(perSecond * ENDPOINT_SHARE)));
+        const one = slowed(endpoint, now) ?? { pace, heldUntilMs: 0, untilMs: 0 };
+        one.heldUntilMs = Math.max(one.heldUntilMs, now + durationMs);
+        one.untilMs = now + durationMs + SLOW_MS;
+        slow.set(endpoint, one);
+      }
       // Whose time is over by then is told now.
       pump();
     },
@@ -104,4 +162,7 @@ export function callsPerSecond(perSecond: number): CallLimiter {
 }
 
 /** For whoever is not counted, as the local Stripe's callers. */
-export const UNLIMITED: CallLimiter = { turn: async () => true, hold: () => undefined };
+export const UNLIMITED: CallLimiter = {
+  turn: async ({ endsAtMs }) => performance.now() <= endsAtMs,
+  hold: () => undefined,
+};
