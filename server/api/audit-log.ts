@@ -1,6 +1,7 @@
 import { auditListInput, auditListResult } from '../../shared/audit.ts';
 import { listAudit } from '../audit/list.ts';
-import { procedure, router } from './init.ts';
+import { procedure } from './init.ts';
+import { router } from './procedure.ts';
 
 /** The history of an account. */
 export const auditLogRouter = router({

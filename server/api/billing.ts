@@ -13,7 +13,8 @@ import { startPortal } from '../billing/portal.ts';
 import { readState } from '../billing/read-state.ts';
 import { startTrialPack } from '../billing/trial-pack.ts';
 import { listUsage } from '../credit/list.ts';
-import { answer, postProcedure, procedure, router } from './init.ts';
+import { answer, postProcedure, procedure } from './init.ts';
+import { router } from './procedure.ts';
 
 const tags = ['Billing'];
 

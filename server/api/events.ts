@@ -1,6 +1,7 @@
 import { eventListInput, eventListResult } from '../../shared/events.ts';
 import { listEvents } from '../webhooks/list-events.ts';
-import { procedure, router } from './init.ts';
+import { procedure } from './init.ts';
+import { router } from './procedure.ts';
 
 /** What happened to an account's purchases, for programs to follow. */
 export const eventsRouter = router({

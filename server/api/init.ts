@@ -1,4 +1,3 @@
-import { initTRPC } from '@trpc/server';
 import type { OpenApiMeta } from 'trpc-to-openapi';
 import type { ZodType } from 'zod';
 import { ProblemError } from '../../shared/errors.ts';
@@ -7,7 +6,7 @@ import type { Minted, MintingCall } from '../billing/deps.ts';
 import { once } from '../billing/once.ts';
 import type { ApiDeps, Context, RateBucket } from './context.ts';
 import { idempotencyKey } from './idempotency-key.ts';
-import { problemOf, trpcErrorShape } from './problem.ts';
+import { proceduresOf } from './procedure.ts';
 
 /** What each procedure says about itself: what it needs, and how REST shows it. */
 export type Meta = {
@@ -18,34 +17,34 @@ export type Meta = {
   openapi: NonNullable<OpenApiMeta['openapi']> & { tags: string[]; summary: string; description: string };
 };
 
-const t = initTRPC
-  .context<Context>()
-  .meta<Meta>()
-  .create({
-    // Never a stack in an answer, whatever NODE_ENV says.
-    isDev: false,
-    errorFormatter: ({ error, ctx, path }) => trpcErrorShape(problemOf(error), ctx?.requestId ?? '', path),
-  });
+const { admitting, runOf } = proceduresOf<Context, Meta>();
 
-export const router = t.router;
+export { runOf };
 
 /** A call by a key that has the scope the procedure names, within the limits of its account. */
-export const procedure = t.procedure.use(async ({ ctx, meta, next }) => {
-  if (!meta) throw new Error('Every procedure names its scope and its bucket');
+async function admit(ctx: Context, { scope, bucket }: Meta) {
   const caller = await ctx.authenticate();
-  ctx.admit(caller, meta.bucket);
-  if (!scopeAllows(caller.scopes, meta.scope)) {
-    throw new ProblemError('forbidden', `This call needs the scope ${meta.scope}, which this API key lacks.`);
+  ctx.admit(caller, bucket);
+  if (!scopeAllows(caller.scopes, scope)) {
+    throw new ProblemError('forbidden', `This call needs the scope ${scope}, which this API key lacks.`);
   }
-  return next({ ctx: { caller: { ...caller, requestId: ctx.requestId } } });
-});
+  return { deps: ctx.deps, caller: { ...caller, requestId: ctx.requestId }, markReplayed: ctx.markReplayed };
+}
+
+/** A call that needs no Idempotency-Key. */
+export const procedure = admitting(admit);
 
 /** A POST, which may carry an Idempotency-Key. Its answer comes by `answer` or by `answerOnce`. */
-export const postProcedure = procedure.use(({ ctx, next }) =>
-  next({ ctx: { caller: { ...ctx.caller, idempotencyKey: idempotencyKey(ctx.idempotencyKeys) } } }),
-);
+export const postProcedure = admitting(async (ctx, meta) => {
+  const { caller, ...rest } = await admit(ctx, meta);
+  return { ...rest, caller: { ...caller, idempotencyKey: idempotencyKey(ctx.idempotencyKeys) } };
+});
 
-type Post<I> = { ctx: Context & { caller: MintingCall }; input: I; path: string };
+type Post<I> = {
+  ctx: Pick<Context, 'deps' | 'markReplayed'> & { readonly caller: MintingCall };
+  input: I;
+  path: string;
+};
 
 /**
  * The resolver of a POST that calls nobody else: what it does, and the answer that `schema` describes, happen once
@@ -64,7 +63,7 @@ export function answerOnce<I, T extends object>(
 }
 
 /** Unwraps what a minting call answered and marks the answer if it was given before. */
-export function answer<T>(ctx: Context, minted: Minted<T>): T {
+export function answer<T>(ctx: Pick<Context, 'markReplayed'>, minted: Minted<T>): T {
   if (minted.replayed) ctx.markReplayed();
   return minted.value;
 }

@@ -1,4 +1,3 @@
-import { initTRPC } from '@trpc/server';
 import {
   accountInput,
   accountResult,
@@ -28,7 +27,7 @@ import {
   withdrawKey,
 } from '../billing/internal.ts';
 import type { ApiDeps } from './context.ts';
-import { problemOf, trpcErrorShape } from './problem.ts';
+import { proceduresOf, router } from './procedure.ts';
 
 /** What there is to work with. */
 export type InternalDeps = Pick<ApiDeps, 'db' | 'clock'>;
@@ -36,10 +35,12 @@ export type InternalDeps = Pick<ApiDeps, 'db' | 'clock'>;
 /** One request with the service token. */
 export type InternalContext = { readonly requestId: string; readonly deps: InternalDeps };
 
-const { procedure, router } = initTRPC.context<InternalContext>().create({
-  isDev: false,
-  errorFormatter: ({ error, ctx, path }) => trpcErrorShape(problemOf(error), ctx?.requestId ?? '', path),
-});
+const { admitting, runOf } = proceduresOf<InternalContext, Record<string, never>>();
+/** How one of the procedures below is run. */
+export const runOfInternal = runOf;
+
+/** The door has let the caller in. */
+const procedure = admitting(async (ctx) => ctx).meta({});
 
 /** What programs of the operator may call; the inputs and outputs say what each does. Not in the public document. */
 export const internalRouter = router({

@@ -1,16 +1,14 @@
-import { TRPCError } from '@trpc/server';
 import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
-import { ZodError } from 'zod';
+import type { ZodError } from 'zod';
 import { type FieldError, PROBLEMS, type Problem, ProblemError } from '../../shared/errors.ts';
 import { redactSecrets } from '../../shared/redact.ts';
 import { isDatabaseUnavailable, isLockTimeout } from '../database/unavailable.ts';
 
 /**
- * Turns whatever was thrown into something a caller may see. Messages that were not written for callers,
- * tRPC's own included, are replaced, because they carry internals: statements, values, paths.
+ * Turns whatever was thrown into something a caller may see. Messages that were not written for callers are
+ * replaced, because they carry internals: statements, values, paths.
  */
-export function problemOf(thrown: unknown): ProblemError {
-  const error = thrown instanceof TRPCError && thrown.cause instanceof ProblemError ? thrown.cause : thrown;
+export function problemOf(error: unknown): ProblemError {
   if (error instanceof ProblemError) return error;
   if (isLockTimeout(error)) {
     return new ProblemError('internal', 'This account is busy with other calls. Please try again shortly.', {
@@ -26,8 +24,9 @@ export function problemOf(thrown: unknown): ProblemError {
       cause: error,
     });
   }
-  if (error instanceof TRPCError) return ofTrpc(error);
-  return internal(error);
+  return new ProblemError('internal', 'Something went wrong on our side. Please try again.', {
+    cause: error,
+  });
 }
 
 /** Whether an operator should hear of it: a fault of ours, not of the call. */
@@ -51,28 +50,8 @@ export function trpcErrorShape(error: ProblemError, instance: string, path?: str
   };
 }
 
-function ofTrpc(error: TRPCError): ProblemError {
-  switch (error.code) {
-    case 'BAD_REQUEST':
-    case 'PARSE_ERROR':
-      return error.cause instanceof ZodError
-        ? validationFailed(error.cause)
-        : new ProblemError('bad-request', 'The request is not a tRPC call that can be read.');
-    case 'NOT_FOUND':
-      return new ProblemError('not-found', 'There is no such procedure.');
-    case 'METHOD_NOT_SUPPORTED':
-      return new ProblemError('method-not-allowed', 'Send queries by GET and mutations by POST.');
-    case 'UNSUPPORTED_MEDIA_TYPE':
-      return new ProblemError('unsupported-media-type', 'Send the body as application/json.');
-    case 'PAYLOAD_TOO_LARGE':
-      return new ProblemError('payload-too-large', 'The body is too large.');
-    default:
-      return internal(error);
-  }
-}
-
 /** The refusal of an input, naming each field at fault. */
-function validationFailed({ issues }: Pick<ZodError, 'issues'>): ProblemError {
+export function validationFailed({ issues }: Pick<ZodError, 'issues'>): ProblemError {
   const errors = issues.flatMap(fieldErrors);
   const detail = errors.map(({ field, message }) => (field ? `${field} ${message}` : `The input ${message}`));
   return new ProblemError('validation-failed', `${detail.join('; ')}.`, { errors });
@@ -122,8 +101,4 @@ const SHOWN_CHARACTERS = 64;
 
 function shorten(key: string): string {
   return key.length > SHOWN_CHARACTERS ? `${key.slice(0, SHOWN_CHARACTERS)}…` : key;
-}
-
-function internal(cause: unknown): ProblemError {
-  return new ProblemError('internal', 'Something went wrong on our side. Please try again.', { cause });
 }

@@ -1,7 +1,7 @@
 import { auditLogRouter } from './audit-log.ts';
 import { billingRouter } from './billing.ts';
 import { eventsRouter } from './events.ts';
-import { router } from './init.ts';
+import { router } from './procedure.ts';
 import { webhooksRouter } from './webhooks.ts';
 
 /** Everything that can be called, over tRPC and REST alike. */

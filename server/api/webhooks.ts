@@ -20,7 +20,8 @@ import { listDeliveries } from '../webhooks/deliveries.ts';
 import { createEndpoint, deleteEndpoint, rotateSecret, updateEndpoint } from '../webhooks/endpoints.ts';
 import { getEndpoint, listEndpoints } from '../webhooks/list-endpoints.ts';
 import { replayDelivery, replayEvents, testEndpoint } from '../webhooks/replay.ts';
-import { answerOnce, type Meta, postProcedure, procedure, router } from './init.ts';
+import { answerOnce, type Meta, postProcedure, procedure } from './init.ts';
+import { router } from './procedure.ts';
 
 const tags = ['Webhooks'];
 const READ = { scope: 'read:webhooks', bucket: 'global' } as const satisfies Partial<Meta>;

@@ -8,8 +8,7 @@ import {
   unwrapZodType,
 } from 'trpc-to-openapi';
 import { ProblemError } from '../../shared/errors.ts';
-import { callProcedure } from '../api/call.ts';
-import type { Meta } from '../api/init.ts';
+import { type Meta, runOf } from '../api/init.ts';
 import { appRouter } from '../api/root.ts';
 import { isPlainText, parseJsonBody } from './json.ts';
 import { type ApiParts, openContext } from './request-context.ts';
@@ -46,15 +45,11 @@ function dispatch(
   parts: ApiParts,
 ): Handler {
   const readQuery = queryReader(procedure);
+  const run = runOf(procedure);
   return async (request, reply) => {
-    const answer = await callProcedure(procedure, {
-      ctx: openContext(request, reply, parts),
+    const answer = await run(openContext(request, reply, parts), {
       path,
-      type: procedure._def.type,
-      signal: undefined,
-      batchIndex: 0,
-      getRawInput: async () =>
-        withPath(request.params, hasBody ? readBody(request.body) : readQuery(request.query)),
+      readInput: () => withPath(request.params, hasBody ? readBody(request.body) : readQuery(request.query)),
     });
     reply.code(status);
     return status === 204 ? reply.send() : answer;

@@ -1,9 +1,10 @@
-import { type AnyProcedure, TRPCError } from '@trpc/server';
+import type { AnyTRPCProcedure } from '@trpc/server';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ProblemError } from '../../shared/errors.ts';
-import { callProcedure } from '../api/call.ts';
-import { type InternalDeps, internalRouter } from '../api/internal.ts';
+import { runOf } from '../api/init.ts';
+import { type InternalDeps, internalRouter, runOfInternal } from '../api/internal.ts';
 import { trpcErrorShape } from '../api/problem.ts';
+import type { Run } from '../api/procedure.ts';
 import { appRouter } from '../api/root.ts';
 import { parseJson, parseJsonBody } from './json.ts';
 import { describeProblem, noteProblem } from './problems.ts';
@@ -34,17 +35,17 @@ export async function handleInternalTrpc(
   return await answerCalls(request, reply, { ...INTERNAL, ctx: { requestId: request.id, deps } });
 }
 
-type Mount = {
+type Mount<Ctx> = {
   /** What stands before the name of the procedure in the path. */
   prefix: string;
-  procedures: ReadonlyMap<string, AnyProcedure>;
-  ctx: object;
+  procedures: ReadonlyMap<string, { type: 'query' | 'mutation'; run: Run<Ctx> }>;
+  ctx: Ctx;
 };
 
-async function answerCalls(
+async function answerCalls<Ctx>(
   request: FastifyRequest,
   reply: FastifyReply,
-  mount: Mount,
+  mount: Mount<Ctx>,
 ): Promise<FastifyReply> {
   const isStream = wantsLines(request);
   const { names, isBatch, readInput } = readCall(request, mount);
@@ -89,12 +90,20 @@ export function sendTrpcProblem(reply: FastifyReply, thrown: unknown): FastifyRe
   return reply.code(status).header('content-type', 'application/json').send(JSON.stringify(body));
 }
 
-const PUBLIC = { prefix: '/trpc/', procedures: proceduresOf(appRouter._def.procedures) };
-const INTERNAL = { prefix: '/internal/trpc/', procedures: proceduresOf(internalRouter._def.procedures) };
+const PUBLIC = { prefix: '/trpc/', procedures: byName(appRouter._def.procedures, runOf) };
+const INTERNAL = {
+  prefix: '/internal/trpc/',
+  procedures: byName(internalRouter._def.procedures, runOfInternal),
+};
 
 /** By their full names. tRPC types this record as the nested one the router was made from. */
-function proceduresOf(record: object): ReadonlyMap<string, AnyProcedure> {
-  return new Map(Object.entries<AnyProcedure>({ ...record }));
+function byName<Ctx>(record: object, runs: (procedure: object) => Run<Ctx>): Mount<Ctx>['procedures'] {
+  return new Map(
+    Object.entries<AnyTRPCProcedure>({ ...record }).map(([name, procedure]) => {
+      const type = procedure._def.type === 'query' ? 'query' : 'mutation';
+      return [name, { type, run: runs(procedure) }];
+    }),
+  );
 }
 
 type TrpcCall = {
@@ -104,7 +113,10 @@ type TrpcCall = {
   readInput(index: number): unknown;
 };
 
-function readCall(request: FastifyRequest, { prefix, procedures }: Mount): TrpcCall {
+function readCall(
+  request: FastifyRequest,
+  { prefix, procedures }: Pick<Mount<never>, 'prefix' | 'procedures'>,
+): TrpcCall {
   const [pathname = '', ...rest] = (request.raw.url ?? '').split('?');
   const search = new URLSearchParams(rest.join('?'));
   const isBatch = search.get('batch') === '1';
@@ -114,7 +126,7 @@ function readCall(request: FastifyRequest, { prefix, procedures }: Mount): TrpcC
     const detail = `A batch may hold at most ${MAX_BATCH} calls. Give tRPC's batch link maxItems: ${MAX_BATCH}.`;
     throw new ProblemError('bad-request', detail);
   }
-  const types = new Set(names.flatMap((name) => procedures.get(name)?._def.type ?? []));
+  const types = new Set(names.flatMap((name) => procedures.get(name)?.type ?? []));
   if (types.size > 1) throw new ProblemError('bad-request', 'A batch holds either queries or mutations.');
 
   let inputs: { value: unknown } | undefined;
@@ -146,38 +158,31 @@ function decode(path: string): string {
   }
 }
 
-type Call = {
+type Call<Ctx> = {
   request: FastifyRequest;
   reply: FastifyReply;
-  mount: Mount;
+  mount: Mount<Ctx>;
   readInput: TrpcCall['readInput'];
 };
 
 type Answer = { status: number; body: object };
 
-const METHODS = { query: 'GET', mutation: 'POST', subscription: 'GET' };
+const METHODS = { query: 'GET', mutation: 'POST' };
 
-async function callOne(
+async function callOne<Ctx>(
   name: string,
   index: number,
-  { request, reply, mount, readInput }: Call,
+  { request, reply, mount, readInput }: Call<Ctx>,
 ): Promise<Answer> {
   try {
     const procedure = mount.procedures.get(name);
-    if (!procedure) throw new TRPCError({ code: 'NOT_FOUND' });
-    const { type } = procedure._def;
-    if (request.method !== METHODS[type]) {
-      reply.header('allow', METHODS[type]);
-      throw new TRPCError({ code: 'METHOD_NOT_SUPPORTED' });
+    if (!procedure) throw new ProblemError('not-found', 'There is no such procedure.');
+    const method = METHODS[procedure.type];
+    if (request.method !== method) {
+      reply.header('allow', method);
+      throw new ProblemError('method-not-allowed', 'Send queries by GET and mutations by POST.');
     }
-    const data = await callProcedure(procedure, {
-      ctx: mount.ctx,
-      path: name,
-      type,
-      signal: undefined,
-      batchIndex: index,
-      getRawInput: async () => readInput(index),
-    });
+    const data = await procedure.run(mount.ctx, { path: name, readInput: () => readInput(index) });
     return { status: 200, body: { result: { data } } };
   } catch (error) {
     return refusal(reply, error, name);
