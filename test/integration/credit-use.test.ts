@@ -11,6 +11,7 @@ import { uuidv7 } from '../../server/database/uuid.ts';
 import { column, letPass, openPack, tellPack } from '../support/credit.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 
 const DAY_SECONDS = 86_400;
 const clock = { now: () => new Date() };
@@ -226,6 +227,7 @@ describe('reporting use', () => {
       await other.query('select pg_sleep(0.5)');
       await other.query('rollback');
       expect(await reporting).toMatchObject({ acceptedSeconds: 0, outcome: 'expired' });
+      reached('a report waits for its turn while the pack ends');
     } finally {
       other.release();
     }
