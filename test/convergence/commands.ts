@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { BILLING_PERIODS, type BillingPeriod, TIERS, type Tier } from '../../shared/catalog.ts';
 
+import { type AddressCommand, addressArcs } from './addresses.ts';
 import { rareArcs } from './rare.ts';
 import type { Recovery } from './story.ts';
 
@@ -18,6 +19,7 @@ export type Card =
  * Stripe refuses, nothing happens.
  */
 export type Command =
+  | AddressCommand
   // What customers do.
   | ({ do: 'open_page'; kind: Kind; process: number } & Plan)
   /** A page that we know nothing of any more is still open: it stands for every old open page. */
@@ -60,7 +62,15 @@ export type Command =
   | { do: 'delete_customer' }
   | { do: 'wait'; hours: number }
   // How Stripe's events arrive.
-  | { do: 'deliver'; picks: number[]; to: number; twice: boolean; work: boolean; background: boolean }
+  | {
+      do: 'deliver';
+      picks: number[];
+      to: number;
+      twice: boolean;
+      together: boolean;
+      work: boolean;
+      background: boolean;
+    }
   | { do: 'drop'; pick: number }
   /** The queue hands out what is waiting. */
   | { do: 'work'; process: number; background: boolean }
@@ -139,6 +149,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       picks: fc.array(which, { minLength: 1, maxLength: 5 }),
       to: fc.constantFrom(0, 1, 2),
       twice: fc.boolean(),
+      together: fc.boolean(),
       work: fc.boolean(),
       background: fc.boolean(),
     }),
@@ -159,6 +170,7 @@ export const deliverAll: Extract<Command, { do: 'deliver' }> = {
   picks: [0, 0, 0, 0, 0, 0, 0, 0],
   to: 0,
   twice: false,
+  together: false,
   work: true,
   background: false,
 };
@@ -263,6 +275,7 @@ export const story: fc.Arbitrary<Command[]> = fc
         { weight: 12, arbitrary: command.map((one) => [one]) },
         { weight: 2, arbitrary: arc },
         { weight: 1, arbitrary: rareArcs({ plan: fc.record(plan), points }, deliverAll) },
+        { weight: 1, arbitrary: addressArcs(deliverAll) },
       ),
       {
         minLength: 1,

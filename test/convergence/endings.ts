@@ -1,4 +1,5 @@
 import type { World } from '../../server/local-stripe/world.ts';
+import { ofAddresses } from './addresses.ts';
 import {
   type Entry,
   type Look,
@@ -13,9 +14,14 @@ import type { Ending } from './story.ts';
 
 /** The states that a story went through, as far as they show at its end; then counts all that were seen. */
 export function countEnding(
-  { lane, customer, history, lost, recovery, witness, oldPages }: Ending,
-  { log, mails, pack }: { log: readonly Entry[]; mails: readonly { template: string }[]; pack: Pack },
+  ending: Ending,
+  {
+    log,
+    mails,
+    pack,
+  }: { log: readonly Entry[]; mails: readonly { template: string; toAddress: string }[]; pack: Pack },
 ): void {
+  const { lane, customer, history, lost, recovery, witness, oldPages } = ending;
   const { see, told, arrived, returns } = witness.seen;
   if (customer !== null) {
     const { world } = lane.localStripe;
@@ -24,6 +30,7 @@ export function countEnding(
     const scene = { world, customer, told, arrived, log, nowMs: lane.time.ms };
     ofPacks(see, scene, pack, { oldPages, returns, hasRow: history.length > 0 });
     ofInvoices(see, scene, mails);
+    ofAddresses(see, ending, log, mails);
     ofTheDeleted(see, scene);
     ofTheMissed(see, scene, lost, recovery);
     see('a schedule ends a subscription', hasEndedBySchedule(world));

@@ -6,7 +6,7 @@ import { barePayments, endedByUs, type PackSale, packsPaid } from './oracle.ts';
 import { chargesFor } from './surplus.ts';
 import type { Heard } from './witness.ts';
 
-export type Entry = { action: string; payload: Record<string, unknown>; position: number };
+export type Entry = { action: string; actorType: string; payload: Record<string, unknown>; position: number };
 export type Pack = { stripeSessionId: string; state: string } | null;
 export type Look = (state: State, isSo: boolean) => void;
 

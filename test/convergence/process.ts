@@ -78,6 +78,10 @@ const DEATHS: Readonly<Record<string, readonly [State, State]>> = {
     'a process dies before it has a customer made',
     'a process dies after it has had a customer made',
   ],
+  setCustomerEmail: [
+    'a process dies before it has an address set',
+    'a process dies after Stripe has set an address',
+  ],
   createCheckoutSession: [
     'a process dies before it opens a session',
     'a process dies after it has opened a session',

@@ -6,6 +6,7 @@ import { CheckoutAttempt, Subscription, TrialPack } from '../../server/database/
 import { AuditEntry, Email, StripeEvent } from '../../server/database/entities/journal.ts';
 import type { World } from '../../server/local-stripe/world.ts';
 import { reconcile } from '../../server/stripe/repair/reconcile.ts';
+import { addressIsStripes } from './addresses.ts';
 import { paidCharges, refundsOf } from './customer.ts';
 import { countEnding } from './endings.ts';
 import { QUIET } from './lane.ts';
@@ -43,6 +44,7 @@ export async function judge(ending: Ending): Promise<void> {
   logTellsTheChanges(ending, log, row);
   mailsFollowTheLog(log, mails);
   attemptsAreTold(ending, log, mails);
+  addressIsStripes(ending, account.email, log, mails);
   momentsAreStripes(ending, customer, log, mails, row);
   await eventsAreDone(ending);
   receiptsArePaidInvoices(ending, customer, log, mails);

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
+import { changeEmail } from '../../server/billing/change-email.ts';
 import { startCheckout } from '../../server/billing/checkout.ts';
 import type { BillingDeps } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
@@ -17,6 +18,7 @@ import { lookupKey, TRIAL_PACK } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { processEvents } from '../support/processing.ts';
 import { sign, WEBHOOK_SECRET } from '../support/stripe.ts';
+import { addressOf } from './addresses.ts';
 import type { Card, Command } from './commands.ts';
 import { happen, pick } from './customer.ts';
 import { type Lane, QUIET } from './lane.ts';
@@ -53,6 +55,10 @@ export type Ending = {
   readonly raced: boolean;
   /** How many processes died over the commands. */
   readonly deaths: number;
+  /** The addresses that other accounts have, and those that staff and customer have set or tried to; in lower case. */
+  readonly otherAddresses: ReadonlySet<string>;
+  readonly staffSet: ReadonlySet<string>;
+  readonly customerSet: ReadonlySet<string>;
 };
 
 export const REDIRECTS = {
@@ -98,6 +104,10 @@ export async function play(
   const surplusEnds: SurplusEnd[] = [];
   let raced = false;
   let deaths = 0;
+  let settingAddress = 0;
+  const otherAddresses = new Set<string>();
+  const staffSet = new Set<string>();
+  const customerSet = new Set<string>();
   const running = new Set<Promise<void>>();
   const faults: unknown[] = [];
   const held = gates();
@@ -247,23 +257,54 @@ export async function play(
         metadata: { driftstack_kind: 'trial_pack' },
       }),
     );
-  const arrive = async (to: number, events: readonly Told[]): Promise<void> => {
+  const staffSetsAddress = async (number: number, address: string): Promise<void> => {
+    const { deps } = lifeOf(number);
+    settingAddress += 1;
+    staffSet.add(address.toLowerCase());
+    try {
+      await changeEmail({ ...deps, stripe: deps.gateway }, accountId, address);
+    } finally {
+      settingAddress -= 1;
+    }
+  };
+  const otherTakesAddress = async (address: string): Promise<void> => {
+    const email = address.toLowerCase();
+    const { rowCount } = (await lane.processes[0]?.db.pool.query(
+      'insert into account (id, email, created_at) values ($1, $2, now()) on conflict do nothing',
+      [uuidv7(new Date()), email],
+    )) ?? { rowCount: 0 };
+    if (rowCount === 1) otherAddresses.add(email);
+  };
+  /** One after another, or all at once, so that all but two wait for those and go as one group. */
+  const arrive = async (to: number, events: readonly Told[], together: boolean): Promise<void> => {
     const { deps } = lifeOf(to);
-    for (const [at, event] of events.entries()) {
+    const door = { ...deps, events: createEventStore(deps.db), secrets: [WEBHOOK_SECRET], livemode: false };
+    const take = async (event: Told): Promise<void> => {
       witness.arrives(event);
       try {
-        const rawBody = Buffer.from(event.body);
         const signature = sign(event.body, deps.clock.now());
-        const events = createEventStore(deps.db);
-        await takeIn({ ...deps, events, secrets: [WEBHOOK_SECRET], livemode: false }, { rawBody, signature });
+        await takeIn(door, { rawBody: Buffer.from(event.body), signature });
         stored.add(event.id);
       } catch (error) {
         if (error instanceof Killed) witness.diesOver((await absent(lane, [event])).length === 0);
-        // Not acknowledged, so Stripe delivers them again.
-        waiting.push(...events.slice(at));
+        // Not acknowledged, so Stripe delivers it again.
+        waiting.push(event);
         throw error;
       }
+    };
+    if (together) {
+      witness.arriveTogether(events);
+      const results = await Promise.allSettled(events.map(take));
+      const failed = results.find((result) => result.status === 'rejected');
+      if (!failed) return;
+      witness.diesOverGroup(events.length, failed.reason instanceof Killed);
+      throw failed.reason;
     }
+    for (const [at, event] of events.entries())
+      await take(event).catch((error: unknown) => {
+        waiting.push(...events.slice(at + 1));
+        throw error;
+      });
   };
   const work = async (number: number, ids: readonly string[]): Promise<void> => {
     const { life, deps } = lifeOf(number);
@@ -277,12 +318,15 @@ export async function play(
       if (event) waiting.splice(waiting.indexOf(event), 1);
       return event ?? [];
     });
-    if (command.twice) waiting.push(...events.slice(0, 1));
+    // Stripe delivers it twice: some time later, or at the same moment.
+    const again = command.twice ? events.slice(-1) : [];
+    if (!command.together) waiting.push(...again);
+    const arriving = command.together ? [...events, ...again] : events;
     const targets = command.to === 2 ? [0, 1] : [command.to];
     witness.delivers(targets.length, events.length);
     const results = await Promise.allSettled(
       targets.map(async (to) => {
-        await arrive(to, events);
+        await arrive(to, arriving, command.together);
         if (command.work) await work(to, ids(events));
       }),
     );
@@ -317,6 +361,18 @@ export async function play(
       case 'delete_customer':
         if (customer !== null) await bySdk().customers.del(customer);
         return;
+      case 'set_address':
+        if (customer === null) return;
+        customerSet.add(addressOf(accountId, command.which).toLowerCase());
+        await bySdk().customers.update(customer, { email: addressOf(accountId, command.which) });
+        return;
+      case 'staff_sets_address':
+        if (customer === null) return;
+        return await run(command.background, () =>
+          staffSetsAddress(command.process, addressOf(accountId, command.which)),
+        );
+      case 'other_takes_address':
+        return await otherTakesAddress(addressOf(accountId, command.which));
       case 'open_link':
         return await openLink(null);
       case 'open_joint_link':
@@ -370,7 +426,7 @@ export async function play(
     for (const [at, real] of lane.processes.entries()) lives[at] = startLife(real, held);
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const events = waiting.splice(0).reverse();
-      await arrive(round, events);
+      await arrive(round, events, true);
       const pending = await unfinished(lane, customer);
       if (events.length === 0 && pending.length === 0) return;
       const failures = await processEvents(lifeOf(round).deps, pending);
@@ -391,7 +447,13 @@ export async function play(
 
   for (const command of commands) {
     held.step();
-    witness.step(command, { running: running.size, waiting: waiting.length, customer, pages });
+    witness.step(command, {
+      running: running.size,
+      waiting: waiting.length,
+      customer,
+      pages,
+      isBeingSet: settingAddress > 0,
+    });
     await step(command);
     await learnCustomer();
   }
@@ -411,7 +473,17 @@ export async function play(
   for (const number of [0, 1]) await expireTrialPack(lifeOf(number).deps, accountId);
   if (faults.length > 0) throw new AggregateError(faults, faults.map(String).join('; '));
   const missed = recovery === 'reconcile' ? lost : [];
-  const seen = { history, planChanges, oldPages, surplusEnds, raced, deaths };
+  const seen = {
+    history,
+    planChanges,
+    oldPages,
+    surplusEnds,
+    raced,
+    deaths,
+    otherAddresses,
+    staffSet,
+    customerSet,
+  };
   return { lane, accountId, customer, ...seen, dropped: missed, lost, found, recovery, witness };
 }
 

@@ -14,6 +14,8 @@ export type Heard = {
   readonly id: string;
   readonly type: string;
   readonly about: About;
+  /** What it was before, where it is something that changed. */
+  readonly before: Readonly<Record<string, unknown>>;
   readonly atMs: number;
 };
 
@@ -31,6 +33,8 @@ export type Seen = {
 };
 
 const DAY_MS = 86_400_000;
+/** So many statements of the intake are under way at a time; what comes meanwhile goes with the next. */
+const ALONE = 2;
 /** For so long Stripe lists its events. */
 const LISTED_MS = 30 * DAY_MS;
 /** What is done by us or asked of us, and is no change at Stripe. */
@@ -47,6 +51,8 @@ const NOT_AT_STRIPE: ReadonlySet<string> = new Set([
     'open_link',
     'open_joint_link',
     'doom_by_refund',
+    'staff_sets_address',
+    'other_takes_address',
   ],
 ]);
 const DECIDES: ReadonlySet<string> = new Set(['cancel', 'end_subscription', 'set_aside', 'set_end']);
@@ -72,8 +78,9 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
     if (isSo) states.add(state);
   };
   const hear = ({ id, type, body }: Body): Heard => {
-    const event: { data: { object: About }; created: number } = JSON.parse(body);
-    return { id, type, about: event.data.object, atMs: lane.time.ms };
+    const event: { data: { object: About; previous_attributes?: Heard['before'] } } = JSON.parse(body);
+    const { object: about, previous_attributes: before = {} } = event.data;
+    return { id, type, about, before, atMs: lane.time.ms };
   };
   const heardOf = (id: unknown, type: RegExp): boolean =>
     arrived.some(({ about, type: one }) => about.id === id && type.test(one));
@@ -127,7 +134,14 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
     /** Before a step is made: what it falls into. */
     step(
       command: { do: string; page?: number },
-      now: { running: number; waiting: number; customer: string | null; pages: readonly string[] },
+      now: {
+        running: number;
+        waiting: number;
+        customer: string | null;
+        pages: readonly string[];
+        /** Staff sets an address at this moment. */
+        isBeingSet: boolean;
+      },
     ): void {
       const { customer, pages, running } = now;
       const reading = held.waiting() > 0;
@@ -135,6 +149,11 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
       see('something happens at Stripe between reading and writing', reading && !NOT_AT_STRIPE.has(what));
       see('a subscription ends or is set aside between reading and writing', reading && DECIDES.has(what));
       see('days pass between reading and writing', reading && what === 'wait');
+      see('a customer sets an address while staff sets one', what === 'set_address' && now.isBeingSet);
+      see(
+        'another account takes an address that staff sets',
+        what === 'other_takes_address' && now.isBeingSet,
+      );
       if (what === 'delete_customer' && customer !== null) {
         const living = world.ofCustomer('subscription', customer).filter(({ status }) => isLive(status));
         see('a customer is deleted while a subscription lives', living.length > 0);
@@ -193,6 +212,19 @@ export function startWitness({ lane, held }: { lane: Lane; held: Gates }) {
       const isSale = event.type === 'checkout.session.completed';
       see('a sale arrives that does not say whose it is', isSale && about['client_reference_id'] === null);
       arrived.push(heard);
+    },
+
+    /** Some come at one moment, so that all but two of them are stored in one statement. */
+    arriveTogether(events: readonly Body[]): void {
+      const group = events.slice(ALONE);
+      see('several events are stored in one statement', group.length > 1);
+      const ids = group.map(({ id }) => id);
+      see('an event is twice among those of one statement', new Set(ids).size < ids.length);
+      const known = ids.filter((id) => arrived.some((one) => one.id === id));
+      see('one of those of one statement is stored already', known.length > 0 && known.length < ids.length);
+    },
+    diesOverGroup(count: number, isKilled: boolean): void {
+      see('a process dies while a group of events is stored', isKilled && count > ALONE + 1);
     },
 
     /** Of what was dropped, some had been stored. */

@@ -6,6 +6,7 @@ import { takeIn } from '../../server/stripe/inbox/intake.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import {
   addCustomer,
   type Bench,
@@ -208,6 +209,7 @@ describe('takeIn', () => {
         'rejected',
         'fulfilled',
       ]);
+      reached('one of those of one statement is refused by the database');
     } finally {
       await bench.db.pool.query('alter table stripe_event drop constraint no_seven');
     }
