@@ -44,8 +44,11 @@ async function subscriber() {
   return { accountId, customer, sub, event };
 }
 
-/** The next list of subscriptions is answered as it is now, when the test lets go; `asked` once it is asked for. */
-function holdBack() {
+/**
+ * The next list of subscriptions is answered as it is now, or with Stripe's word that our key is not its, when the test lets go;
+ * `asked` once it is asked for.
+ */
+function holdBack({ isBarred = false } = {}) {
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
   let calls = 0;
   bench.stripe.interfere(async ({ method, path }) => {
@@ -55,10 +58,15 @@ function holdBack() {
       bench.stripe.all('subscription').filter((one) => one['customer'] === customer),
     );
     await released;
+    if (isBarred) return { kind: 'answer', status: 401, body: BARRED };
     return { kind: 'answer', status: 200, body: JSON.stringify({ object: 'list', data, has_more: false }) };
   });
   return { release: () => release(), asked: () => untilTrue(() => calls > 0) };
 }
+
+const BARRED = JSON.stringify({
+  error: { type: 'invalid_request_error', message: 'Invalid API Key provided' },
+});
 
 /** A worker that takes the account, and never says again that it is at it. */
 async function beginSlowly(accountId: string) {
@@ -173,6 +181,63 @@ describe('the lease of an account', () => {
     expect(looks).toHaveLength(12);
     expect(await em().count(Subscription, { version: 1 })).toBe(12);
     expect(await em().count(AccountSync, { dueAt: null, attempts: 0 })).toBe(12);
+  });
+});
+
+describe('a pass that fails as a whole', () => {
+  const isDue = async (accountId: string) => {
+    const text = 'select due_at <= now() as due from account_sync where account_id = $1';
+    const { rows } = await bench.db.pool.query<{ due: boolean }>(text, [accountId]);
+    return rows[0]?.due;
+  };
+
+  it('makes what was heard of meanwhile wait for no pause, and tells the workers', async () => {
+    const { accountId, sub, event } = await subscriber();
+    const held = holdBack({ isBarred: true });
+    const slow = beginSlowly(accountId);
+    await held.asked();
+    const next = await deliver(bench, 'customer.subscription.updated', sub);
+    const told: string[] = [];
+    const listener = await bench.db.pool.connect();
+    listener.on('notification', ({ payload }) => told.push(payload ?? ''));
+    await listener.query('listen driftstack_due');
+    held.release();
+    await slow;
+    const isDueNow = await isDue(accountId);
+    if (isDueNow) await untilTrue(async () => told.includes('account'));
+    listener.release(true);
+    expect(isDueNow).toBe(true);
+    expect(await syncOf(accountId)).toMatchObject({ wanted: 3, done: 1, lease: null, attempts: 1 });
+    // What helped stands in the new one.
+    expect((await processEvents(bench, [event, next])).size).toBe(0);
+    expect(await syncOf(accountId)).toMatchObject({ wanted: 3, done: 3, attempts: 0, dueAt: null });
+  });
+
+  it('is repeated at once only as often as something new was heard of, and then after longer and longer', async () => {
+    const { accountId, sub } = await subscriber();
+    bench.stripe.interfere(({ path }) => {
+      if (!path.startsWith('/v1/subscriptions')) return undefined;
+      return { kind: 'answer', status: 401, body: BARRED };
+    });
+    // As after some failures, so that a slow machine is not slower than the pause.
+    await em().nativeUpdate(AccountSync, { accountId }, { attempts: 6 });
+    for (const attempts of [7, 8]) {
+      await beginSlowly(accountId);
+      expect(await syncOf(accountId)).toMatchObject({ lease: null, attempts });
+      expect(await isDue(accountId)).toBe(false);
+    }
+    const { rows } = await bench.db.pool.query<{ seconds: number }>(
+      'select extract(epoch from due_at - now())::float8 as seconds from account_sync where account_id = $1',
+      [accountId],
+    );
+    // Two seconds, doubled for each of seven failures before it.
+    expect(rows[0]?.seconds).toBeGreaterThan(128);
+    expect(rows[0]?.seconds).toBeLessThanOrEqual(256);
+    await deliver(bench, 'customer.subscription.updated', sub);
+    expect(await isDue(accountId), 'what is heard of in the pause is looked at as well').toBe(true);
+    await beginSlowly(accountId);
+    expect(await isDue(accountId)).toBe(false);
+    expect(await syncOf(accountId)).toMatchObject({ attempts: 9, done: 1, wanted: 3 });
   });
 });
 

@@ -144,15 +144,26 @@ export async function prove(tx: Tx, { accountId, lease }: AccountLease): Promise
   if (rows.length === 0) throw new LeaseLost();
 }
 
+/** What was wanted when the work under a lease began. */
+const begun = new WeakMap<AccountLease, string>();
+
+/** Remembers what was wanted before anything was read: what is heard of after it waits for no pause of this work. */
+export function begin(held: AccountLease, wanted: string): void {
+  if (!begun.has(held)) begun.set(held, wanted);
+}
+
 /**
- * Lets go of an account for which nothing could be done, to come back to it after the same pause. Events that are
- * waiting for hours are given up then, once that has failed often enough; answers which.
+ * Lets go of an account for which nothing could be done, to come back to it after the same pause; or at once, and once,
+ * where more was heard of meanwhile, which may be what helps. Attempts go on being counted. Events that are waiting
+ * for hours are given up then, once that has failed often enough; answers which.
  */
 export async function fail(
   tx: Tx,
-  { accountId, lease }: AccountLease,
+  held: AccountLease,
   { reason, now }: { reason: string; now: Date },
 ): Promise<string[]> {
+  const { accountId, lease } = held;
+  const wanted = begun.get(held) ?? null;
   const given = await tx.execute<{ id: string }[]>(GIVE_UP, [
     reason,
     now,
@@ -161,7 +172,14 @@ export async function fail(
     lease,
     TRIES,
   ]);
-  await tx.execute(FAIL, [reason, accountId, lease]);
+  const [row] = await tx.execute<{ again: boolean | null }[]>(FAIL, [
+    reason,
+    wanted,
+    accountId,
+    lease,
+    wanted,
+  ]);
+  if (row?.again) await notifyDue(tx, 'account');
   return given.map(({ id }) => id);
 }
 
@@ -169,7 +187,8 @@ const GIVE_UP = `update stripe_event e set state = 'dead', error = ?, processed_
 from account_sync y where e.account_id = ? and e.state = 'received' and e.received_at <= ?::timestamptz
   and y.account_id = e.account_id and y.lease = ? and y.attempts + 1 >= ?::int returning e.id`;
 const FAIL = `update account_sync set lease = null, leased_until = null, attempts = attempts + 1, reason = ?,
-  due_at = now() + ${BACK_OFF} where account_id = ? and lease = ?`;
+  due_at = case when wanted > ?::bigint then now() else now() + ${BACK_OFF} end
+where account_id = ? and lease = ? returning wanted > ?::bigint as again`;
 
 const stillUnderWay = () =>
   new ProblemError(

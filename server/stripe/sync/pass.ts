@@ -4,7 +4,7 @@ import { raise } from '../alarm.ts';
 import type { Alarm, SyncDeps } from '../deps.ts';
 import type { Difference } from '../repair/drift.ts';
 import { undone, withoutEffect } from '../repair/dry-run.ts';
-import { type AccountLease, confirmLease, finish, LeaseLost, prove } from './account-lease.ts';
+import { type AccountLease, begin, confirmLease, finish, LeaseLost, prove } from './account-lease.ts';
 import { type Acts, act } from './act.ts';
 import { type Cause, sourceOf } from './cause.ts';
 import type { Source } from './effects.ts';
@@ -53,6 +53,7 @@ export async function pass(deps: SyncDeps, lease: AccountLease, cause: Cause, te
   for (let looks = 1; looks <= MOST_LOOKS; looks += 1) {
     const em = db.orm.em.fork();
     const { wanted, ...ours } = await readOurs(db, em, lease.accountId, terms.only);
+    begin(lease, wanted);
     const source = sourceOf(cause, ours.events.at(-1)?.id);
     const now = deps.clock.now();
     const isIdle = ours.events.length === 0 && cause.kind === 'events';
