@@ -2,8 +2,9 @@ import type { Tier } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { SCOPES, type Scope } from '../../shared/scopes.ts';
 import type { Database } from '../database/connection.ts';
+import { type Fields, readByPlace } from '../database/read-by-place.ts';
 import { hashKey } from './keys.ts';
-import { BILLING_COLUMNS, type BillingRow } from './state.ts';
+import { BILLING_COLUMNS, BILLING_WIDTH, type BillingRow, billingRow, entitledTier } from './state.ts';
 
 /** Who calls, and what the account has bought: read together, because reading it is most of what is called. */
 export type Caller = {
@@ -13,7 +14,8 @@ export type Caller = {
   readonly scopes: readonly Scope[];
   /** `free` unless a subscription entitles the account to more. */
   readonly tier: Tier | 'free';
-  readonly row: BillingRow;
+  /** For `billingRow`. */
+  readonly bought: Fields;
 };
 
 /**
@@ -26,26 +28,21 @@ export async function authenticate(
   now: Date,
 ): Promise<Caller> {
   const key = bearerToken(authorization);
-  const row = key.startsWith(KEY_START) ? await readCaller(db, hashKey(key)) : null;
-  if (!row) throw new ProblemError('invalid-key', 'This API key does not exist. Check that it is complete.');
-  if (row.revoked) throw new ProblemError('revoked-key', 'This API key was revoked. Use another one.');
-  if (row.expires_ms !== null && row.expires_ms <= now.getTime()) {
+  const found = key.startsWith(KEY_START) ? await readCaller(db, hashKey(key)) : null;
+  if (!found)
+    throw new ProblemError('invalid-key', 'This API key does not exist. Check that it is complete.');
+  if (found.isRevoked) throw new ProblemError('revoked-key', 'This API key was revoked. Use another one.');
+  if (found.expiresMs !== null && found.expiresMs <= now.getTime()) {
     throw new ProblemError('expired-key', 'This API key has expired. Use another one.');
   }
-  return {
-    accountId: row.account_id,
-    keyId: row.key_id,
-    scopes: parseScopes(row.scopes),
-    tier: row.subscription_id !== null && row.entitled ? row.tier : 'free',
-    row,
-  };
+  return found.caller;
 }
 
 /** Reads the purchases of an account anew, for answers that follow a change. Throws `not-found`. */
 export async function readBilling({ pool }: Pick<Database, 'pool'>, accountId: string): Promise<BillingRow> {
-  const { rows } = await pool.query<BillingRow>({ ...READ_BILLING, values: [accountId] });
-  if (!rows[0]) throw new ProblemError('not-found', 'There is no such account.');
-  return rows[0];
+  const [fields] = await readByPlace(pool, READ_BILLING, [accountId]);
+  if (!fields) throw new ProblemError('not-found', 'There is no such account.');
+  return billingRow(fields);
 }
 
 const KEY_START = 'ds_live_';
@@ -62,26 +59,19 @@ function bearerToken(authorization: readonly string[]): string {
 
 const unauthorized = (detail: string) => new ProblemError('unauthorized', detail);
 
-type CallerRow = BillingRow & {
-  key_id: string;
-  account_id: string;
-  scopes: string;
-  revoked: boolean;
-  expires_ms: number | null;
-};
-
-const READ_CALLER = {
+/** By the unique index of the hash, and the two of the account's purchases. */
+export const READ_CALLER = {
   name: 'read-caller',
-  text: `select k.id as key_id, k.account_id, array_to_string(k.scopes, ' ') as scopes,
-  k.revoked_at is not null as revoked, (extract(epoch from k.expires_at) * 1000)::float8 as expires_ms,
-  ${BILLING_COLUMNS}
+  text: `select ${BILLING_COLUMNS},
+  k.id, k.account_id, array_to_string(k.scopes, ' '), k.revoked_at is not null,
+  (extract(epoch from k.expires_at) * 1000)::float8
 from api_key k
 left join subscription s on s.account_id = k.account_id
 left join trial_pack t on t.account_id = k.account_id
 where k.hash = $1`,
 };
 
-const READ_BILLING = {
+export const READ_BILLING = {
   name: 'read-billing',
   text: `select ${BILLING_COLUMNS}
 from account a
@@ -90,9 +80,18 @@ left join trial_pack t on t.account_id = a.id
 where a.id = $1`,
 };
 
-async function readCaller({ pool }: Pick<Database, 'pool'>, hash: Buffer): Promise<CallerRow | null> {
-  const { rows } = await pool.query<CallerRow>({ ...READ_CALLER, values: [hash] });
-  return rows[0] ?? null;
+type Found = { caller: Caller; isRevoked: boolean; expiresMs: number | null };
+
+async function readCaller({ pool }: Pick<Database, 'pool'>, hash: Buffer): Promise<Found | null> {
+  const [fields] = await readByPlace(pool, READ_CALLER, [hash]);
+  if (!fields) return null;
+  const [keyId, accountId, scopes, revoked, expires] = fields.slice(BILLING_WIDTH);
+  if (!keyId || !accountId || typeof scopes !== 'string') throw new Error('read-caller reads other columns');
+  return {
+    caller: { accountId, keyId, scopes: parseScopes(scopes), tier: entitledTier(fields), bought: fields },
+    isRevoked: revoked === 't',
+    expiresMs: typeof expires === 'string' ? Number(expires) : null,
+  };
 }
 
 const KNOWN: ReadonlySet<string> = new Set(SCOPES);

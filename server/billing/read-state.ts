@@ -5,7 +5,7 @@ import { synchronise } from '../stripe/sync/synchronise.ts';
 import { type Caller, readBilling } from './caller.ts';
 import type { BillingDeps } from './deps.ts';
 import { tellingOperator } from './refused.ts';
-import { billingState } from './state.ts';
+import { billingRow, billingState } from './state.ts';
 
 /**
  * The documented state. It costs no statement beyond the one that found the caller, unless a Checkout session
@@ -18,7 +18,7 @@ export async function readState(
 ): Promise<BillingState> {
   const { db, clock } = deps;
   const { checkout_session_id: sessionId } = input;
-  if (sessionId === undefined) return billingState(caller.row, clock.now());
+  if (sessionId === undefined) return billingState(billingRow(caller.bought), clock.now());
   const { accountId } = caller;
   const owned = await db.orm.em.fork().count(CheckoutAttempt, { accountId, stripeSessionId: sessionId });
   if (owned === 0) throw new ProblemError('not-found', 'This account has no such Checkout session.');

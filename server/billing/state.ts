@@ -1,61 +1,111 @@
-import type { BillingState, SubscriptionStatus } from '../../shared/billing.ts';
-import { type BillingPeriod, type Tier, TRIAL_PACK } from '../../shared/catalog.ts';
+import { type BillingState, SUBSCRIPTION_STATUSES, type SubscriptionStatus } from '../../shared/billing.ts';
+import { BILLING_PERIODS, type BillingPeriod, TIERS, type Tier, TRIAL_PACK } from '../../shared/catalog.ts';
 import { formatId } from '../../shared/ids.ts';
 import { toWireTime } from '../../shared/time.ts';
+import type { Fields } from '../database/read-by-place.ts';
 
-type SubscriptionColumns = {
-  subscription_id: string;
-  tier: Tier;
-  status: SubscriptionStatus;
-  billing_period: BillingPeriod;
-  period_start_ms: number;
-  period_end_ms: number;
-  cancel_at_period_end: boolean;
-  entitled: boolean;
+/** What is stored of an account's purchases. Moments in milliseconds. */
+export type BillingRow = {
+  readonly subscription: {
+    readonly id: string;
+    readonly tier: Tier;
+    readonly status: SubscriptionStatus;
+    readonly billingPeriod: BillingPeriod;
+    readonly periodStartMs: number;
+    readonly periodEndMs: number;
+    readonly cancelAtPeriodEnd: boolean;
+    readonly isEntitled: boolean;
+  } | null;
+  readonly trialPack: {
+    readonly state: PackState;
+    readonly expiresMs: number;
+    readonly remainingSeconds: number;
+  } | null;
 };
 
-type TrialPackColumns = {
-  pack_state: 'active' | 'suspended' | 'revoked' | 'expired';
-  pack_expires_ms: number;
-  remaining_seconds: number;
-};
+const PACK_STATES = ['active', 'suspended', 'revoked', 'expired'] as const;
+type PackState = (typeof PACK_STATES)[number];
 
-/** What is stored of an account's purchases, as `billingColumns` selects it. */
-export type BillingRow = (SubscriptionColumns | { subscription_id: null }) &
-  (TrialPackColumns | { pack_state: null });
-
-/** The columns of a BillingRow, from the tables `subscription s` and `trial_pack t`. Moments as milliseconds. */
+/** The columns of a BillingRow, from the tables `subscription s` and `trial_pack t`; first in their statements. */
 export const BILLING_COLUMNS = `
-  s.id as subscription_id, s.tier, s.status, s.billing_period,
-  (extract(epoch from s.current_period_start) * 1000)::float8 as period_start_ms,
-  (extract(epoch from s.current_period_end) * 1000)::float8 as period_end_ms,
+  s.id, s.tier, s.status, s.billing_period,
+  (extract(epoch from s.current_period_start) * 1000)::float8,
+  (extract(epoch from s.current_period_end) * 1000)::float8,
   s.cancel_at_period_end, s.entitled,
-  t.state as pack_state, (extract(epoch from t.expires_at) * 1000)::float8 as pack_expires_ms,
-  t.remaining_seconds`;
+  t.state, (extract(epoch from t.expires_at) * 1000)::float8, t.remaining_seconds`;
+
+/** How many they are: what else a statement reads begins here. */
+export const BILLING_WIDTH = 11;
+
+/** Reads them by their places. Throws for a word that this version does not know. */
+export function billingRow(fields: Fields): BillingRow {
+  const [id, tier, status, period, start, end, cancels, entitled, state, expires, seconds] = fields;
+  return {
+    subscription:
+      id === null || id === undefined
+        ? null
+        : {
+            id,
+            tier: tierOf(tier),
+            status: statusOf(status),
+            billingPeriod: periodOf(period),
+            periodStartMs: Number(start),
+            periodEndMs: Number(end),
+            cancelAtPeriodEnd: cancels === 't',
+            isEntitled: entitled === 't',
+          },
+    trialPack:
+      state === null
+        ? null
+        : { state: packStateOf(state), expiresMs: Number(expires), remainingSeconds: Number(seconds) },
+  };
+}
+
+/**
+ * The tier that an account may use, from the same columns. A word that this version does not know, in a row of a
+ * newer one, grants nothing, and keeps nobody out.
+ */
+export function entitledTier(fields: Fields): Tier | 'free' {
+  const tier = fields[1];
+  return fields[7] === 't' ? (TIERS.find((one) => one === tier) ?? 'free') : 'free';
+}
+
+const tierOf = oneOf(TIERS);
+const statusOf = oneOf(SUBSCRIPTION_STATUSES);
+const periodOf = oneOf(BILLING_PERIODS);
+const packStateOf = oneOf(PACK_STATES);
+
+function oneOf<T extends string>(words: readonly T[]): (text: string | null | undefined) => T {
+  const known = new Map<string | null | undefined, T>(words.map((word) => [word, word]));
+  return (text) => {
+    const word = known.get(text);
+    if (word === undefined)
+      throw new Error(`The database says ${text}, which is none of ${words.join(', ')}`);
+    return word;
+  };
+}
 
 /** The documented state, exactly those fields. */
 export function billingState(row: BillingRow, now: Date): BillingState {
   return { subscription: subscription(row), trial_pack: trialPack(row, now) };
 }
 
-function subscription(row: BillingRow): BillingState['subscription'] {
-  if (row.subscription_id === null) return null;
+function subscription({ subscription: held }: BillingRow): BillingState['subscription'] {
+  if (held === null) return null;
   return {
-    id: formatId('sub', row.subscription_id),
-    tier: row.tier,
-    status: row.status,
-    billing_period: row.billing_period,
-    current_period_start: toWireTime(new Date(row.period_start_ms)),
-    current_period_end: toWireTime(new Date(row.period_end_ms)),
-    cancel_at_period_end: row.cancel_at_period_end,
+    id: formatId('sub', held.id),
+    tier: held.tier,
+    status: held.status,
+    billing_period: held.billingPeriod,
+    current_period_start: toWireTime(new Date(held.periodStartMs)),
+    current_period_end: toWireTime(new Date(held.periodEndMs)),
+    cancel_at_period_end: held.cancelAtPeriodEnd,
   };
 }
 
-function trialPack(row: BillingRow, now: Date): BillingState['trial_pack'] {
-  if (row.pack_state === null) {
-    return { active: false, credit_cents_remaining: 0, expires_at: null, redeemed: false };
-  }
-  const { pack_state: state, pack_expires_ms: expiresMs, remaining_seconds: seconds } = row;
+function trialPack({ trialPack: held }: BillingRow, now: Date): BillingState['trial_pack'] {
+  if (held === null) return { active: false, credit_cents_remaining: 0, expires_at: null, redeemed: false };
+  const { state, expiresMs, remainingSeconds: seconds } = held;
   // The job that writes off what expired may be late; the answer is not.
   const over = state === 'revoked' || state === 'expired' || expiresMs <= now.getTime();
   return {

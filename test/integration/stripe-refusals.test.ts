@@ -282,7 +282,7 @@ describe('reading', () => {
     });
     bench.stripe.interfere((call) => (lists(call) ? answer(403, { type: INVALID }) : undefined));
     const key = { accountId, keyId: uuidv7(NOW), scopes: [], tier: 'free' as const };
-    const caller = { ...key, row: { subscription_id: null, pack_state: null } };
+    const caller = { ...key, bought: [] };
     const { checkout_session_id } = value;
     const problem = await thrown(readState(deps, caller, { checkout_session_id }));
     expect(problem).toMatchObject({ slug: 'feature-unavailable', status: 503 });

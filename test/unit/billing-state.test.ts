@@ -5,10 +5,10 @@ const NOW = new Date('2026-05-10T12:00:00Z');
 const LATER = NOW.getTime() + 1_000;
 
 const pack = (
-  pack_state: 'active' | 'suspended' | 'revoked' | 'expired',
-  remaining_seconds: number,
-  pack_expires_ms = LATER,
-): BillingRow => ({ subscription_id: null, pack_state, remaining_seconds, pack_expires_ms });
+  state: 'active' | 'suspended' | 'revoked' | 'expired',
+  remainingSeconds: number,
+  expiresMs = LATER,
+): BillingRow => ({ subscription: null, trialPack: { state, remainingSeconds, expiresMs } });
 
 it.each([
   ['is active with credit inside its 14 days', pack('active', 59_800), true, 299],
@@ -28,7 +28,7 @@ it.each([
 });
 
 it('a trial pack that was never bought has no end', () => {
-  expect(billingState({ subscription_id: null, pack_state: null }, NOW)).toEqual({
+  expect(billingState({ subscription: null, trialPack: null }, NOW)).toEqual({
     subscription: null,
     trial_pack: { active: false, credit_cents_remaining: 0, expires_at: null, redeemed: false },
   });
