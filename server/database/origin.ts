@@ -18,9 +18,12 @@ export function fromDatabase<T>(error: T): T {
   return error;
 }
 
-/** Notes it for everything that a pool and its connections throw from now on. */
+/**
+ * Notes it for everything that a pool and its connections throw from now on. The pool's own `query` asks for a
+ * connection and gives it the query, both by callback, so what it throws has been noted there.
+ */
 export function noteErrorsOf(pool: Pool): void {
-  for (const method of ['connect', 'query']) noteErrorsOfMethod(pool, method);
+  noteErrorsOfMethod(pool, 'connect');
   pool.on('connect', (client) => noteErrorsOfMethod(client, 'query'));
 }
 
@@ -31,9 +34,9 @@ function noteErrorsOfMethod(of: object, method: string): void {
     if (typeof original !== 'function') throw new Error(`pg has no ${method}`);
     const last = args.at(-1);
     if (typeof last === 'function') {
-      const noted = (error: unknown, ...rest: unknown[]) =>
+      args[args.length - 1] = (error: unknown, ...rest: unknown[]) =>
         Reflect.apply(last, undefined, [fromDatabase(error), ...rest]);
-      return Reflect.apply(original, of, [...args.slice(0, -1), noted]);
+      return Reflect.apply(original, of, args);
     }
     const answer: unknown = Reflect.apply(original, of, args);
     if (!(answer instanceof Promise)) return answer;
