@@ -34,14 +34,15 @@ export function takeToken(bucket: Bucket | undefined, policy: BucketPolicy, nowM
 /** Buckets by name, kept in this process alone: two processes admit up to twice as much. */
 export type Buckets = { take(name: string, policy: BucketPolicy, nowMs: number): Taken };
 
-/** Keeps at most `most` buckets; the ones untouched for longest go first, since they are full or nearly so. */
+/** Keeps at most `most` buckets; those untouched for longest, to the second, go first: they are full or nearly so. */
 export function createBuckets(most = 50_000): Buckets {
   const buckets = new Map<string, Bucket>();
   return {
     take(name, policy, nowMs) {
-      const taken = takeToken(buckets.get(name), policy, nowMs);
-      // A Map keeps the order of insertion, so this one moves to the end.
-      buckets.delete(name);
+      const before = buckets.get(name);
+      const taken = takeToken(before, policy, nowMs);
+      // A Map keeps the order of insertion, so this one moves to the end; once a second, because it costs.
+      if (before && secondOf(before.atMs) !== secondOf(nowMs)) buckets.delete(name);
       buckets.set(name, taken.bucket);
       if (buckets.size > most) {
         const [oldest] = buckets.keys();
@@ -51,3 +52,5 @@ export function createBuckets(most = 50_000): Buckets {
     },
   };
 }
+
+const secondOf = (ms: number): number => Math.floor(ms / 1_000);

@@ -44,8 +44,17 @@ it('never gives more than it holds and what flowed in, whatever the clock does',
 
 it('remembers only so many buckets, and forgets the one untouched for longest', () => {
   const buckets = createBuckets(2);
-  const remaining = (name: string) => buckets.take(name, POLICY, 0).remaining;
-  expect([remaining('a'), remaining('b'), remaining('a'), remaining('c')]).toEqual([2, 2, 1, 2]);
-  expect(remaining('a')).toBe(0);
-  expect(remaining('b')).toBe(2);
+  const slow = { capacity: 3, refillPerSecond: 0.001 };
+  const remaining = (name: string, seconds: number) => buckets.take(name, slow, seconds * 1_000).remaining;
+  expect([remaining('a', 0), remaining('b', 1), remaining('a', 2), remaining('c', 3)]).toEqual([2, 2, 1, 2]);
+  expect(remaining('a', 4)).toBe(0);
+  expect(remaining('b', 5)).toBe(2);
+});
+
+it('keeps a bucket in its place within a second, and counts all the same', () => {
+  const buckets = createBuckets(2);
+  const remaining = (name: string, ms: number) => buckets.take(name, POLICY, ms).remaining;
+  expect([remaining('a', 0), remaining('b', 0), remaining('a', 1), remaining('a', 2)]).toEqual([2, 2, 1, 0]);
+  // Both were touched in this second; the first of them goes.
+  expect([remaining('c', 3), remaining('b', 4), remaining('a', 5)]).toEqual([2, 1, 2]);
 });

@@ -10,31 +10,36 @@ const WAYS = ['floor', 'REST', 'tRPC'] as const;
 type Way = (typeof WAYS)[number];
 
 const CONNECTIONS = 20;
-const ROUNDS = sized(9, 3);
+const ROUNDS = sized(9, 5);
 const ROUND_SECONDS = sized(1, 0.3);
 const WARM_UP_SECONDS = sized(2, 0.5);
 /** Different callers, spread over all accounts. */
 const CALLERS = 2_000;
 
-type Variant = { size: number; way: Way; child: Child; requests: Buffer[]; rounds: LoadResult[] };
+type Round = LoadResult & { cpuUsPerRequest: number };
+type Variant = { size: number; way: Way; child: Child; requests: Buffer[]; rounds: Round[] };
 
 /** `GET /v1/billing` and `billing.getState`, against plain node:http with one prepared statement. */
 export async function read(bench: Bench): Promise<Report> {
   const variants: Variant[] = [];
   for (const size of SIZES) variants.push(...(await prepare(bench, size)));
-  for (const { child, requests } of variants)
-    await load({ url: child.url, connections: CONNECTIONS, next: forSeconds(WARM_UP_SECONDS, requests) });
+  for (const variant of variants) await readFor(WARM_UP_SECONDS, variant);
   for (let round = 1; round <= ROUNDS; round++) {
     bench.say(`reading, round ${round} of ${ROUNDS}`);
     // One after the other in each round, so that whatever else the machine does meets all of them alike.
-    for (const { child, requests, rounds } of variants)
-      rounds.push(
-        await load({ url: child.url, connections: CONNECTIONS, next: forSeconds(ROUND_SECONDS, requests) }),
-      );
+    for (const variant of variants) variant.rounds.push(await readFor(ROUND_SECONDS, variant));
   }
   const results = await Promise.all(variants.map((variant) => summarise(variant, variants)));
   for (const child of new Set(variants.map(({ child }) => child))) await child.close();
   return report(results);
+}
+
+async function readFor(seconds: number, { child, requests }: Variant): Promise<Round> {
+  const cpuBefore = await child.cpuMs();
+  const next = forSeconds(seconds, requests);
+  const loaded = await load({ url: child.url, connections: CONNECTIONS, next });
+  const cpuMs = (await child.cpuMs()) - cpuBefore;
+  return { ...loaded, cpuUsPerRequest: (cpuMs * 1_000) / loaded.requests };
 }
 
 async function prepare(bench: Bench, size: number): Promise<Variant[]> {
@@ -78,6 +83,13 @@ async function summarise({ size, way, child, rounds }: Variant, all: readonly Va
     ratioToFloor: spread(
       rounds.map(({ perSecond }, round) => perSecond / (floor?.rounds[round]?.perSecond ?? Number.NaN)),
     ),
+    cpuUsPerRequest: spread(rounds.map(({ cpuUsPerRequest }) => cpuUsPerRequest)),
+    cpuRatioToFloor: spread(
+      rounds.map(
+        ({ cpuUsPerRequest }, round) =>
+          (floor?.rounds[round]?.cpuUsPerRequest ?? Number.NaN) / cpuUsPerRequest,
+      ),
+    ),
     p50Ms: percentile(latencies, 0.5),
     p99Ms: percentile(latencies, 0.99),
     peakRssBytes: (await child.memory()).peakRssBytes,
@@ -91,11 +103,22 @@ function report(results: readonly Awaited<ReturnType<typeof summarise>>[]): Repo
     tables: [
       {
         title: `Reading billing state, ${CONNECTIONS} connections`,
-        columns: ['', 'requests/s', 'of the floor', 'p50 ms', 'p99 ms', 'peak memory'],
+        columns: [
+          '',
+          'requests/s',
+          'of the floor',
+          'processor µs each',
+          'of the floor by it',
+          'p50 ms',
+          'p99 ms',
+          'peak memory',
+        ],
         rows: results.map((result) => [
           named(result),
           figure(result.requestsPerSecond),
           spreadOf(result.ratioToFloor),
+          spreadOf(result.cpuUsPerRequest),
+          spreadOf(result.cpuRatioToFloor),
           figure(result.p50Ms),
           figure(result.p99Ms),
           mebibytes(result.peakRssBytes),
@@ -105,6 +128,7 @@ function report(results: readonly Awaited<ReturnType<typeof summarise>>[]): Repo
     notes: [
       'Floor: plain node:http, the same read by one prepared statement, no routing, scopes, limits or checks.',
       `Each server is one process; the load generator and PostgreSQL share the machine with it. Medians of ${ROUNDS} interleaved rounds of ${ROUND_SECONDS} s. REST and tRPC are the same process, so its peak memory is one figure.`,
+      'By processor time: what the floor takes for a request, of what this takes; the machine’s other work moves it less than the rate.',
       'Rate limits are set so high that they never refuse; every call still takes its token.',
     ],
     goals: results
