@@ -12,7 +12,7 @@ export type ApiDeps = BillingDeps & WebhookDeps;
 export type Context = {
   readonly requestId: string;
   /** All values of the Idempotency-Key header. */
-  readonly idempotencyKeys: readonly string[];
+  idempotencyKeys(): readonly string[];
   readonly deps: ApiDeps;
   /** Looks the key up once for each request, however many calls it holds. Throws the kinds of 401. */
   authenticate(): Promise<Caller>;

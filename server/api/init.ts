@@ -37,7 +37,7 @@ export const procedure = admitting(admit);
 /** A POST, which may carry an Idempotency-Key. Its answer comes by `answer` or by `answerOnce`. */
 export const postProcedure = admitting(async (ctx, meta) => {
   const { caller, ...rest } = await admit(ctx, meta);
-  return { ...rest, caller: { ...caller, idempotencyKey: idempotencyKey(ctx.idempotencyKeys) } };
+  return { ...rest, caller: { ...caller, idempotencyKey: idempotencyKey(ctx.idempotencyKeys()) } };
 });
 
 type Post<I> = {

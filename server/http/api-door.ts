@@ -6,7 +6,17 @@ import type { ApiParts } from './request-context.ts';
 import { restRoutes } from './rest.ts';
 import { handleTrpc, sendTrpcProblem } from './trpc.ts';
 
-/** Mounts tRPC at `/trpc` and REST at the documented paths. */
+/**
+ * Mounts tRPC at `/trpc` and REST at the documented paths. What a call comes to is said in `rest.ts` and `trpc.ts`;
+ * at both the same happens before there is a call:
+ *
+ * | what comes                              | is answered                                      |
+ * |-----------------------------------------|--------------------------------------------------|
+ * | more at once than are worked on         | 503, `Retry-After: 1`; reads and minting apart   |
+ * | a preflight request                     | 204, the methods of the path                     |
+ * | another method, or a path of nobody     | 405 with `Allow`, 404                            |
+ * | a body over 100 kB, or that is no JSON  | 413, 415                                         |
+ */
 export function mountApi(app: FastifyInstance, parts: ApiParts & { maxInFlight: InFlight }): void {
   acceptJson(app);
   // Minting waits for Stripe. With one gate for both, a slow Stripe would keep the readers out.

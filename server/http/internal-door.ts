@@ -20,7 +20,17 @@ export type InternalParts = {
 
 const MAX_IN_FLIGHT = 256;
 
-/** Mounts `/internal/…`, for programs of the operator that hold the service token. Never in the public document. */
+/**
+ * Mounts `/internal/…`, for programs of the operator that hold the service token. Never in the public document.
+ *
+ * | what comes                            | is answered                                             |
+ * |---------------------------------------|---------------------------------------------------------|
+ * | no token, two, or another             | 401                                                     |
+ * | a call at `/internal/trpc`            | as `trpc.ts` says                                       |
+ * | more at once than are worked on       | 503, `Retry-After: 1`                                   |
+ * | the console's question                | 200; 404 next to a real Stripe, where it is not mounted |
+ * | anything, where there is no token set | 404, because none of this is mounted                    |
+ */
 export function mountInternal(app: FastifyInstance, parts: InternalParts): void {
   const { token, deps, maxInFlight = MAX_IN_FLIGHT, readConsole } = parts;
   const expected = digest(`Bearer ${token}`);

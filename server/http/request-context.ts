@@ -15,7 +15,7 @@ export function openContext(request: FastifyRequest, reply: FastifyReply, parts:
   let caller: Promise<Caller> | undefined;
   return {
     requestId: request.id,
-    idempotencyKeys: headerValues(request, 'idempotency-key'),
+    idempotencyKeys: () => headerValues(request, 'idempotency-key'),
     deps: parts.deps,
     authenticate() {
       caller ??= identify(request, parts);
@@ -30,9 +30,10 @@ export function openContext(request: FastifyRequest, reply: FastifyReply, parts:
 export function headerValues({ raw }: FastifyRequest, name: string): string[] {
   const { rawHeaders } = raw;
   const values: string[] = [];
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const [header = '', value = ''] = [rawHeaders[i], rawHeaders[i + 1]];
-    if (header.length === name.length && header.toLowerCase() === name) values.push(value);
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const header = rawHeaders[at];
+    if (header?.length === name.length && header.toLowerCase() === name)
+      values.push(rawHeaders[at + 1] ?? '');
   }
   return values;
 }

@@ -20,6 +20,15 @@ export type RestRoute = { method: HTTPMethods; url: string; minting: boolean; ha
 /**
  * The REST routes of every procedure that declares one, at exactly the path it declares. The library's own
  * handler is not used: it switches the shared schemas to coercing, for tRPC too, and sends raw messages.
+ *
+ * | a call that                               | is answered                                              |
+ * |-------------------------------------------|----------------------------------------------------------|
+ * | goes well                                 | 200, or what the procedure declares: 201, 202, 204       |
+ * | was answered before under its key         | the same, with `Idempotent-Replayed: 1`                  |
+ * | has no key, or one that does not work     | 401 with `WWW-Authenticate`                              |
+ * | is over its account's share               | 429 with `Retry-After`                                   |
+ * | is refused                                | 400, 403, 404 or 409, a problem that names the reason    |
+ * | meets a fault of ours                     | 5xx, logged with its cause; `Retry-After` where it helps |
  */
 export function restRoutes(parts: ApiParts): RestRoute[] {
   const routes: RestRoute[] = [];

@@ -15,9 +15,15 @@ export type WebhookParts = {
 const MAX_BODY_BYTES = 1024 * 1024;
 
 /**
- * Mounts `POST /webhooks/stripe`, outside tRPC:
- * stored, duplicate or of no interest -> 200; not verified -> 400; too large -> 413; not JSON -> 415;
- * anything else -> 5xx, and Stripe delivers again.
+ * Mounts `POST /webhooks/stripe`, outside tRPC.
+ *
+ * | a delivery that is                    | is answered                       |
+ * |---------------------------------------|-----------------------------------|
+ * | stored, a duplicate or of no interest | 200                               |
+ * | not verified                          | 400                               |
+ * | too large, no JSON                    | 413, 415                          |
+ * | one of too many at once               | 503, and Stripe delivers it again |
+ * | anything else                         | 5xx, and Stripe delivers it again |
  */
 export function mountStripeDoor(app: FastifyInstance, { takeIn, metrics, maxInFlight }: WebhookParts): void {
   const gated = createGate(maxInFlight);
