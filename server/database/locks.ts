@@ -76,29 +76,52 @@ export async function holdAccount(tx: Tx, accountId: string): Promise<void> {
   noteHeld(tx, accountId);
 }
 
+/** What a pass needs to know of an account that it has locked. */
+export type LockedAccount = {
+  readonly id: string;
+  email: string;
+  readonly stripeCustomerId: string | null;
+  stripeEmail: string | null;
+  readonly stripeCustomerGeneration: number;
+  readonly auditPosition: number;
+};
+
+/** `heldVersion`: the version of its subscription row; null where it has none. */
+export type Leased = { readonly account: LockedAccount; readonly heldVersion: number | null };
+
+type LeasedRow = LockedAccount & Pick<Leased, 'heldVersion'>;
+
 /**
- * The same for an account that is worked on under this lease, with the version of its subscription row; null where
- * somebody else has the lease by now. Whoever writes proves at the end once more that it is still theirs, as the
- * lease is looked at as it was when the lock was asked for.
+ * Locks accounts that are worked on, each under its lease, and answers by id. One that somebody else has the lease of
+ * by now is left out. So is one whose row is locked at the moment, unless `waits`: nobody waits for it then. Whoever
+ * writes proves at the end once more that the leases are still theirs, as a lease is looked at as it was when the lock
+ * was asked for.
  */
-export async function lockLeasedAccount(
+export async function lockLeasedAccounts(
   tx: Tx,
-  id: string,
-  lease: string,
-): Promise<{ account: Account; heldVersion: number | null } | null> {
-  const row = await locked(tx, LEASED, [id, lease]);
-  if (row === null) return null;
-  const { held_version: heldVersion, ...account } = row;
-  noteHeld(tx, id);
-  return {
-    account: tx.map(Account, account),
-    heldVersion: typeof heldVersion === 'number' ? heldVersion : null,
-  };
+  leases: readonly { readonly accountId: string; readonly lease: string }[],
+  { waits }: { waits: boolean },
+): Promise<ReadonlyMap<string, Leased>> {
+  const values = [leases.map(({ accountId }) => accountId), leases.map(({ lease }) => lease)];
+  const rows = await run<LeasedRow>(tx, waits ? LOCK_LEASED : LOCK_LEASED_AND_FREE, values);
+  for (const { id } of rows) noteHeld(tx, id);
+  return new Map(rows.map(({ heldVersion, ...account }) => [account.id, { account, heldVersion }]));
 }
 
-const LEASED = `select a.*, s.version as held_version
-from account a join account_sync y on y.account_id = a.id left join subscription s on s.account_id = a.id
-where a.id = ? and y.lease = ? for no key update of a`;
+/** What is asked for stands apart, so that PostgreSQL makes one plan for all calls. */
+const LEASED = `with asked as materialized (select $1::uuid[] as accounts, $2::uuid[] as leases)
+select a.id, a.email, a.stripe_customer_id as "stripeCustomerId", a.stripe_email as "stripeEmail",
+  a.stripe_customer_generation as "stripeCustomerGeneration", a.audit_position::float8 as "auditPosition",
+  s.version as "heldVersion"
+from account a join account_sync y on y.account_id = a.id left join subscription s on s.account_id = a.id, asked
+where a.id = any (accounts) and y.lease = leases[array_position(accounts, a.id)] order by a.id for no key update of a`;
+
+/** For a test to look at their plans. */
+export const LOCK_LEASED: Statement = { name: 'lock-leased-accounts', text: LEASED };
+export const LOCK_LEASED_AND_FREE: Statement = {
+  name: 'lock-leased-accounts-that-are-free',
+  text: `${LEASED} skip locked`,
+};
 
 /** The account's trial pack, locked likewise. Whoever needs the account as well locks that first. */
 export async function lockTrialPack(tx: Tx, accountId: string): Promise<TrialPack | null> {

@@ -1,5 +1,5 @@
 import type { PoolClient } from 'pg';
-import type { Tx } from './connection.ts';
+import type { Database, Tx } from './connection.ts';
 
 /** A hot statement: PostgreSQL parses it once a connection and remembers how it goes about it, by its name. */
 export type Statement = { readonly name: string; readonly text: string };
@@ -24,4 +24,13 @@ export async function run<Row extends object>(
   const connection = connections.get(tx);
   if (!connection) throw new Error(`${name} was run outside a transaction`);
   return (await connection.query<Row>({ name, text, values: [...values] })).rows;
+}
+
+/** The same as a transaction of its own. */
+export async function runAlone<Row extends object>(
+  { pool }: Pick<Database, 'pool'>,
+  { name, text }: Statement,
+  values: readonly unknown[],
+): Promise<Row[]> {
+  return (await pool.query<Row>({ name, text, values: [...values] })).rows;
 }

@@ -63,6 +63,8 @@ async function process(type: Parameters<typeof deliver>[1], object: Parameters<t
 
 describe('a pass over an account', () => {
   it('takes the statements it is known to take, and no call to Stripe where nothing waits', async () => {
+    // What its price means is remembered with the first one, and read once with the second.
+    await subscribed();
     await subscribed();
     const { accountId, customer } = await addCustomer(bench);
     const sub = bench.stripe.put(subscription({ customer }));
@@ -78,9 +80,9 @@ describe('a pass over an account', () => {
     const arrives = (type: Parameters<typeof deliver>[1]) => deliver(bench, type, sub);
     await arrives('customer.subscription.created');
     // One of them takes the lease, which a worker does for many accounts at once.
-    expect(await statements(), 'a first subscription').toBe(11);
+    expect(await statements(), 'a first subscription').toBe(8);
     await arrives('customer.subscription.updated');
-    expect(await statements(), 'nothing new').toBe(8);
+    expect(await statements(), 'nothing new').toBe(6);
     const calls = bench.stripe.calls.length;
     expect(await statements(), 'nothing waits').toBe(3);
     expect(bench.stripe.calls.length).toBe(calls);

@@ -4,6 +4,7 @@ import { notifyDue } from '../../database/due.ts';
 import { Account, FormerStripeCustomer } from '../../database/entities/account.ts';
 import { StripeEvent } from '../../database/entities/journal.ts';
 import { type Held, raiseWanted } from '../../database/lease.ts';
+import type { LockedAccount } from '../../database/locks.ts';
 import { raise } from '../alarm.ts';
 import type { StripeCalls } from '../api/gateway.ts';
 import type { SyncDeps } from '../deps.ts';
@@ -118,7 +119,7 @@ async function accountOf(em: Tx, stripeCustomerId: string): Promise<string | nul
 /** Whether this account has the customer, or had it until Stripe deleted it. */
 export async function hasCustomer(
   tx: Tx,
-  { id: accountId, stripeCustomerId: current }: Account,
+  { id: accountId, stripeCustomerId: current }: Pick<LockedAccount, 'id' | 'stripeCustomerId'>,
   customer: string | null,
 ): Promise<boolean> {
   if (customer === null) return false;

@@ -2,6 +2,7 @@ import { toWireTime } from '../../../shared/time.ts';
 import type { Tx } from '../../database/connection.ts';
 import { Account } from '../../database/entities/account.ts';
 import { CheckoutAttempt, Subscription, TrialPack } from '../../database/entities/billing.ts';
+import type { LockedAccount } from '../../database/locks.ts';
 import type { Effect } from '../sync/effects.ts';
 import type { Alert } from '../sync/subscription/project.ts';
 import { projected } from '../sync/subscription/record-row.ts';
@@ -117,7 +118,7 @@ export const leftAlone = ({ because, of }: Extract<Alert, { kind: 'duplicate_lef
 
 /** One entry for the whole repair. It is named by where the audit log stood before, under the account's lock. */
 export function repaired(
-  { id, auditPosition }: Account,
+  { id, auditPosition }: Pick<LockedAccount, 'id' | 'auditPosition'>,
   by: string,
   differences: readonly Difference[],
 ): readonly Effect[] {

@@ -24,7 +24,7 @@ export async function reconcile(
     const { failures, wanted } = await synchroniseUnder(deps, lease, events);
     const { differences } = await pass(deps, lease, cause, terms);
     const failed = failures.values().next().value ?? null;
-    await deps.db.transaction((tx) => finish(tx, lease, { wanted, failed }));
+    await finish(deps.db, lease, { wanted, failed });
     return differences;
   });
 }

@@ -4,6 +4,7 @@ import type { Database, Tx } from '../../database/connection.ts';
 import { CHANNEL, notifyDue } from '../../database/due.ts';
 import { claimOne, RENEW_MS, renew } from '../../database/lease.ts';
 import { TRIES, triedSince } from './failure.ts';
+import { BACK_OFF, type End, finishAlone } from './finish-passes.ts';
 
 /** An account that is ours alone to look at, for as long as a sign of life is given for it. */
 export type AccountLease = {
@@ -102,13 +103,6 @@ async function letGo({ pool }: Database, { accountId, lease }: AccountLease): Pr
   await pool.query({ name: 'let-go-of-account', text: LET_GO, values: [accountId, lease] });
 }
 
-const BACK_OFF = "least(900, 2 * power(2, least(attempts, 10))) * interval '1 second'";
-
-const FINISH = `update account_sync set done = greatest(done, ?::bigint), lease = null, leased_until = null,
-  attempts = case when ?::text is null then 0 else attempts + 1 end, reason = ?,
-  due_at = case when wanted > ?::bigint then now() when ?::text is null then null else now() + ${BACK_OFF} end
-where account_id = ? and lease = ? returning wanted > ?::bigint as again`;
-
 /** What is wanted of an account: read before anything else, it is what a pass has done in the end. */
 export async function readWanted({ pool }: Database, accountId: string): Promise<string> {
   const text = 'select wanted from account_sync where account_id = $1';
@@ -116,24 +110,23 @@ export async function readWanted({ pool }: Database, accountId: string): Promise
   return rows[0]?.wanted ?? '0';
 }
 
+/** Notes that an account was let go of with what was written; `underLease` has nothing left to do then. */
+export function noteFinished(held: AccountLease): void {
+  finished.add(held);
+}
+
 /**
- * Ends the work on an account in the transaction that writes what came of it: what was wanted before anything was
- * read is done, and the account is let go of. It is due again at once where more was heard of meanwhile, or after a
- * pause where something `failed`: 2 s, doubled each time, up to 15 minutes. Throws `LeaseLost`, so that nothing is
- * written, where somebody else has the lease; until the commit nobody can take it.
+ * Ends the work on an account where nothing else is to be written: what was wanted before anything was read is done,
+ * and the account is let go of. Throws `LeaseLost` where somebody else has the lease.
  */
 export async function finish(
-  tx: Tx,
+  db: Database,
   held: AccountLease,
-  { wanted, failed }: { wanted: string; failed: string | null },
+  { wanted, failed }: Pick<End, 'wanted' | 'failed'>,
 ): Promise<void> {
-  await tx.flush();
   const { accountId, lease } = held;
-  const values = [wanted, failed, failed, wanted, failed, accountId, lease, wanted];
-  const [row] = await tx.execute<{ again: boolean }[]>(FINISH, values);
-  if (!row) throw new LeaseLost();
-  if (row.again) await notifyDue(tx, 'account');
-  finished.add(held);
+  if (!(await finishAlone(db, { accountId, lease, wanted, failed }))) throw new LeaseLost();
+  noteFinished(held);
 }
 
 /** Proves the lease in a transaction that is not the last one under it. Throws `LeaseLost`. */

@@ -1,9 +1,7 @@
 import type { AuditAction } from '../../../shared/audit.ts';
 import type { EventNews } from '../../../shared/events.ts';
 import { auditDraft } from '../../audit/append.ts';
-import type { Tx } from '../../database/connection.ts';
 import type { Draft } from '../../journal/drafts.ts';
-import { writeDown } from '../../journal/write-down.ts';
 import { type Mail, mailDraft } from '../../notify/outbox.ts';
 import type { EmailTemplate, EmailTemplates } from '../../notify/templates.ts';
 import { eventDraft } from '../../webhooks/record-event.ts';
@@ -34,20 +32,13 @@ type MailEffect = {
   };
 }[EmailTemplate];
 
-/**
- * Writes effects in the caller's transaction, which holds the account's row lock, by two statements whatever their
- * number; those known already stay as they are.
- */
-export async function writeEffects(
-  tx: Tx,
+/** The facts as they are to be written down about an account, whose row the caller has locked. */
+export function draftsOf(
   account: { id: string; email: string },
   effects: readonly Effect[],
   now: Date,
-): Promise<void> {
-  await writeDown(
-    tx,
-    effects.map((effect) => draftOf(account, effect, now)),
-  );
+): Draft[] {
+  return effects.map((effect) => draftOf(account, effect, now));
 }
 
 function draftOf({ id: accountId, email }: { id: string; email: string }, effect: Effect, now: Date): Draft {

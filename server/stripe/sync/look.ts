@@ -1,5 +1,5 @@
 import type Stripe from 'stripe';
-import type { Tx } from '../../database/connection.ts';
+import type { Database, Tx } from '../../database/connection.ts';
 import type { StripeCalls } from '../api/gateway.ts';
 import type { Cause } from './cause.ts';
 import type { Fact } from './facts.ts';
@@ -18,7 +18,6 @@ import { remembering } from './remembered.ts';
 import { isMarked, readUnlisted, type Surplus } from './second/surplus.ts';
 import { type Learned, nothingLearned, readPrices } from './subscription/prices.ts';
 import { type Projection, project } from './subscription/project.ts';
-import { projected } from './subscription/record-row.ts';
 import type { PriceMap } from './subscription/schedule.ts';
 
 /** What Stripe holds about the account and about each event, as of now. */
@@ -42,29 +41,29 @@ export type Seen = {
   readonly failed: ReadonlyMap<string, unknown>;
 };
 
-type Looking = { em: Tx; stripe: StripeCalls; ours: Ours; cause: Cause; now: Date };
+type Looking = { db: Database; em: Tx; stripe: StripeCalls; ours: Ours; cause: Cause; now: Date };
 
 /** Reads all that a pass wants to know of Stripe, with nothing held meanwhile. What we remember is read as it stands. */
-export async function look({ em, stripe: calls, ours: ourSide, cause, now }: Looking): Promise<Seen> {
+export async function look({ db, em, stripe: calls, ours: ourSide, cause, now }: Looking): Promise<Seen> {
   const { account, held, events } = ourSide;
   const stripe = remembering(calls);
   const { customer, ...read } = await readSubscriptions(stripe, account, events, cause);
   const { subscriptions, customerGone } = read;
   const learned = nothingLearned();
-  const prices = await readPrices(em, stripe, subscriptions, learned);
+  const prices = await readPrices(db, stripe, subscriptions, learned);
   const unlisted = await readUnlisted(stripe, overAndUnlisted(events, subscriptions));
   const ours = subscriptions.filter((subscription) => !isMarked(subscription));
-  const before = held && projected(held);
+  const before = held?.row ?? null;
   const projection = ended(project(ours, prices, before), before, customerGone);
   const chosenId = projection.row?.stripeSubscriptionId ?? null;
   const chosen = ours.find(({ id }) => id === chosenId) ?? null;
   const planChangedAt = await readPlanChange(stripe, prices, { before, after: projection.row, chosen });
   const known = {
-    catalogue: catalogueOf(em, stripe, learned),
+    catalogue: catalogueOf({ db, em }, stripe, learned),
     ours: understood(subscriptions, prices, chosenId),
   };
   // What is asked in advance must not decide what the next one learns.
-  const inAdvance = { ...known, catalogue: catalogueOf(em, stripe, nothingLearned()), chosen };
+  const inAdvance = { ...known, catalogue: catalogueOf({ db, em }, stripe, nothingLearned()), chosen };
   const told = await readAll(stripe, events, { inAdvance, inOrder: { ...known, chosen } });
   const asked = await readAsked(em, stripe, account, { cause, known, now });
   return {

@@ -1,7 +1,7 @@
-import type { Database, Tx } from '../../database/connection.ts';
+import type { Database } from '../../database/connection.ts';
 import type { Account } from '../../database/entities/account.ts';
-import { Subscription } from '../../database/entities/billing.ts';
 import type { StripeEvent } from '../../database/entities/journal.ts';
+import { type Held, heldOf, type JsonRow } from './subscription/columns.ts';
 
 /** An event of Stripe that waits to be processed. */
 export type Waiting = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'>;
@@ -9,7 +9,7 @@ export type Waiting = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'
 /** What we hold of an account when a pass begins. */
 export type Ours = {
   readonly account: Pick<Account, 'id' | 'stripeCustomerId' | 'createdAt'>;
-  readonly held: Subscription | null;
+  readonly held: Held | null;
   /** What has failed before comes last, so that it does not eat up the time of the others. */
   readonly events: readonly Waiting[];
 };
@@ -18,7 +18,7 @@ type Row = {
   wanted: string;
   stripe_customer_id: string | null;
   created_ms: number;
-  held: object | null;
+  held: JsonRow | null;
   events: { id: string; type: string; object_id: string | null; created_ms: number }[];
 };
 
@@ -37,7 +37,6 @@ from account a join account_sync y on y.account_id = a.id where a.id = $1`;
 /** Our side as it stands, with `wanted`, and of the events that wait all or only these. Throws where there is no such account. */
 export async function readOurs(
   { pool }: Pick<Database, 'pool'>,
-  em: Tx,
   accountId: string,
   only: readonly string[] | null,
 ): Promise<Ours & { wanted: string }> {
@@ -50,7 +49,7 @@ export async function readOurs(
     account: {
       ...{ id: accountId, stripeCustomerId: row.stripe_customer_id, createdAt: new Date(row.created_ms) },
     },
-    held: row.held && em.map(Subscription, row.held),
+    held: row.held && heldOf(row.held),
     events: row.events.map(({ id, type, object_id: objectId, created_ms: createdMs }) => ({
       ...{ id, type, objectId, createdAt: new Date(createdMs) },
     })),

@@ -1,8 +1,8 @@
 import type Stripe from 'stripe';
 import { formatId, parseUuid } from '../../../shared/ids.ts';
 import type { Tx } from '../../database/connection.ts';
-import type { Account } from '../../database/entities/account.ts';
 import { CheckoutAttempt } from '../../database/entities/billing.ts';
+import type { LockedAccount } from '../../database/locks.ts';
 import type { StripeCalls } from '../api/gateway.ts';
 import type { Alarm } from '../deps.ts';
 import { hasCustomer } from '../inbox/owner.ts';
@@ -28,7 +28,7 @@ export class Contradiction extends Error {
 export type Recording = {
   tx: Tx;
   stripe: StripeCalls;
-  account: Account;
+  account: LockedAccount;
   /** The row as it is after this pass, and the subscription it was projected from. */
   row: SubscriptionRow | null;
   chosen: Stripe.Subscription | null;

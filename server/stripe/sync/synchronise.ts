@@ -41,7 +41,7 @@ export async function synchroniseUnder(
     if (pending.length === 0) throw error;
     const failures = await oneByOne(deps, lease, { cause, stripeMs }, pending);
     const failed = failures.values().next().value ?? null;
-    if (!keeps) await deps.db.transaction((tx) => finish(tx, lease, { wanted, failed }));
+    if (!keeps) await finish(deps.db, lease, { wanted, failed });
     return { failures, wanted };
   }
 }

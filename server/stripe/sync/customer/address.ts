@@ -2,6 +2,7 @@ import type Stripe from 'stripe';
 import { formatId } from '../../../../shared/ids.ts';
 import type { Tx } from '../../../database/connection.ts';
 import { Account } from '../../../database/entities/account.ts';
+import type { LockedAccount } from '../../../database/locks.ts';
 import { emailSchema } from '../../../notify/address.ts';
 import type { Alarm } from '../../deps.ts';
 import type { Effect, Source } from '../effects.ts';
@@ -13,15 +14,15 @@ import type { Effect, Source } from '../effects.ts';
  * mailed from now on goes to the new address; mails that wait already go where they were written to.
  */
 export async function followAddress(
-  { tx, account, alarms }: { tx: Tx; account: Account; alarms: Alarm[] },
+  { tx, account, alarms }: { tx: Tx; account: LockedAccount; alarms: Alarm[] },
   customer: Stripe.Customer,
   source: Source,
 ): Promise<Effect[]> {
-  const { id, email: from, stripeEmail: before = null, auditPosition } = account;
+  const { id, email: from, stripeEmail: before, auditPosition } = account;
   const now = customer.email?.trim().toLowerCase() ?? null;
   if (now === before) return [];
-  // Changed as the entity that it is: written with the transaction.
   account.stripeEmail = now;
+  await tx.nativeUpdate(Account, { id }, { stripeEmail: now });
   if (now === from) return [];
   const address = emailSchema.safeParse(now ?? '');
   // Named by where the audit log stood before, under the account's lock: an address can come back.
@@ -38,6 +39,7 @@ export async function followAddress(
   }
   const to = address.data;
   account.email = to;
+  await tx.nativeUpdate(Account, { id }, { email: to });
   const key = `email_changed:${id}:${auditPosition}`;
   return [
     {

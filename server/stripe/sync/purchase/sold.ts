@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import { z } from 'zod';
 import { TRIAL_PACK } from '../../../../shared/catalog.ts';
-import type { Tx } from '../../../database/connection.ts';
+import type { Database, Tx } from '../../../database/connection.ts';
 import { CheckoutAttempt, TrialPackPrice } from '../../../database/entities/billing.ts';
 import type { StripeCalls } from '../../api/gateway.ts';
 import { type Learned, meaningsOf } from '../subscription/prices.ts';
@@ -23,7 +23,11 @@ export type Catalogue = {
 type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
 
 /** What we sell, as known in one pass; each price is looked up once. */
-export function catalogueOf(em: Tx, stripe: Reads, learned: Learned): Catalogue {
+export function catalogueOf(
+  { db, em }: { db: Pick<Database, 'pool'>; em: Tx },
+  stripe: Reads,
+  learned: Learned,
+): Catalogue {
   const packs = new Map<string, boolean>();
   const isPackPrice = async ({ id, product, whole }: Named, attemptId: string | null): Promise<boolean> => {
     if (product === TRIAL_PACK.productId) return true;
@@ -45,7 +49,7 @@ export function catalogueOf(em: Tx, stripe: Reads, learned: Learned): Catalogue 
       return is;
     },
     async isPlan({ id, whole }) {
-      return (await meaningsOf(em, stripe, new Map([[id, whole]]), learned)).has(id);
+      return (await meaningsOf(db, stripe, new Map([[id, whole]]), learned)).has(id);
     },
   };
 }

@@ -1,7 +1,9 @@
+import type { Pool } from 'pg';
 import type Stripe from 'stripe';
 import { BILLING_PERIODS, CATALOGUE, TIERS } from '../../../../shared/catalog.ts';
-import type { Tx } from '../../../database/connection.ts';
+import type { Database, Tx } from '../../../database/connection.ts';
 import { Price, TrialPackPrice } from '../../../database/entities/billing.ts';
+import { runAlone, type Statement } from '../../../database/statement.ts';
 import type { StripeCalls } from '../../api/gateway.ts';
 import { idOf } from '../purchase/purchase.ts';
 import type { PriceMap, PriceMeaning } from './schedule.ts';
@@ -14,26 +16,24 @@ type Reads = Pick<StripeCalls, 'readPrice' | 'readProduct'>;
  * lookup key and the metadata; what they say is learned. A price without any of it stays out of the map.
  */
 export async function readPrices(
-  em: Tx,
+  db: Pick<Database, 'pool'>,
   stripe: Reads,
   subscriptions: readonly Stripe.Subscription[],
   learned: Learned,
 ): Promise<PriceMap> {
-  return await meaningsOf(em, stripe, pricesOf(subscriptions), learned);
+  return await meaningsOf(db, stripe, pricesOf(subscriptions), learned);
 }
 
 /** What each of these prices means, by id, with what came along of it. */
 export async function meaningsOf(
-  em: Tx,
+  db: Pick<Database, 'pool'>,
   stripe: Reads,
   seen: ReadonlyMap<string, Stripe.Price | null>,
   learned: Learned,
 ): Promise<PriceMap> {
   if (seen.size === 0) return new Map();
-  const remembered = await em.find(Price, { stripePriceId: { $in: [...seen.keys()] } });
   const meanings = new Map<string, PriceMeaning>(learned.plans);
-  for (const { stripePriceId, tier, billingPeriod } of remembered)
-    meanings.set(stripePriceId, { tier, billingPeriod });
+  for (const [id, meaning] of await remembered(db, [...seen.keys()])) meanings.set(id, meaning);
   for (const [id, price] of seen) {
     if (meanings.has(id)) continue;
     const meaning = (price && byLookupKey(price)) ?? (await askStripe(stripe, id));
@@ -42,6 +42,37 @@ export async function meaningsOf(
     learned.plans.set(id, meaning);
   }
   return meanings;
+}
+
+/** What each process knows of the remembered prices: what one of them once meant, it means for ever. */
+const known = new WeakMap<Pool, Map<string, PriceMeaning>>();
+
+type PriceRow = PriceMeaning & { readonly id: string };
+
+const READ: Statement = {
+  name: 'read-prices',
+  text: `select stripe_price_id as id, tier, billing_period as "billingPeriod" from price
+    where stripe_price_id = any ($1::text[])`,
+};
+
+/** What these prices mean, as far as that is remembered. It is read once for each. */
+async function remembered(
+  db: Pick<Database, 'pool'>,
+  ids: readonly string[],
+): Promise<Map<string, PriceMeaning>> {
+  const here = known.get(db.pool) ?? new Map<string, PriceMeaning>();
+  known.set(db.pool, here);
+  const unread = ids.filter((id) => !here.has(id));
+  if (unread.length > 0) {
+    const rows = await runAlone<PriceRow>(db, READ, [unread]);
+    for (const { id, tier, billingPeriod } of rows) here.set(id, { tier, billingPeriod });
+  }
+  return new Map(
+    ids.flatMap((id) => {
+      const meaning = here.get(id);
+      return meaning ? [[id, meaning] as const] : [];
+    }),
+  );
 }
 
 /** What a pass has found out about prices that was not remembered before. */

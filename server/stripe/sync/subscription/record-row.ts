@@ -2,17 +2,19 @@ import { isDeepStrictEqual } from 'node:util';
 import type Stripe from 'stripe';
 import type { Tx } from '../../../database/connection.ts';
 import { Account, FormerStripeCustomer } from '../../../database/entities/account.ts';
-import { CheckoutAttempt, Subscription } from '../../../database/entities/billing.ts';
+import { CheckoutAttempt, type Subscription } from '../../../database/entities/billing.ts';
 import { AuditEntry } from '../../../database/entities/journal.ts';
+import type { LockedAccount } from '../../../database/locks.ts';
 import { uuidv7 } from '../../../database/uuid.ts';
 import type { Alarm } from '../../deps.ts';
 import type { Effect, Source } from '../effects.ts';
 import { effectsOfChange } from './changes.ts';
+import { columnsOf, type Held, type NewRow } from './columns.ts';
 import { type Alert, isLive, type SubscriptionRow } from './project.ts';
 
-export type RowWrite = {
+export type RowChange = {
   accountId: string;
-  held: Subscription | null;
+  held: Held | null;
   /** Null where Stripe holds nothing that we understand: then the row stays as it is. */
   after: SubscriptionRow | null;
   /** The subscription that was the row until now, as it is now, where another has taken its place. */
@@ -27,40 +29,37 @@ export type RowWrite = {
 };
 
 /**
- * Writes the row if anything in it changed, as its next version, and returns what follows from the change. Where
- * one subscription had ended before the next began, those are two changes, however late we hear of them.
+ * The row as it is to be written if anything in it changed, as its next version, and what follows from the change.
+ * Where one subscription had ended before the next began, those are two changes, however late we hear of them.
  */
-export async function writeRow(tx: Tx, write: RowWrite): Promise<Effect[]> {
-  const { accountId, held, after, former, chosen: subscription, planChangedAt, source, now } = write;
-  const before = held && projected(held);
-  if (after === null || (before !== null && isDeepStrictEqual(before, after))) return [];
+export function nextRow(change: RowChange): { row: NewRow | null; effects: Effect[] } {
+  const { accountId, held, after, former, chosen: subscription, planChangedAt, source, now } = change;
+  const before = held?.row ?? null;
+  if (after === null || (before !== null && isDeepStrictEqual(before, after)))
+    return { row: null, effects: [] };
   const subscriptionId = held?.id ?? uuidv7(now);
   let version = held?.version ?? 0;
   const step = (from: SubscriptionRow | null, to: SubscriptionRow): Effect[] => {
     version += 1;
     const isSame = from === null || from.stripeSubscriptionId === to.stripeSubscriptionId;
     const endedAt = isSame ? to.endedAt : (former?.endedAt ?? null);
-    const change = { accountId, subscriptionId, version, before: from, after: to, endedAt };
     return effectsOfChange({
-      ...change,
+      ...{ accountId, subscriptionId, version, before: from, after: to, endedAt },
       subscription: to === after ? subscription : null,
       planChangedAt,
       source,
     });
   };
-  const between = before && endedBetween(before, write);
+  const between = before && endedBetween(before, change);
   const effects = between ? [...step(before, between), ...step(between, after)] : step(before, after);
-  const columns = { ...columnsOf(after), version, updatedAt: now };
-  if (held) await tx.nativeUpdate(Subscription, { id: held.id }, columns);
-  else await tx.insert(Subscription, { ...columns, id: subscriptionId, accountId });
-  return effects;
+  return { row: columnsOf(after, { id: subscriptionId, accountId, version, updatedAt: now }), effects };
 }
 
 /**
  * The row of a subscription that lived when we last looked, and had ended before the present one was made, with
  * none in its place meanwhile. Within one second that is not known, and both may have lived.
  */
-function endedBetween(before: SubscriptionRow, { former, chosen, subscriptions }: RowWrite) {
+function endedBetween(before: SubscriptionRow, { former, chosen, subscriptions }: RowChange) {
   if (!former?.endedAt || !chosen || !isLive(before.status) || isLive(former.status)) return null;
   const endedAt = former.endedAt.getTime() / 1000;
   const lived = subscriptions.some(
@@ -86,16 +85,6 @@ export function projected(held: Subscription): SubscriptionRow {
       : null;
   const period = { billingPeriod, currentPeriodStart, currentPeriodEnd };
   return { stripeSubscriptionId, tier, pending, status, ...period, endsAt, endedAt, entitled };
-}
-
-function columnsOf({ pending, ...row }: SubscriptionRow) {
-  return {
-    ...row,
-    cancelAtPeriodEnd: row.endsAt !== null,
-    pendingTier: pending?.tier ?? null,
-    pendingBillingPeriod: pending?.billingPeriod ?? null,
-    pendingChangesAt: pending?.changesAt ?? null,
-  };
 }
 
 /**
@@ -152,7 +141,7 @@ function keyOfLeft(alert: Extract<Alert, { kind: 'duplicate_left' }>): string {
  */
 export async function forgetCustomer(
   tx: Tx,
-  account: Account,
+  account: LockedAccount,
   { source, now }: { source: Source; now: Date },
 ): Promise<Effect[]> {
   const { id, stripeCustomerId, stripeCustomerGeneration } = account;

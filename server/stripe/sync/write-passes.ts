@@ -1,0 +1,124 @@
+import type { Database, Tx } from '../../database/connection.ts';
+import { type Leased, lockLeasedAccounts } from '../../database/locks.ts';
+import { writeDown } from '../../journal/write-down.ts';
+import type { Alarm } from '../deps.ts';
+import { undone } from '../repair/dry-run.ts';
+import { type AccountLease, LeaseLost, noteFinished, prove } from './account-lease.ts';
+import { finishPasses } from './finish-passes.ts';
+import type { Outcome } from './pass.ts';
+import type { Answers } from './remembered.ts';
+import { rememberPrices } from './subscription/prices.ts';
+import { compare, decideFates, type Fates, type Recorded, record, type Write } from './write.ts';
+
+/** A pass that has read and acted, and is ready to be written. */
+export type Writing = Pick<Write, 'ours' | 'seen' | 'acts' | 'cause' | 'source' | 'now'> & {
+  readonly db: Database;
+  readonly lease: AccountLease;
+  /** Whether the lease is kept, for the one who called it to `finish`. */
+  readonly keeps: boolean;
+  readonly dryRun: boolean;
+  readonly wanted: string;
+  readonly answers: Answers;
+};
+
+export type Written = {
+  readonly outcome: Outcome;
+  readonly alarms: readonly Alarm[];
+  readonly givenUp: readonly string[];
+};
+
+/**
+ * Writes a pass in a transaction that proves its lease; null, and nothing written, where our side is otherwise by now
+ * than it was read. Throws `LeaseLost`, and `Unanswered` where it wants to know something of Stripe first.
+ */
+export async function writePass(writing: Writing): Promise<Written | null> {
+  const { db, lease, dryRun } = writing;
+  const attempt = async (tx: Tx): Promise<Written | null> => {
+    const written = (await writePasses(tx, [writing], { waits: true })).get(writing);
+    if (written === undefined) throw new LeaseLost();
+    return written;
+  };
+  const { accountId } = lease;
+  return dryRun ? await undone(db, accountId, attempt) : await db.transactionOn(accountId, attempt);
+}
+
+/**
+ * Writes passes over several accounts, whatever their number by the same few statements, and lets go of the accounts.
+ * Null for one whose account is otherwise by now than it was read. Nothing is answered for one whose account somebody
+ * else has, nor, unless it `waits`, for one whose account is locked at the moment.
+ */
+async function writePasses(
+  tx: Tx,
+  writings: readonly Writing[],
+  { waits }: { waits: boolean },
+): Promise<ReadonlyMap<Writing, Written | null>> {
+  const leases = writings.map(({ lease }) => lease);
+  const locked = await lockLeasedAccounts(tx, leases, { waits });
+  const answers = new Map<Writing, Written | null>();
+  const members: Member[] = [];
+  for (const writing of writings) {
+    const leased = locked.get(writing.lease.accountId);
+    if (!leased || writing.lease.signal.aborted) continue;
+    if (isAsRead(writing, leased)) members.push(await memberOf(tx, writing, leased));
+    else answers.set(writing, null);
+  }
+  const drafts = members.flatMap(({ recorded }) => recorded.drafts);
+  await writeDown(tx, drafts);
+  const ended: Ended[] = [];
+  for (const member of members) ended.push({ ...member, ...(await fatesOf(member)) });
+  await finish(tx, ended);
+  for (const { writing, write, differences, fates } of ended) {
+    const { failures, givenUp } = fates;
+    answers.set(writing, { outcome: { failures, differences }, alarms: write.alarms, givenUp });
+  }
+  return answers;
+}
+
+function isAsRead({ ours }: Writing, { account, heldVersion }: Leased): boolean {
+  return (
+    account.stripeCustomerId === ours.account.stripeCustomerId && heldVersion === (ours.held?.version ?? null)
+  );
+}
+
+type Member = { readonly writing: Writing; readonly write: Write; readonly recorded: Recorded };
+
+async function memberOf(tx: Tx, writing: Writing, { account }: Leased): Promise<Member> {
+  const write = { ...writing, tx, stripe: writing.answers.calls(), account, alarms: [] };
+  return { writing, write, recorded: await record(write) };
+}
+
+type Ended = Member & { readonly fates: Fates; readonly differences: Outcome['differences'] };
+
+async function fatesOf({ write, recorded }: Member): Promise<Pick<Ended, 'fates' | 'differences'>> {
+  const { tx, now: at } = write;
+  const { row, before, failed } = recorded;
+  if (before === null) return { fates: await decideFates(write, failed), differences: [] };
+  if (row) await finishPasses(tx, { rows: [row], done: [], at, ends: [] });
+  const { differences, drafts } = await compare(write, before);
+  await writeDown(tx, drafts);
+  return { fates: await decideFates(write, failed), differences };
+}
+
+/** What is left to be written, with the proof that every lease is still what it was: else nothing of it stays. */
+async function finish(tx: Tx, ended: readonly Ended[]): Promise<void> {
+  const [first] = ended;
+  if (!first) return;
+  await tx.flush();
+  const ends = ended.flatMap(({ writing: { lease, keeps, wanted }, fates }) => {
+    const [failed = null] = fates.failures.values();
+    return keeps ? [] : [{ accountId: lease.accountId, lease: lease.lease, wanted, failed }];
+  });
+  const finished = await finishPasses(tx, {
+    rows: ended.flatMap(({ recorded: { row, before } }) => (row && before === null ? row : [])),
+    done: ended.flatMap(({ fates }) => fates.done),
+    at: first.writing.now,
+    ends,
+  });
+  if (finished.size < ends.length) throw new LeaseLost();
+  for (const { writing } of ended) {
+    if (writing.keeps) await prove(tx, writing.lease);
+    else noteFinished(writing.lease);
+  }
+  // Prices belong to everybody: they are locked when nothing else is waited for.
+  for (const { writing } of ended) await rememberPrices(tx, writing.seen.learned, writing.now);
+}
