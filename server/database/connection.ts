@@ -28,6 +28,8 @@ export type Database = {
    * they take a connection, so that one busy account never holds more than one. Who waits too long gets 503.
    */
   transactionOn<T>(accountId: string, fn: (tx: Tx) => Promise<T>): Promise<T>;
+  /** The same line, for work that opens its transaction itself. */
+  turnOn<T>(accountId: string, work: () => Promise<T>): Promise<T>;
   /** Waits for open statements and closes every connection; called again, it waits for the same. */
   close(): Promise<void>;
 };
@@ -88,6 +90,7 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     url,
     transaction,
     transactionOn: (accountId, fn) => turns(accountId, () => transaction(fn)),
+    turnOn: turns,
     close: () => {
       closing ??= close(orm, pool);
       return closing;

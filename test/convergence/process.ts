@@ -210,6 +210,10 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
         point('a process dies after it has committed');
         return result;
       },
+      async turnOn(accountId, work) {
+        alive();
+        return await db.turnOn(accountId, work);
+      },
       close: () => db.close(),
     },
     isDead: () => dead,

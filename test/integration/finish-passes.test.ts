@@ -7,6 +7,7 @@ import { LOCK_LEASED, LOCK_LEASED_AND_FREE, lockLeasedAccounts } from '../../ser
 import type { Statement } from '../../server/database/statement.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { type End, FINISH, finishAlone, finishPasses } from '../../server/stripe/sync/finish-passes.ts';
+import { READ_OURS } from '../../server/stripe/sync/ours.ts';
 import { COLUMNS, columnsOf, heldOf, type JsonRow } from '../../server/stripe/sync/subscription/columns.ts';
 import type { SubscriptionRow } from '../../server/stripe/sync/subscription/project.ts';
 import { untilTrue } from '../support/service.ts';
@@ -214,7 +215,7 @@ describe('leased accounts', () => {
 });
 
 describe('the statements', () => {
-  it.each([LOCK_LEASED, LOCK_LEASED_AND_FREE, FINISH])(
+  it.each([READ_OURS, LOCK_LEASED, LOCK_LEASED_AND_FREE, FINISH])(
     '$name has one plan, by indexes alone',
     async ({ text }) => {
       const found = await planOf({ name: '', text });

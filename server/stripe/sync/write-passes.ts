@@ -1,5 +1,7 @@
 import type { Database, Tx } from '../../database/connection.ts';
+import { groupCommit } from '../../database/group-commit.ts';
 import { type Leased, lockLeasedAccounts } from '../../database/locks.ts';
+import { isDatabaseError } from '../../database/origin.ts';
 import { writeDown } from '../../journal/write-down.ts';
 import type { Alarm } from '../deps.ts';
 import { undone } from '../repair/dry-run.ts';
@@ -30,16 +32,69 @@ export type Written = {
 /**
  * Writes a pass in a transaction that proves its lease; null, and nothing written, where our side is otherwise by now
  * than it was read. Throws `LeaseLost`, and `Unanswered` where it wants to know something of Stripe first.
+ *
+ * Passes that are ready while another one is being written share the next transaction. Each of them has its own lease
+ * and costs the others nothing: what is locked by somebody else is not waited for, what asks for more is left out, and
+ * where the transaction fails, each of them is written alone.
  */
 export async function writePass(writing: Writing): Promise<Written | null> {
-  const { db, lease, dryRun } = writing;
-  const attempt = async (tx: Tx): Promise<Written | null> => {
+  const { db, lease, cause, keeps, dryRun } = writing;
+  const alone = async (tx: Tx): Promise<Written | null> => {
     const written = (await writePasses(tx, [writing], { waits: true })).get(writing);
     if (written === undefined) throw new LeaseLost();
     return written;
   };
-  const { accountId } = lease;
-  return dryRun ? await undone(db, accountId, attempt) : await db.transactionOn(accountId, attempt);
+  if (dryRun) return await undone(db, lease.accountId, alone);
+  if (keeps || cause.kind === 'reconcile') return await db.transactionOn(lease.accountId, alone);
+  return await db.turnOn(lease.accountId, async () => {
+    const answer = await lineOf(db)(writing);
+    if (answer === 'alone') return await db.transaction(alone);
+    if ('error' in answer) throw answer.error;
+    return answer.written;
+  });
+}
+
+/** So many passes share a transaction: what it locks stays locked for as long as all of them take. */
+const MOST = 10;
+
+type Answer = { readonly written: Written | null } | { readonly error: unknown } | 'alone';
+
+const lines = new WeakMap<Database, (writing: Writing) => Promise<Answer>>();
+
+function lineOf(db: Database): (writing: Writing) => Promise<Answer> {
+  const line =
+    lines.get(db) ?? groupCommit({ atOnce: 1, most: MOST, write: (group) => writeGroup(db, group) });
+  lines.set(db, line);
+  return line;
+}
+
+async function writeGroup(db: Database, group: readonly Writing[]): Promise<Answer[]> {
+  const answers = new Map<Writing, Answer>();
+  for (let left = group; left.length > 0; left = left.filter((writing) => !answers.has(writing))) {
+    const members = left;
+    try {
+      const written = await db.transaction((tx) => writePasses(tx, members, { waits: false }));
+      for (const one of members) {
+        const its = written.get(one);
+        answers.set(one, its === undefined ? 'alone' : { written: its });
+      }
+    } catch (error) {
+      if (error instanceof LeftOut) for (const [one, why] of error.reasons) answers.set(one, { error: why });
+      else for (const one of members) answers.set(one, group.length === 1 ? { error } : 'alone');
+    }
+  }
+  return group.map((writing) => answers.get(writing) ?? 'alone');
+}
+
+/** Some of a group could not be recorded, mostly because they want to know more of Stripe: nothing was written. */
+class LeftOut extends Error {
+  override readonly name = 'LeftOut';
+  readonly reasons: ReadonlyMap<Writing, unknown>;
+
+  constructor(reasons: ReadonlyMap<Writing, unknown>) {
+    super('Not all of these passes can be written yet.');
+    this.reasons = reasons;
+  }
 }
 
 /**
@@ -56,12 +111,21 @@ async function writePasses(
   const locked = await lockLeasedAccounts(tx, leases, { waits });
   const answers = new Map<Writing, Written | null>();
   const members: Member[] = [];
+  const leftOut = new Map<Writing, unknown>();
   for (const writing of writings) {
     const leased = locked.get(writing.lease.accountId);
     if (!leased || writing.lease.signal.aborted) continue;
-    if (isAsRead(writing, leased)) members.push(await memberOf(tx, writing, leased));
-    else answers.set(writing, null);
+    try {
+      if (isAsRead(writing, leased)) members.push(await memberOf(tx, writing, leased));
+      else answers.set(writing, null);
+    } catch (error) {
+      // After that the transaction takes no statement any more.
+      if (writings.length === 1 || isDatabaseError(error)) throw error;
+      leftOut.set(writing, error);
+    }
   }
+  // What one of them has written by then must not stay.
+  if (leftOut.size > 0) throw new LeftOut(leftOut);
   const drafts = members.flatMap(({ recorded }) => recorded.drafts);
   await writeDown(tx, drafts);
   const ended: Ended[] = [];
