@@ -19,7 +19,9 @@ import { run, type Statement } from './statement.ts';
  *   who                                            locks
  *   pass over an account (stripe/sync/pass.ts)          account, subscription, trial_pack, checkout_attempt, audit_entry,
  *                                                  billing_event, webhook_endpoint, email, stripe_event,
- *                                                  account_sync, price; Stripe is never asked meanwhile
+ *                                                  account_sync, price; Stripe is never asked meanwhile. Several
+ *                                                  accounts at once: those locked by others are passed over,
+ *                                                  account_sync and price in the order of ids
  *   minting: before Stripe (turn.ts)               account, idempotency_key, checkout_attempt
  *   minting: after it (opened)                     account, checkout_attempt, audit_entry, idempotency_key
  *   customer made, customer let go (customer.ts)   account, checkout_attempt, audit_entry

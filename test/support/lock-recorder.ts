@@ -6,7 +6,8 @@ export type Locked = readonly string[];
 /**
  * Records what each transaction on this database locks from now on, by its statements as they go over the line:
  * rows that it changes, deletes or asks for by `for … update`. Rows that are passed over when locked (`skip locked`)
- * are waited for by nobody, and rows it inserts are its own.
+ * are waited for by nobody, and rows it inserts are its own. An account is recorded all the same: what comes after it
+ * is behind its lock.
  */
 export function recordLocks(db: Database): { transactions: Locked[] } {
   const transactions: Locked[] = [];
@@ -49,6 +50,9 @@ export function tablesLockedBy(statement: string): string[] {
     ...text.matchAll(/\bdelete from (?:public\.)?([a-z_]+)/g),
     ...text.matchAll(
       /\bfrom (?:public\.)?([a-z_]+)(?:(?!\bfrom\b).)*? for (?:no key )?update(?! of [a-z]+ skip| skip)/g,
+    ),
+    ...text.matchAll(
+      /\bfrom (?:public\.)?(account)\b(?:(?!\bfrom\b).)*? for no key update of a skip locked/g,
     ),
   ];
   return found

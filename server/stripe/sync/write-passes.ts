@@ -9,7 +9,7 @@ import { type AccountLease, LeaseLost, noteFinished, prove } from './account-lea
 import { finishPasses } from './finish-passes.ts';
 import type { Outcome } from './pass.ts';
 import type { Answers } from './remembered.ts';
-import { rememberPrices } from './subscription/prices.ts';
+import { nothingLearned, rememberPrices } from './subscription/prices.ts';
 import { compare, decideFates, type Fates, type Recorded, record, type Write } from './write.ts';
 
 /** A pass that has read and acted, and is ready to be written. */
@@ -183,6 +183,10 @@ async function finish(tx: Tx, ended: readonly Ended[]): Promise<void> {
     if (writing.keeps) await prove(tx, writing.lease);
     else noteFinished(writing.lease);
   }
-  // Prices belong to everybody: they are locked when nothing else is waited for.
-  for (const { writing } of ended) await rememberPrices(tx, writing.seen.learned, writing.now);
+  const learned = nothingLearned();
+  for (const { plans, packs } of ended.map(({ writing }) => writing.seen.learned)) {
+    for (const [id, meaning] of plans) learned.plans.set(id, meaning);
+    for (const id of packs) learned.packs.add(id);
+  }
+  await rememberPrices(tx, learned, first.writing.now);
 }
