@@ -1,25 +1,19 @@
 import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
-import {
-  acceptsRequestBody,
-  forEachOpenApiProcedure,
-  getInputOutputParsers,
-  instanceofZodTypeKind,
-  type OpenApiProcedure,
-  unwrapZodType,
-} from 'trpc-to-openapi';
+import type { OpenApiProcedure } from 'trpc-to-openapi';
+import { z } from 'zod';
 import { ProblemError } from '../../shared/errors.ts';
 import { type Meta, runOf } from '../api/init.ts';
 import { appRouter } from '../api/root.ts';
 import { isPlainText, parseJsonBody } from './json.ts';
 import { type ApiParts, openContext } from './request-context.ts';
 
+type Procedure = OpenApiProcedure & { _def: { meta?: Meta } };
 type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
 export type RestRoute = { method: HTTPMethods; url: string; minting: boolean; handler: Handler };
 
 /**
- * The REST routes of every procedure that declares one, at exactly the path it declares. The library's own
- * handler is not used: it switches the shared schemas to coercing, for tRPC too, and sends raw messages.
+ * The REST routes of every procedure, at exactly the path it declares.
  *
  * | a call that                               | is answered                                              |
  * |-------------------------------------------|----------------------------------------------------------|
@@ -31,25 +25,35 @@ export type RestRoute = { method: HTTPMethods; url: string; minting: boolean; ha
  * | meets a fault of ours                     | 5xx, logged with its cause; `Retry-After` where it helps |
  */
 export function restRoutes(parts: ApiParts): RestRoute[] {
-  const routes: RestRoute[] = [];
-  forEachOpenApiProcedure<Meta>(
-    appRouter._def.procedures,
-    ({ path, procedure, meta: { openapi, status } }) => {
-      routes.push({
-        method: openapi.method,
-        url: openapi.path.replace(/\{(\w+)\}/g, ':$1'),
-        minting: procedure._def.type === 'mutation',
-        handler: dispatch(path, procedure, { hasBody: acceptsRequestBody(openapi.method), status }, parts),
-      });
-    },
-  );
-  return routes;
+  return operations().map(({ path, procedure, meta: { openapi, status } }) => ({
+    method: openapi.method,
+    url: openapi.path.replace(/\{(\w+)\}/g, ':$1'),
+    minting: procedure._def.type === 'mutation',
+    handler: dispatch(path, procedure, { hasBody: !BODILESS.has(openapi.method), status }, parts),
+  }));
 }
+
+/**
+ * Every procedure and how REST shows it. The library that writes the OpenAPI document is not used to serve it: its
+ * handler switches the shared schemas to coercing, for tRPC too, and sends raw messages, and what it loads for other
+ * servers than ours would stay in memory.
+ */
+export function operations(): { path: string; procedure: Procedure; meta: Meta }[] {
+  // By their full names. tRPC types this record as the nested one the router was made from.
+  const procedures: object = appRouter._def.procedures;
+  return Object.entries<Procedure>({ ...procedures }).map(([path, procedure]) => {
+    const { meta } = procedure._def;
+    if (!meta) throw new Error('every procedure says how REST shows it');
+    return { path, procedure, meta };
+  });
+}
+
+const BODILESS: ReadonlySet<HTTPMethods> = new Set(['GET', 'DELETE']);
 
 /** Calls the procedure, which reads its input only after it has let the caller in. */
 function dispatch(
   path: string,
-  procedure: OpenApiProcedure,
+  procedure: Procedure,
   { hasBody, status = 200 }: { hasBody: boolean; status?: Meta['status'] | 200 | undefined },
   parts: ApiParts,
 ): Handler {
@@ -85,13 +89,11 @@ function withPath(params: unknown, input: unknown): unknown {
 const INTEGER = /^-?\d{1,300}$/;
 
 /** Reads parameters as text, and as numbers where the schema asks for them; never guesses otherwise. */
-function queryReader(procedure: OpenApiProcedure): (query: unknown) => Record<string, unknown> | undefined {
-  const { inputParser } = getInputOutputParsers(procedure);
-  const shape = Reflect.get(unwrapZodType(inputParser, true), 'shape');
+export function queryReader(
+  procedure: OpenApiProcedure,
+): (query: unknown) => Record<string, unknown> | undefined {
   const numeric = new Set(
-    Object.entries<Parameters<typeof unwrapZodType>[0]>(shape)
-      .filter(([, schema]) => instanceofZodTypeKind(unwrapZodType(schema, true), 'number'))
-      .map(([name]) => name),
+    fieldsOf(procedure).flatMap(([name, schema]) => (bare(schema) instanceof z.ZodNumber ? [name] : [])),
   );
   return (query) => {
     const entries = Object.entries(query ?? {});
@@ -104,6 +106,24 @@ function queryReader(procedure: OpenApiProcedure): (query: unknown) => Record<st
       }),
     );
   };
+}
+
+/** tRPC does not declare a procedure's inputs, but has kept them in this place since its first version. */
+function fieldsOf({ _def }: OpenApiProcedure): [string, unknown][] {
+  const inputs: unknown = Reflect.get(_def, 'inputs');
+  if (!Array.isArray(inputs)) throw new Error('this version of tRPC keeps its inputs elsewhere');
+  return inputs.flatMap((input: unknown) => {
+    const schema = bare(input);
+    if (!(schema instanceof z.ZodObject)) throw new Error('what a procedure takes is an object');
+    return Object.entries(schema.shape);
+  });
+}
+
+/** Without what says that it may be left out. */
+function bare(schema: unknown): unknown {
+  for (const Wrapper of [z.ZodOptional, z.ZodNullable, z.ZodDefault, z.ZodPrefault])
+    if (schema instanceof Wrapper) return bare(schema.unwrap());
+  return schema;
 }
 
 function refusal(field: string, message: string): ProblemError {

@@ -46,6 +46,8 @@ export function openServer(deps: ServerDeps): FastifyInstance {
     genReqId: newRequestId,
     requestIdHeader: false,
     trustProxy: deps.trustProxy ?? false,
+    // The contract's schemas are zod's. Fastify's compilers for its own would be loaded for nothing.
+    schemaController: { compilersFactory: { buildValidator: refuseSchema, buildSerializer: refuseSchema } },
     serverFactory(handler) {
       const server = createServer(
         {
@@ -85,6 +87,10 @@ export function openServer(deps: ServerDeps): FastifyInstance {
   app.removeAllContentTypeParsers();
   app.setErrorHandler((error, _request, reply) => sendProblem(reply, error));
   return app;
+}
+
+function refuseSchema(): never {
+  throw new Error('Routes are described by procedures, not by JSON schemas');
 }
 
 /** Listens, and returns the port; 0 takes any free one. */
