@@ -7,7 +7,9 @@ COPY tsconfig.json openapi.json ./
 COPY shared shared
 COPY migrations migrations
 COPY server server
+RUN install -d -o node -m 755 node_modules/.cache && install -d -o node -m 700 node_modules/.cache/driftstack-billing
 USER node
+RUN node server/compile-cache.js
 EXPOSE 8080
 ENV NODE_ENV=production
-CMD ["node", "server/main.ts"]
+CMD ["node", "--max-semi-space-size=4", "--import", "./server/compile-cache.js", "server/main.ts"]

@@ -149,6 +149,8 @@ function helpOf({ name, usage, summary, words = [] }: Command): string {
   ].join('\n');
 }
 
-const code = await main(process.argv.slice(2));
-// A connection that was refused half way would keep the process for another minute.
-if (code !== 0) process.exit(code);
+if (import.meta.main) {
+  const code = await main(process.argv.slice(2));
+  // A connection that was refused half way would keep the process for another minute.
+  if (code !== 0) process.exit(code);
+}

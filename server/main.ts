@@ -1,23 +1,30 @@
+import { flushCompileCache } from 'node:module';
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config.ts';
 import { explain } from './explain.ts';
 import { prepare } from './prepare.ts';
 import type { Running } from './start.ts';
 
-let config: Config | null = null;
-try {
-  config = readConfig(process.env);
-  const prepared = await prepare(config);
-  // Loaded only now: a wrong configuration is told before the many files of the service are read.
-  const [{ start }, { createLog }] = await Promise.all([import('./start.ts'), import('./http/log.ts')]);
-  const log = createLog({ level: config.logLevel });
-  const local = config.stripe.kind === 'local';
-  const running = await start(config, prepared, log, (line) => local && console.log(`  ${line} …`));
-  endOnSignal(running, local ? (line) => console.log(line) : (line) => log.info(line));
-  await announce(running, config, log);
-} catch (error) {
-  for (const line of await explain(error, config)) console.error(line);
-  process.exit(1);
+if (import.meta.main) await main();
+
+async function main(): Promise<void> {
+  let config: Config | null = null;
+  try {
+    config = readConfig(process.env);
+    const prepared = await prepare(config);
+    // Loaded only now: a wrong configuration is told before the many files of the service are read.
+    const [{ start }, { createLog }] = await Promise.all([import('./start.ts'), import('./http/log.ts')]);
+    const log = createLog({ level: config.logLevel });
+    const local = config.stripe.kind === 'local';
+    const running = await start(config, prepared, log, (line) => local && console.log(`  ${line} …`));
+    endOnSignal(running, local ? (line) => console.log(line) : (line) => log.info(line));
+    await announce(running, config, log);
+    // What a start makes of our files would else be kept at an orderly end only.
+    flushCompileCache();
+  } catch (error) {
+    for (const line of await explain(error, config)) console.error(line);
+    process.exit(1);
+  }
 }
 
 async function announce(running: Running, { roles }: Config, log: Logger): Promise<void> {

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { SWITCHES } from './switches.ts';
 
 export type Memory = z.output<typeof memorySchema>;
 
@@ -41,7 +42,7 @@ export function childStarter(logDir: string): StartChild {
     const file = script.startsWith('peers/') ? `./${script}.ts` : `./servers/${script}.ts`;
     const output = openSync(logPath, 'w', 0o600);
     const child = fork(new URL(file, import.meta.url), [JSON.stringify(options)], {
-      execArgv: ['--expose-gc', ...profiling(script)],
+      execArgv: ['--expose-gc', ...(script === 'product' ? SWITCHES : []), ...profiling(script)],
       stdio: ['ignore', output, output, 'ipc'],
       env: { ...process.env, NODE_ENV: 'production' },
     });

@@ -220,6 +220,16 @@ it.each(['server/main.ts', 'server/start.ts', 'server/cli.ts'])(
   },
 );
 
+it('fills the compile cache with every file that a start or a command reads, now or later', () => {
+  const source = readFileSync('server/compile-cache.js', 'utf8');
+  const [, list = ''] = /const READ = \[([^\]]*)\]/.exec(source) ?? [];
+  const names = [...list.matchAll(/'([^']+)'/g)].map(([, name = '']) => `server/${name}.ts`);
+  const reached = new Set([...names, 'server/local.ts'].flatMap((entry) => [...readWith(entry).files]));
+  const read = edges.filter(({ typeOnly }) => !typeOnly).map(({ target }) => target);
+  const ours = read.filter((file) => file.startsWith('server/') && roomOf(file) !== 'server/local-stripe');
+  expect(ours.filter((file) => file.endsWith('.ts') && !reached.has(file))).toEqual([]);
+});
+
 it('lets the local Stripe use what its own package names, and nothing else', () => {
   const own = z
     .object({ dependencies: z.record(z.string(), z.string()) })

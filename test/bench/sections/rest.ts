@@ -11,6 +11,7 @@ import { keepFromLooking, openCustomers, WEBHOOK_SECRET } from '../events.ts';
 import type { Bench, Goal, Report } from '../section.ts';
 import { SIZES, sized } from '../settings.ts';
 import { type Spread, spread } from '../statistics.ts';
+import { SWITCHES } from '../switches.ts';
 import { figure, spreadOf } from '../table.ts';
 
 const SETTLE_MS = 5_000;
@@ -64,7 +65,7 @@ async function measureRest(bench: Bench): Promise<Rest> {
 
 /** What `npm start` runs, told nothing but this. */
 function startService(env: Record<string, string>): ChildProcess {
-  return spawn(process.execPath, ['server/main.ts'], {
+  return spawn(process.execPath, [...SWITCHES, 'server/main.ts'], {
     cwd: CHECKOUT,
     env: { PATH: process.env['PATH'] ?? '', ...env },
     stdio: 'ignore',
