@@ -15,6 +15,9 @@ import { REDIRECTS } from './story.ts';
 const RUNS = Number(process.env['RUNS'] ?? 8);
 const SEED = Number(process.env['SEED'] ?? Date.now() % 2_147_483_647);
 const CALLS = 50;
+/** For longer than that no process holds a key. */
+const KEY_LOCKED_MS = 120_000;
+const isKeyed = (number: number): boolean => number % 5 === 0;
 
 let lane: Lane;
 beforeAll(async () => {
@@ -81,13 +84,13 @@ async function burn(
     const open = [...world.newestFirst('checkout.session')].filter(({ status }) => status === 'open');
     mostOpen = Math.max(mostOpen, open.length);
   };
-  const mint = async (number: number, deps: BillingDeps): Promise<string> => {
-    const { tier, period, cancelUrl } = wish(how, number);
+  const mint = async (number: number, deps: BillingDeps, wanted = number): Promise<string> => {
+    const { tier, period, cancelUrl } = wish(how, wanted);
     const call: MintingCall = {
       accountId,
       keyId: accountId,
       requestId: `req_${number}`,
-      idempotencyKey: number % 5 === 0 ? `key-${number}` : null,
+      idempotencyKey: isKeyed(number) ? `key-${number}` : null,
     };
     const minted =
       kind === 'subscription'
@@ -103,11 +106,13 @@ async function burn(
       } catch (error) {
         if (error instanceof Killed) {
           reached('a caller is left by a dying process and calls again');
+          reached('a key comes again of a call whose process died', isKeyed(number));
           continue;
         }
         // Refused because others keep changing it, or because it took too long on a busy machine.
         if (!(error instanceof ProblemError) || ![409, 503, 504].includes(error.status)) throw error;
         reached('a caller is told to call again');
+        reached('a key comes again while its call runs', error.code === 'idempotency_key_in_use');
         return null;
       }
     }
@@ -126,10 +131,24 @@ async function burn(
     if (!over) held.hurry();
   }
   const answers = await all;
-  // The last caller, when the fire is out, gets what there is, from a process that nothing holds back.
   const [healthy] = lane.processes;
   if (!healthy) throw new Error('a lane has two processes');
-  const last = await mint(CALLS - 1, { ...healthy, clock, log: QUIET, ...REDIRECTS });
+  const calm = { ...healthy, clock, log: QUIET, ...REDIRECTS };
+  // When the fire is out and no process can still be at it, each key has one answer, and it is the one that was given.
+  lane.time.ms += KEY_LOCKED_MS;
+  for (const [number, given] of answers.entries()) {
+    if (!isKeyed(number)) continue;
+    const answer = await mint(number, calm);
+    expect(given ?? answer, 'the answer that was given').toBe(answer);
+    expect(await mint(number, calm), 'and again').toBe(answer);
+    if (how === 'different')
+      await expect(mint(number, calm, number + 1)).rejects.toMatchObject({ code: 'idempotency_key_reused' });
+    reached('a key comes again, and its answer is kept', given !== null);
+    reached('a key comes again with another request', how === 'different');
+    look();
+  }
+  // The last caller gets what there is, from a process that nothing holds back.
+  const last = await mint(CALLS - 1, calm);
   look();
 
   const account = await healthy.db.orm.em.fork().findOneOrFail(Account, accountId);

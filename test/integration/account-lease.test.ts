@@ -10,6 +10,7 @@ import { projected } from '../../server/stripe/sync/subscription/record-row.ts';
 import { processAccount } from '../../server/stripe/sync/worker.ts';
 import { processEvents, startProcessing } from '../support/processing.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { addCustomer, type Bench, deliver, NOW, openBench, subscription } from '../support/stripe.ts';
 
 let bench: Bench;
@@ -102,6 +103,7 @@ describe('whoever has lost the lease', () => {
     expect(await em().count(AuditEntry, { accountId, action: 'subscription.status_changed' })).toBe(1);
     expect(await em().count(Email, { accountId, template: 'payment_failed' })).toBe(0);
     expect(await syncOf(accountId)).toMatchObject({ dueAt: null, lease: null, attempts: 0 });
+    reached('a lease is lost between reading and writing');
   });
 
   it('takes back what it has written, where the lease is lost in the last moment', async () => {
@@ -127,6 +129,7 @@ describe('whoever has lost the lease', () => {
     expect(await rowOf(accountId)).toMatchObject({ status: 'active', version: 1 });
     expect(await eventOf(event)).toMatchObject({ state: 'received', attempts: 0 });
     expect(await syncOf(accountId)).toMatchObject({ lease: taken?.lease, done: 1, wanted: 2 });
+    reached('a lease is lost in the middle of writing');
   });
 
   it('does nothing at Stripe any more', async () => {
@@ -143,6 +146,7 @@ describe('whoever has lost the lease', () => {
     expect(bench.stripe.all('subscription').find(({ id }) => id === second.id)).toMatchObject({
       status: 'active',
     });
+    reached('a lease is lost before something is done at Stripe');
   });
 });
 
@@ -165,6 +169,7 @@ describe('the lease of an account', () => {
       bench.stripe.calls.slice(before).filter(({ path }) => path.startsWith('/v1/subscriptions')),
     ).toHaveLength(1);
     expect(await rowOf(accountId)).toMatchObject({ status: 'past_due', version: 2 });
+    reached('Stripe takes longer than a lease lasts');
   });
 
   it('goes by one clock, whatever those of two workers say', async () => {
@@ -257,6 +262,7 @@ it('an account whose customer is another one by now is looked at again', async (
   held.release();
   await slow;
   expect(await rowOf(accountId)).toMatchObject({ stripeSubscriptionId: bought.id, tier: 'api_scale' });
+  reached('an account gets another customer while Stripe is read');
   // That of the first subscription, and none about what was read for another customer.
   expect(await em().count(AuditEntry, { accountId, action: 'subscription.status_changed' })).toBe(1);
 });

@@ -9,6 +9,7 @@ import { parseId } from '../../shared/ids.ts';
 import { MAX_ENDPOINTS } from '../../shared/webhooks.ts';
 import { startHttp, type TestHttp, WEBHOOK_KEY } from '../support/http.ts';
 import type { ScriptedStripe } from '../support/scripted-stripe.ts';
+import { reached } from '../support/states.ts';
 
 let http: TestHttp;
 let stripe: ScriptedStripe;
@@ -190,6 +191,7 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
     const held = await effects(who);
     const again = await read(await post(who, one, 'same'));
     expect(again).toEqual({ ...first, replayed: '1' });
+    reached('a key comes again, and its answer is kept');
     // The portal's link is asked of Stripe again, and its session is written down once.
     expect(await effects(who)).toEqual(held);
     const other = await read(await post(who, one, 'another'));
@@ -211,6 +213,7 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
       expect(status).toBe(409);
       expect(body).toMatchObject({ code: 'idempotency_key_reused', idempotency_status: 'mismatch' });
     }
+    reached('a key comes again with another request');
     expect(await effects(who)).toEqual(held);
   });
 
@@ -242,6 +245,7 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
       status: 409,
       body: { code: 'idempotency_key_in_use', idempotency_status: 'in_progress' },
     });
+    reached('a key comes again while its call runs');
     if (other) expect(other).toMatchObject({ status: 409, body: { code: 'idempotency_key_reused' } });
   });
 
@@ -261,6 +265,7 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
     time = new Date(until.getTime() + 1_000);
     const taken = await read(await post(who, one, 'taken'));
     expect(taken).toMatchObject({ status: expect.toBeOneOf([200, 201, 202]), replayed: null });
+    reached('a key is taken from a process that must be dead');
   });
 
   it.each(['has space', 'a'.repeat(256)])('refuses the key %j', async (key) => {
@@ -289,6 +294,7 @@ describe.each(Object.entries(POSTS))('%s under an Idempotency-Key', (_operation,
       status: expect.toBeOneOf([200, 201, 202]),
       replayed: null,
     });
+    reached('a key comes again after its call was refused');
   });
 
   it('goes over tRPC as well', async () => {
@@ -329,6 +335,7 @@ it.each(LOOKED_FOR)('%s is answered as the other process did that was faster', a
   await lock.release();
   expect(await read(await second)).toEqual({ ...first, replayed: '1' });
   expect(await effects(who)).toEqual(held);
+  reached('two processes have one key, and the slower answers as the faster did');
 });
 
 describe('an answer with a secret', () => {
@@ -390,6 +397,7 @@ describe('an answer with a secret', () => {
       body: { code: 'idempotency_answer_lost' },
     });
     expect(await em().count(WebhookEndpoint, { accountId: who.accountId })).toBe(2);
+    reached('the answer of a key cannot be read any more');
   });
 });
 
@@ -448,6 +456,7 @@ it.each(OWN_WORK)('work and answer of %s are kept together or not at all', async
   const done = await read(await post(who, create, 'cut'));
   expect(done).toMatchObject({ status: expect.toBeOneOf([200, 201, 202]), replayed: null });
   expect(await effects(who)).not.toEqual(held);
+  reached('the answer of a key is lost together with its work');
 });
 
 it('a key is forgotten after a day, and its row deleted', async () => {
@@ -460,6 +469,7 @@ it('a key is forgotten after a day, and its row deleted', async () => {
   expect(await read(await post(who, create, 'daily'))).toEqual({ ...first, replayed: '1' });
   time = new Date(time.getTime() + 2 * 3_600_000);
   expect(await read(await post(who, create, 'daily'))).toMatchObject({ status: 201, replayed: null });
+  reached('a key comes again after a day');
   // However many there are.
   await http.db.pool.query(
     `insert into idempotency_key (account_id, key, route, request_hash, state, locked_until, created_at)

@@ -18,6 +18,7 @@ import {
   sendDue,
   startProvider,
 } from '../support/mails.ts';
+import { reached } from '../support/states.ts';
 
 const HOUR_MS = 3_600_000;
 const start = new Date('2026-05-01T00:00:00Z');
@@ -183,6 +184,7 @@ describe('a batch that may have been taken', () => {
       expect(later).toHaveLength(2);
       expect(await states()).toEqual(['sent', 'sent', 'sent', 'sent']);
       expect(await each('attempts')).toEqual([2, 2, 2, 1]);
+      reached('a batch may have been taken, and others are due by then');
     },
   );
 
@@ -211,6 +213,7 @@ describe('a batch that may have been taken', () => {
     expect(await states()).toEqual(['parked', 'parked']);
     for (const error of await each('error')) expect(error).toContain('23 hours');
     expect(provider.requests).toHaveLength(2);
+    reached('a batch is too old to be repeated');
   });
 
   test('and was turned away later keeps its batch and its 23 hours', async () => {
@@ -233,6 +236,7 @@ describe('a batch that may have been taken', () => {
     expect(await states()).toEqual(['parked', 'parked']);
     for (const error of await each('error')) expect(error).toMatch(/An earlier attempt may have sent it/);
     expect(provider.requests).toHaveLength(2);
+    reached('a batch that may have been taken has other words by now');
   });
 
   test('and can no longer be written as it was is parked whole, and not sent in part', async () => {
@@ -275,6 +279,7 @@ describe('a batch that was turned away', () => {
       [1, 2, 3],
     ]);
     expect(provider.requests[1]?.key).not.toBe(provider.requests[0]?.key);
+    reached('a batch is turned away, and goes out with another mail');
   });
 
   test('for a quota that is too small for all of them is tried with fewer', async () => {
@@ -316,6 +321,7 @@ describe('a batch that was refused', () => {
       state === 'parked' ? [Number(naturalKey.slice('fact:'.length))] : [],
     );
     expect(parked).toEqual(bad);
+    reached('several mails of a batch are refused', bad.length > 1);
     expect((await states()).filter((state) => state === 'sent')).toHaveLength(100 - bad.length);
     const accepted = sentTo().filter((request) => !request.some((number) => bad.includes(number)));
     expect(accepted.flat().toSorted((a, b) => a - b)).toEqual(numbers(100).filter((n) => !bad.includes(n)));
@@ -411,6 +417,7 @@ describe('two workers', () => {
       'mails sent',
       'a batch was lost while it was under way; who has it now repeats it',
     ]);
+    reached('the lease of mails is lost while they are sent');
   });
 
   test('of whom the first lost its lease while it sent: what it hears too late changes nothing', async () => {
@@ -440,6 +447,7 @@ describe('two workers', () => {
     if (batch) await sendBatch(deps(), batch);
     expect(provider.requests).toHaveLength(1);
     expect(await each('attempts')).toEqual([1, 1]);
+    reached('the lease of mails is lost before they are sent');
   });
 
   test('of whom one lost a single mail of its batch before it sent: it sends nothing, and writes nothing', async () => {
@@ -450,6 +458,7 @@ describe('two workers', () => {
     expect(provider.requests).toEqual([]);
     expect(await each('attempts')).toEqual([0, 0, 0]);
     expect(await each('batchId')).toEqual([null, null, null]);
+    reached('a single mail of a batch is lost before it is sent');
   });
 
   test('of whom one must end gives its mails back at once', async () => {

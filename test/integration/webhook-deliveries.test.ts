@@ -4,6 +4,7 @@ import type { WebhookCaller } from '../../server/webhooks/deps.ts';
 import { EVENT_TYPES, type EventType, webhookBodySchema } from '../../shared/events.ts';
 import { verifyWebhookSignature } from '../../shared/webhook-signature.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { NOW } from '../support/stripe.ts';
 import { openWebhookBench, type Received, type Receiver, type WebhookBench } from '../support/webhooks.ts';
 
@@ -129,6 +130,7 @@ test('what fails is tried at 0, 1, 5, 15, 30 and 60 minutes with the same event 
   });
   await untilTrue(() => outcomes.length === 6);
   expect(outcomes).toEqual([...Array(5).fill('failed'), 'dlq']);
+  reached('a delivery is given up after its last try');
   bench.pass(24 * 60);
   expect(receiver.received).toHaveLength(6);
   expect(new Set(receiver.received.map(idOf)).size).toBe(1);
@@ -181,6 +183,7 @@ test('Retry-After holds the whole endpoint until then', async () => {
   bench.pass(9);
   await elsewhere();
   expect(receiver.received).toHaveLength(1);
+  reached('an endpoint asks for time, and news wait as well');
   bench.pass(2);
   await got(3);
 });
@@ -206,6 +209,7 @@ test('410 pauses an endpoint with a mail; its events are kept and sent in order 
   bench.pass(60);
   await elsewhere();
   expect(receiver.received).toHaveLength(1);
+  reached('an endpoint is paused by its answer 410, with deliveries due');
   receiver.answer(200);
   receiver.received.length = 0;
   const resumed = await bench.use.update(caller, { id, active: true });
@@ -239,6 +243,7 @@ test('five days without one success pause an endpoint with a mail, and one succe
   expect(await mails()).toEqual([
     { template: 'webhook_endpoint_paused', data: expect.stringContaining('"reason": "failing"') },
   ]);
+  reached('an endpoint is paused after five days without a success');
   expect(await deliveries(id)).not.toContainEqual(expect.objectContaining({ status: 'in_flight' }));
 });
 
@@ -262,6 +267,7 @@ test('a rotated secret signs beside the new one for 24 hours, and no longer', as
     );
   };
   expect(await verdicts(1)).toEqual([true, true]);
+  reached('a delivery goes out under two secrets');
   bench.pass(24 * 60);
   expect(await verdicts(2)).toEqual([true, false]);
   expect(await bench.use.get(caller.accountId, { id })).toMatchObject({
@@ -286,6 +292,7 @@ test('a delivery is replayed under its event id, and so is everything from a seq
   const copy = await bench.use.replayDelivery(caller, { id: first?.id ?? '' });
   expect(copy).toMatchObject({ replay_of: first?.id, event_id: ids[0], attempts: 0 });
   await got(4);
+  reached('a delivery is replayed that has arrived');
   expect(await bench.use.replay(caller, { id, after: 1 })).toEqual({ deliveries: 2, next_after: null });
   await got(6);
   expect(receiver.received.map(idOf)).toEqual([...ids, ids[0], ids[1], ids[2]]);
@@ -327,6 +334,7 @@ test('a test of a paused endpoint is refused, saying what to do; what is replaye
   const [first] = before;
   const again = await bench.use.replayDelivery(caller, { id: first?.id ?? '' });
   expect(again).toMatchObject({ status: 'pending' });
+  reached('a delivery is replayed while its endpoint is paused');
   await bench.use.update(caller, { id, active: true });
   await got(2);
   expect(receiver.received.map(idOf)).toEqual([first?.event_id, first?.event_id]);
@@ -355,6 +363,7 @@ test('nothing is sent to a deleted endpoint', async () => {
   bench.dispatch();
   await got(1, other);
   expect(receiver.received).toEqual([]);
+  reached('an endpoint is deleted with deliveries due');
 });
 
 test('a thousand events for a dead endpoint delay nobody else: 95 percent arrive within two seconds', async () => {
@@ -402,6 +411,7 @@ test('what a process leaves behind when it dies is sent by another one', async (
   await got(1);
   await settled(id, 1);
   expect((await newest(id))?.status).toBe('delivered');
+  reached('a process dies with a delivery on its way');
   await dead.close();
 }, 60_000);
 

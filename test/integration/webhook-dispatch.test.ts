@@ -39,6 +39,7 @@ test('a dispatcher that was too slow to renew its lease does not start on the sa
   await bench.endLeases();
   await elsewhere();
   expect(receiver.received).toHaveLength(1);
+  reached('a dispatcher is too slow to renew its lease, and nobody takes it');
 });
 
 test('an endpoint whose deliveries were broken off is served again soon, however busy the others are', async () => {
@@ -61,6 +62,7 @@ test('an endpoint whose deliveries were broken off is served again soon, however
   bench.pass(0.05);
   await got(1, broken);
   expect(busy.received).toHaveLength(1);
+  reached('a dispatcher breaks off, and the endpoint is served again');
 });
 
 test('an endpoint that breaks off each time is tried less and less often, once a minute at last', async () => {
@@ -126,6 +128,7 @@ test('a dispatcher whose lease somebody else has by now sends no more', async ()
   await elsewhere();
   await slow.close();
   expect([sent, receiver.received.length]).toEqual([1, 3]);
+  reached('a lease is lost between sending and writing down');
   const failing = 'select 1 from webhook_endpoint where consecutive_failures > 0';
   expect((await bench.db.pool.query(failing)).rowCount).toBe(0);
 });
@@ -201,6 +204,7 @@ test('what is queued in the moment in which an endpoint is given back is sent', 
 
   bench.dispatch();
   await got(1, receiver);
+  reached('a delivery is queued in the moment in which its endpoint is given back');
 });
 
 test('two dispatchers whose clocks are ten seconds apart leave each other’s endpoints alone', async () => {

@@ -4,6 +4,7 @@ import type { Post } from '../../server/webhooks/post.ts';
 import { EVENT_TYPES } from '../../shared/events.ts';
 import { MAX_ENDPOINTS } from '../../shared/webhooks.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { openWebhookBench, type Received, type Receiver, type WebhookBench } from '../support/webhooks.ts';
 
 let bench: WebhookBench;
@@ -84,6 +85,7 @@ test('whoever hangs gives its place to a quick one after a second', async () => 
   await got(4, hanging);
   await bench.tell(accountId);
   await got(1, receiver);
+  reached('an endpoint hangs, and gives its place to a quick one');
 });
 
 test('what hangs has a bound for all of it', async () => {
@@ -146,6 +148,7 @@ test('how slow an endpoint is, is told by how long it took: also where it answer
   bench.dispatch();
   await bench.tell(caller.accountId);
   await untilTrue(async () => (await pace()) >= 1_000);
+  reached('an endpoint is slow, and answers 200');
   // One quick answer is not enough, two are.
   receiver.answer(200);
   const before = await pace();

@@ -3,6 +3,7 @@ import type { WebhookCaller } from '../../server/webhooks/deps.ts';
 import { EVENT_TYPES } from '../../shared/events.ts';
 import { MAX_WAITING, REPLAY_PAGE } from '../../shared/webhook-deliveries.ts';
 import { untilTrue } from '../support/service.ts';
+import { reached } from '../support/states.ts';
 import { openWebhookBench, type Received, type Receiver, type WebhookBench } from '../support/webhooks.ts';
 
 let bench: WebhookBench;
@@ -71,6 +72,7 @@ test('what is replayed out of the dead-letter queue has left it, and replaying a
   await got(3);
   await untilTrue(async () => (await list('delivered')).length === 3);
   expect(await replayAllDead()).toBe(0);
+  reached('a delivery is replayed that was given up');
   await aDayLater();
   expect(receiver.received).toHaveLength(3);
   expect(await counts()).toEqual({ delivered: 3, failed: 0, dlq: 0 });
@@ -91,6 +93,7 @@ test('a delivery that failed and is replayed arrives once: its own next try is n
   await aDayLater();
   expect(receiver.received).toHaveLength(1);
   expect(await list()).toHaveLength(1);
+  reached('a delivery is replayed that waits for its next try');
   expect(await counts()).toEqual({ delivered: 1, failed: 0, dlq: 0 });
 });
 
@@ -128,6 +131,7 @@ test.each(['dlq', 'delivered'] as const)(
       "select 1 from audit_entry where action = 'webhook_delivery.replayed'",
     );
     expect(rows).toHaveLength(1);
+    reached('two replays of one delivery come at once');
   },
 );
 
@@ -143,6 +147,7 @@ test('what is on its way already is not sent a second time', async () => {
     id: pending?.id,
     status: 'in_flight',
   });
+  reached('a delivery is replayed that is on its way');
   expect(await bench.use.replay(caller, { id, after: 0 })).toEqual({ deliveries: 0, next_after: null });
   answer();
   await untilTrue(async () => (await list('delivered')).length === 1);
