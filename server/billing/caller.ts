@@ -1,10 +1,18 @@
+import { hash } from 'node:crypto';
 import type { Tier } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';
 import { SCOPES, type Scope } from '../../shared/scopes.ts';
 import type { Database } from '../database/connection.ts';
 import { type Fields, readByPlace } from '../database/read-by-place.ts';
-import { hashKey } from './keys.ts';
 import { BILLING_COLUMNS, BILLING_WIDTH, type BillingRow, billingRow, entitledTier } from './state.ts';
+
+/** What every key begins with. */
+export const KEY_START = 'ds_live_';
+
+/** SHA-256 of the whole text of a key: all that is kept of it, and how it is found again. */
+export function hashKey(key: string): Buffer {
+  return hash('sha256', key, 'buffer');
+}
 
 /** Who calls, and what the account has bought: read together, because reading it is most of what is called. */
 export type Caller = {
@@ -28,14 +36,16 @@ export async function authenticate(
   now: Date,
 ): Promise<Caller> {
   const key = bearerToken(authorization);
-  const found = key.startsWith(KEY_START) ? await readCaller(db, hashKey(key)) : null;
-  if (!found)
+  const [fields] = key.startsWith(KEY_START) ? await readByPlace(db.pool, READ_CALLER, [hashKey(key)]) : [];
+  if (!fields)
     throw new ProblemError('invalid-key', 'This API key does not exist. Check that it is complete.');
-  if (found.isRevoked) throw new ProblemError('revoked-key', 'This API key was revoked. Use another one.');
-  if (found.expiresMs !== null && found.expiresMs <= now.getTime()) {
+  const [keyId, accountId, scopes, revoked, expires] = fields.slice(BILLING_WIDTH);
+  if (!keyId || !accountId || typeof scopes !== 'string') throw new Error('read-caller reads other columns');
+  if (revoked === 't') throw new ProblemError('revoked-key', 'This API key was revoked. Use another one.');
+  if (typeof expires === 'string' && Number(expires) <= now.getTime()) {
     throw new ProblemError('expired-key', 'This API key has expired. Use another one.');
   }
-  return found.caller;
+  return { accountId, keyId, scopes: parseScopes(scopes), tier: entitledTier(fields), bought: fields };
 }
 
 /** Reads the purchases of an account anew, for answers that follow a change. Throws `not-found`. */
@@ -45,7 +55,6 @@ export async function readBilling({ pool }: Pick<Database, 'pool'>, accountId: s
   return billingRow(fields);
 }
 
-const KEY_START = 'ds_live_';
 const BEARER = /^Bearer +([\w\-.~+/]{1,256}=*)$/i;
 
 function bearerToken(authorization: readonly string[]): string {
@@ -79,20 +88,6 @@ left join subscription s on s.account_id = a.id
 left join trial_pack t on t.account_id = a.id
 where a.id = $1`,
 };
-
-type Found = { caller: Caller; isRevoked: boolean; expiresMs: number | null };
-
-async function readCaller({ pool }: Pick<Database, 'pool'>, hash: Buffer): Promise<Found | null> {
-  const [fields] = await readByPlace(pool, READ_CALLER, [hash]);
-  if (!fields) return null;
-  const [keyId, accountId, scopes, revoked, expires] = fields.slice(BILLING_WIDTH);
-  if (!keyId || !accountId || typeof scopes !== 'string') throw new Error('read-caller reads other columns');
-  return {
-    caller: { accountId, keyId, scopes: parseScopes(scopes), tier: entitledTier(fields), bought: fields },
-    isRevoked: revoked === 't',
-    expiresMs: typeof expires === 'string' ? Number(expires) : null,
-  };
-}
 
 const KNOWN: ReadonlySet<string> = new Set(SCOPES);
 const isScope = (text: string): text is Scope => KNOWN.has(text);

@@ -1,4 +1,4 @@
-import { hash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { ProblemError } from '../../shared/errors.ts';
 import { formatId } from '../../shared/ids.ts';
 import type { Scope } from '../../shared/scopes.ts';
@@ -7,15 +7,10 @@ import type { Database, Tx } from '../database/connection.ts';
 import { Account, ApiKey } from '../database/entities/account.ts';
 import { lockAccount } from '../database/locks.ts';
 import { uuidv7 } from '../database/uuid.ts';
+import { hashKey, KEY_START } from './caller.ts';
 
-const KEY_START = 'ds_live_';
 const SECRET_BYTES = 32;
 const SHOWN_CHARACTERS = KEY_START.length + 4;
-
-/** SHA-256 of the whole text of a key: all that is kept of it, and how it is found again. */
-export function hashKey(key: string): Buffer {
-  return hash('sha256', key, 'buffer');
-}
 
 export type NewKey = {
   accountId: string;

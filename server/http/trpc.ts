@@ -60,16 +60,21 @@ async function answerCalls<Ctx>(
   const { names, isBatch, readInput } = readCall(request, mount);
   if (isStream && !isBatch)
     throw new ProblemError('bad-request', 'A call that asks for JSON lines is a batch.');
-  const answers = await Promise.all(
-    names.map((name, index) => callOne(name, index, { request, reply, mount, readInput })),
-  );
+  const call = { request, reply, mount, readInput };
+  const [first = ''] = names;
+  if (!isBatch) return sendJson(reply, await callOne(first, 0, call));
+  const answers = await Promise.all(names.map((name, index) => callOne(name, index, call)));
   if (isStream) return sendLines(reply, answers);
   const statuses = new Set(answers.map(({ status }) => status));
-  const [first] = answers;
-  return reply
-    .code(statuses.size === 1 && first ? first.status : 207)
-    .header('content-type', 'application/json')
-    .send(JSON.stringify(isBatch ? answers.map(({ body }) => body) : first?.body));
+  const [status = 207, other] = statuses;
+  return sendJson(reply, {
+    status: other === undefined ? status : 207,
+    body: answers.map(({ body }) => body),
+  });
+}
+
+function sendJson(reply: FastifyReply, { status, body }: Answer): FastifyReply {
+  return reply.code(status).header('content-type', 'application/json').send(JSON.stringify(body));
 }
 
 /** Whether tRPC's `httpBatchStreamLink` asks; it reads nothing else. */
@@ -95,8 +100,7 @@ function sendLines(reply: FastifyReply, answers: readonly Answer[]): FastifyRepl
 
 /** Answers in tRPC's shape what was refused before there was a call, or could not be read as one. */
 export function sendTrpcProblem(reply: FastifyReply, thrown: unknown): FastifyReply {
-  const { status, body } = refusal(reply, thrown);
-  return reply.code(status).header('content-type', 'application/json').send(JSON.stringify(body));
+  return sendJson(reply, refusal(reply, thrown));
 }
 
 const PUBLIC = { prefix: '/trpc/', procedures: byName(appRouter._def.procedures, runOf) };
@@ -126,17 +130,14 @@ function readCall(
   request: FastifyRequest,
   { prefix, procedures }: Pick<Mount<never>, 'prefix' | 'procedures'>,
 ): TrpcCall {
-  const [pathname = '', ...rest] = (request.raw.url ?? '').split('?');
-  const search = new URLSearchParams(rest.join('?'));
+  const { url = '' } = request.raw;
+  const question = url.indexOf('?');
+  const pathname = question === -1 ? url : url.slice(0, question);
+  const search = question === -1 ? NOTHING_ASKED : new URLSearchParams(url.slice(question + 1));
   const isBatch = search.get('batch') === '1';
   const path = decode(pathname.slice(pathname.indexOf(prefix) + prefix.length));
   const names = isBatch ? path.split(',') : [path];
-  if (names.length > MAX_BATCH) {
-    const detail = `A batch may hold at most ${MAX_BATCH} calls. Give tRPC's batch link maxItems: ${MAX_BATCH}.`;
-    throw new ProblemError('bad-request', detail);
-  }
-  const types = new Set(names.flatMap((name) => procedures.get(name)?.type ?? []));
-  if (types.size > 1) throw new ProblemError('bad-request', 'A batch holds either queries or mutations.');
+  if (isBatch) checkBatch(names, procedures);
 
   let inputs: { value: unknown } | undefined;
   const readInput = (index: number) => {
@@ -151,6 +152,17 @@ function readCall(
     return Object.hasOwn(inputs.value, index) ? Reflect.get(inputs.value, index) : undefined;
   };
   return { names, isBatch, readInput };
+}
+
+const NOTHING_ASKED = new URLSearchParams();
+
+function checkBatch(names: readonly string[], procedures: Mount<never>['procedures']): void {
+  if (names.length > MAX_BATCH) {
+    const detail = `A batch may hold at most ${MAX_BATCH} calls. Give tRPC's batch link maxItems: ${MAX_BATCH}.`;
+    throw new ProblemError('bad-request', detail);
+  }
+  const types = new Set(names.flatMap((name) => procedures.get(name)?.type ?? []));
+  if (types.size > 1) throw new ProblemError('bad-request', 'A batch holds either queries or mutations.');
 }
 
 function parseInputs({ method, body }: FastifyRequest, search: URLSearchParams): unknown {

@@ -3,7 +3,8 @@ import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatId } from '../../shared/ids.ts';
 import { createAccount } from '../billing/accounts.ts';
-import { hashKey, issueKey, listKeys, revokeKey } from '../billing/keys.ts';
+import { hashKey } from '../billing/caller.ts';
+import { issueKey, listKeys, revokeKey } from '../billing/keys.ts';
 import type { Database, Tx } from '../database/connection.ts';
 import { Account, ApiKey } from '../database/entities/account.ts';
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { listAudit } from '../../server/audit/list.ts';
 import { createAccount } from '../../server/billing/accounts.ts';
-import { hashKey, issueKey, listKeys, revokeKey } from '../../server/billing/keys.ts';
+import { hashKey } from '../../server/billing/caller.ts';
+import { issueKey, listKeys, revokeKey } from '../../server/billing/keys.ts';
 import { connectDatabase, type Database } from '../../server/database/connection.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
