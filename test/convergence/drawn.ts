@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { shrinkingFor } from '../support/shrinking.ts';
 import { recovery, story } from './commands.ts';
 import { openLane } from './lane.ts';
 import { judge } from './properties.ts';
@@ -13,6 +14,8 @@ const LANES = 3;
 const HALVES = 2;
 const MS_PER_CASE = 4_000;
 const TOLD_EVERY = 500;
+/** A red story is made smaller for so long. */
+const SHRINKING_MS = 60_000;
 
 /** One half of the drawn stories: what to call it, how long it may take, and the stories themselves. */
 export function half(which: 0 | 1): { name: string; timeout: number; play: () => Promise<void> } {
@@ -39,10 +42,14 @@ async function playHalf(which: 0 | 1, cases: number): Promise<void> {
       const lane = await openLane();
       try {
         const result = await fc.check(
-          fc.asyncProperty(story, recovery, async (commands, by) => {
-            await judge(await play(lane, commands, by));
-            told();
-          }),
+          fc.asyncProperty(
+            story,
+            recovery,
+            shrinkingFor(SHRINKING_MS, async (commands, by) => {
+              await judge(await play(lane, commands, by));
+              told();
+            }),
+          ),
           { numRuns: Math.ceil(cases / LANES), seed: SEED + which * LANES + number },
         );
         // At once: the other lanes may take twenty minutes more.

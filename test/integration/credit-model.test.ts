@@ -12,6 +12,7 @@ import { ProblemError } from '../../shared/errors.ts';
 import { column, letPass, openPack, tellPack } from '../support/credit.ts';
 import { CreditModel } from '../support/credit-model.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { shrinkingFor } from '../support/shrinking.ts';
 import { reached } from '../support/states.ts';
 
 const DAY_SECONDS = 86_400;
@@ -158,80 +159,83 @@ test(
   'any program of grants, reports, reservations, refunds, disputes and ends goes as the model says',
   async () => {
     await fc.assert(
-      fc.asyncProperty(program, async (program) => {
-        const accountId = await openPack(db);
-        const calls = callsFor(accountId);
-        const model = new CreditModel(ENDS_AT);
-        const reports: { seconds: number; answer: string }[] = [];
-        const reserved = new Map<number, string>();
-        let before = await entriesOf(accountId);
-        for (const step of program) {
-          switch (step.do) {
-            case 'report': {
-              const answer = model.report(step.seconds);
-              expect(await calls.report(reports.length, step.seconds)).toBe(answer);
-              reports.push({ seconds: step.seconds, answer });
-              break;
-            }
-            case 'report_again': {
-              const n = reports.length - 1 - step.back;
-              const earlier = reports[n];
-              if (!earlier) break;
-              reached('a report comes a second time');
-              reached(
-                'a report comes a second time when its pack is gone',
-                !/^active|^held|^used_up/.test(model.standing),
-              );
-              expect(await calls.report(n, earlier.seconds)).toBe(earlier.answer);
-              expect(await calls.report(n, earlier.seconds + 1)).toBe('report_id_reused');
-              break;
-            }
-            case 'reserve': {
-              const content = `${step.seconds} ${step.hold}`;
-              const earlier = reserved.get(step.id);
-              if (earlier === undefined) {
-                reserved.set(step.id, content);
-                const answer = model.reserve(step.id, step.seconds, step.hold);
-                expect(await calls.reserve(step.id, step.seconds, step.hold)).toBe(answer);
-                expect(await calls.reserve(step.id, step.seconds, step.hold)).toBe(answer);
-              } else if (earlier !== content) {
-                expect(await calls.reserve(step.id, step.seconds, step.hold)).toBe('reservation_id_reused');
+      fc.asyncProperty(
+        program,
+        shrinkingFor(30_000, async (program) => {
+          const accountId = await openPack(db);
+          const calls = callsFor(accountId);
+          const model = new CreditModel(ENDS_AT);
+          const reports: { seconds: number; answer: string }[] = [];
+          const reserved = new Map<number, string>();
+          let before = await entriesOf(accountId);
+          for (const step of program) {
+            switch (step.do) {
+              case 'report': {
+                const answer = model.report(step.seconds);
+                expect(await calls.report(reports.length, step.seconds)).toBe(answer);
+                reports.push({ seconds: step.seconds, answer });
+                break;
               }
-              break;
+              case 'report_again': {
+                const n = reports.length - 1 - step.back;
+                const earlier = reports[n];
+                if (!earlier) break;
+                reached('a report comes a second time');
+                reached(
+                  'a report comes a second time when its pack is gone',
+                  !/^active|^held|^used_up/.test(model.standing),
+                );
+                expect(await calls.report(n, earlier.seconds)).toBe(earlier.answer);
+                expect(await calls.report(n, earlier.seconds + 1)).toBe('report_id_reused');
+                break;
+              }
+              case 'reserve': {
+                const content = `${step.seconds} ${step.hold}`;
+                const earlier = reserved.get(step.id);
+                if (earlier === undefined) {
+                  reserved.set(step.id, content);
+                  const answer = model.reserve(step.id, step.seconds, step.hold);
+                  expect(await calls.reserve(step.id, step.seconds, step.hold)).toBe(answer);
+                  expect(await calls.reserve(step.id, step.seconds, step.hold)).toBe(answer);
+                } else if (earlier !== content) {
+                  expect(await calls.reserve(step.id, step.seconds, step.hold)).toBe('reservation_id_reused');
+                }
+                break;
+              }
+              case 'settle':
+                expect(await calls.settle(step.id, step.seconds)).toBe(model.settle(step.id, step.seconds));
+                break;
+              case 'release':
+                expect(await calls.release(step.id)).toBe(model.release(step.id));
+                break;
+              case 'tell':
+                model.tell(step.told);
+                await tellPack(db, accountId, step.told);
+                break;
+              case 'pass':
+                model.pass(step.seconds);
+                await letPass(db, accountId, step.seconds);
+                break;
+              case 'expire':
+                model.expire();
+                await expireTrialPack({ db, clock }, accountId);
+                break;
             }
-            case 'settle':
-              expect(await calls.settle(step.id, step.seconds)).toBe(model.settle(step.id, step.seconds));
-              break;
-            case 'release':
-              expect(await calls.release(step.id)).toBe(model.release(step.id));
-              break;
-            case 'tell':
-              model.tell(step.told);
-              await tellPack(db, accountId, step.told);
-              break;
-            case 'pass':
-              model.pass(step.seconds);
-              await letPass(db, accountId, step.seconds);
-              break;
-            case 'expire':
-              model.expire();
-              await expireTrialPack({ db, clock }, accountId);
-              break;
+            const { status, remaining_seconds, held_seconds } = await readBalance({ db, clock }, accountId);
+            expect(`${status} ${remaining_seconds} ${held_seconds}`).toBe(model.standing);
+            expect(await verifyLedger(db, accountId)).toEqual([]);
+            const after = await entriesOf(accountId);
+            expect(after.slice(0, before.length)).toEqual(before);
+            before = after;
           }
-          const { status, remaining_seconds, held_seconds } = await readBalance({ db, clock }, accountId);
-          expect(`${status} ${remaining_seconds} ${held_seconds}`).toBe(model.standing);
-          expect(await verifyLedger(db, accountId)).toEqual([]);
-          const after = await entriesOf(accountId);
-          expect(after.slice(0, before.length)).toEqual(before);
-          before = after;
-        }
-        const [balance] = await column<number>(
-          db,
-          'select remaining_seconds from trial_pack where account_id = $1',
-          [accountId],
-        );
-        expect(balance).toBe(model.balance);
-      }),
+          const [balance] = await column<number>(
+            db,
+            'select remaining_seconds from trial_pack where account_id = $1',
+            [accountId],
+          );
+          expect(balance).toBe(model.balance);
+        }),
+      ),
       { numRuns: PROGRAMS },
     );
   },
@@ -319,42 +323,45 @@ test(
   async () => {
     let killed = 0;
     await fc.assert(
-      fc.asyncProperty(fc.array(parallel, { minLength: 25, maxLength: 50 }), async (steps) => {
-        const accountId = await openPack(db, { balanceSeconds: 1_500 });
-        const calls = callsFor(accountId);
-        const before = await entriesOf(accountId);
-        const all = Promise.all(
-          steps.map(async (step, n) => ({
-            step,
-            n,
-            answer: await insist(() => carryOut(calls, accountId, step, n)),
-          })),
-        );
-        killed += await crashing(all);
-        const done = await all;
+      fc.asyncProperty(
+        fc.array(parallel, { minLength: 25, maxLength: 50 }),
+        shrinkingFor(30_000, async (steps) => {
+          const accountId = await openPack(db, { balanceSeconds: 1_500 });
+          const calls = callsFor(accountId);
+          const before = await entriesOf(accountId);
+          const all = Promise.all(
+            steps.map(async (step, n) => ({
+              step,
+              n,
+              answer: await insist(() => carryOut(calls, accountId, step, n)),
+            })),
+          );
+          killed += await crashing(all);
+          const done = await all;
 
-        expect(await verifyLedger(db, accountId)).toEqual([]);
-        const after = await entriesOf(accountId);
-        expect(after.slice(0, before.length)).toEqual(before);
-        const accepted = new Map<string, number>();
-        for (const { step, n, answer } of done) {
-          if (step.do === 'report') accepted.set(`report ${n}`, Number.parseInt(answer, 10));
-          if (step.do === 'settle' && /^\d/.test(answer))
-            accepted.set(`settle ${step.id}`, Number.parseInt(answer, 10));
-        }
-        const [spent] = await column<number>(
-          db,
-          `select -sum(seconds)::int from credit_entry where account_id = $1 and kind = 'use'`,
-          [accountId],
-        );
-        const told = [...accepted.values()].reduce((sum, one) => sum + one, 0);
-        expect(spent).toBe(58_300 + told);
-        expect(told).toBeLessThanOrEqual(1_500);
-        // Every answer is given again, so none of them was lost with a connection.
-        for (const { step, n, answer } of done) {
-          if (step.do === 'report') expect(await calls.report(n, step.seconds)).toBe(answer);
-        }
-      }),
+          expect(await verifyLedger(db, accountId)).toEqual([]);
+          const after = await entriesOf(accountId);
+          expect(after.slice(0, before.length)).toEqual(before);
+          const accepted = new Map<string, number>();
+          for (const { step, n, answer } of done) {
+            if (step.do === 'report') accepted.set(`report ${n}`, Number.parseInt(answer, 10));
+            if (step.do === 'settle' && /^\d/.test(answer))
+              accepted.set(`settle ${step.id}`, Number.parseInt(answer, 10));
+          }
+          const [spent] = await column<number>(
+            db,
+            `select -sum(seconds)::int from credit_entry where account_id = $1 and kind = 'use'`,
+            [accountId],
+          );
+          const told = [...accepted.values()].reduce((sum, one) => sum + one, 0);
+          expect(spent).toBe(58_300 + told);
+          expect(told).toBeLessThanOrEqual(1_500);
+          // Every answer is given again, so none of them was lost with a connection.
+          for (const { step, n, answer } of done) {
+            if (step.do === 'report') expect(await calls.report(n, step.seconds)).toBe(answer);
+          }
+        }),
+      ),
       { numRuns: Math.max(6, PROGRAMS / 20) },
     );
     expect(killed).toBeGreaterThan(0);
