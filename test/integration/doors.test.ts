@@ -312,9 +312,12 @@ describe('readiness and metrics', () => {
     await http.call(path);
     const once = asked;
     expect(once).toBeGreaterThan(0);
+    const beganMs = performance.now();
     const answers = await Promise.all(Array.from({ length: 40 }, () => http.call(path)));
     for (const { status } of answers) expect(status).toBe(200);
-    expect(asked).toBeLessThanOrEqual(3 * once);
+    // Readings begin a tenth of a second apart or more, and forty calls may come over several of these.
+    const tenths = Math.ceil((performance.now() - beganMs) / 100);
+    expect(asked).toBeLessThanOrEqual((2 + tenths) * once);
   });
 
   it.each(['/metrics', '/readyz'])('answer no page of another site at %s', async (path) => {

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';
+import { connectStripe } from '../../server/stripe/api/gateway.ts';
 import type { Alarm } from '../../server/stripe/deps.ts';
 import { reconcile } from '../../server/stripe/repair/reconcile.ts';
 import { synchronise } from '../../server/stripe/sync/synchronise.ts';
@@ -337,7 +338,14 @@ describe('a second paid trial pack', () => {
       await released;
       return undefined;
     });
-    const looked = synchronise(bench, accountId, { kind: 'checkout_session', sessionId: second.id });
+    // Patient, so that the call is not made again.
+    const gateway = connectStripe({
+      secretKey: 'sk_test_patient',
+      apiBase: bench.stripe.url,
+      timeoutMs: 60_000,
+    });
+    const patient = { ...bench, gateway };
+    const looked = synchronise(patient, accountId, { kind: 'checkout_session', sessionId: second.id });
     await expect.poll(() => asked).toBe(1);
     await expectNothingHeld(bench.db, 2_000);
     release();

@@ -104,11 +104,10 @@ it.each([-1, 1])(
       expect(await deliver('whsec_wrong')).toContain('No signature');
       expect([told(), await ahead()]).toEqual([[], 0]);
       const way = hours > 0 ? 'ahead of' : 'behind';
-      for (let n = 0; n < 3; n++)
-        expect(await deliver()).toMatch(new RegExp(`3(600|599|601) seconds ${way}`));
-      expect(Math.abs((await ahead()) - hours * 3_600)).toBeLessThan(5);
+      for (let n = 0; n < 3; n++) expect(await deliver()).toMatch(new RegExp(`3(5|6)\\d\\d seconds ${way}`));
+      expect(Math.abs((await ahead()) - hours * 3_600)).toBeLessThan(60);
       expect(told()).toHaveLength(1);
-      expect(told()[0]).toMatch(new RegExp(`3(600|599|601) seconds ${way}`));
+      expect(told()[0]).toMatch(new RegExp(`3(5|6)\\d\\d seconds ${way}`));
       const { body } = await app.http.inject('/metrics');
       expect(body).toContain('driftstack_stripe_alarms_total{kind="clock_off"} 1');
     } finally {

