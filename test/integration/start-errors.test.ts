@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
@@ -5,6 +6,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
+import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { refuseOld } from '../../server/database/connection.ts';
@@ -146,13 +148,17 @@ describe('what lies in DATA_DIR and cannot be used is told in a sentence', () =>
   });
   afterEach(() => rm(dataDir, { recursive: true }));
 
+  let startedBefore: string;
+  beforeAll(async () => {
+    startedBefore = await mkdtemp(join(tmpdir(), 'driftstack-start-before-'));
+    await (await startEmbeddedPostgres({ dataDir: startedBefore, log: () => undefined })).close();
+  });
+  afterAll(() => rm(startedBefore, { recursive: true }));
+
   /** A cluster as a start before has left it. */
   async function cluster(): Promise<string> {
-    const postgres = await startEmbeddedPostgres({
-      dataDir: join(dataDir, 'postgres'),
-      log: () => undefined,
-    });
-    await postgres.close();
+    // With owners and modes, which Node's own copy does not keep.
+    await promisify(execFile)('cp', ['-a', startedBefore, join(dataDir, 'postgres')]);
     return join(dataDir, 'postgres', 'cluster');
   }
 

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { afterAll } from 'vitest';
 
 const MAIN = fileURLToPath(new URL('../../server/main.ts', import.meta.url));
 const START_TIMEOUT_MS = 60_000;
@@ -58,14 +59,23 @@ export async function runMain(env: Record<string, string>): Promise<{ code: numb
   return { code: child.exitCode, output: output() };
 }
 
+const running = new Set<ChildProcess>();
+// What a test that failed, or was timed out, has left behind ends with its file.
+afterAll(() => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /** Runs `server/main.ts` with this environment and nothing of the caller's. */
 export function spawnMain(env: Record<string, string>): ChildProcess {
   // Nothing of the caller's own configuration, only what finds programs and temporary folders.
   const { PATH = '', HOME = '', TMPDIR = '/tmp' } = process.env;
-  return spawn(process.execPath, [MAIN], {
+  const child = spawn(process.execPath, [MAIN], {
     env: { PATH, HOME, TMPDIR, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  running.add(child);
+  child.once('exit', () => running.delete(child));
+  return child;
 }
 
 /** What a process has printed so far, both streams together. */
@@ -79,7 +89,7 @@ export function collect(child: ChildProcess): () => string {
 /** Polls until `condition` holds; throws after `timeoutMs`. */
 export async function untilTrue(
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 15_000,
+  timeoutMs = 25_000,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {
