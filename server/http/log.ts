@@ -1,5 +1,6 @@
 import pino, { type DestinationStream, type Logger } from 'pino';
 import { describeError } from '../database/describe-error.ts';
+import { gatherLines } from './log-stream.ts';
 
 /**
  * The logger of the process: JSON lines, written to standard output unless told otherwise. Headers and bodies
@@ -14,7 +15,7 @@ export function createLog({ level, stream }: { level: string; stream?: Destinati
     redact: { paths: REDACTED, censor: '[redacted]' },
     serializers: { err: describeError },
   };
-  return stream ? pino(options, stream) : pino(options);
+  return pino(options, stream ?? gatherLines(pino.destination({ sync: true }), process));
 }
 
 const SECRET_NAMES = [
