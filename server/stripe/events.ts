@@ -46,10 +46,13 @@ export function isHandled(type: string): type is EventType {
 
 // Printable ASCII only: PostgreSQL refuses NUL in text, and ids of Stripe never hold anything else.
 const text = z.string().regex(/^[\x21-\x7e]{1,255}$/);
-const reference = z.union([text, z.looseObject({ id: text }).transform(({ id }) => id)]);
+const reference = z.union([text, z.object({ id: text }).transform(({ id }) => id)]);
 
-/** All we ever read of an event's body: it is stable across API versions. State is fetched afresh. */
-const eventSchema = z.looseObject({
+/**
+ * All we ever read of an event's body: it is stable across API versions. State is fetched afresh. The rest of it is
+ * not copied: that took a third of the time of reading it.
+ */
+const eventSchema = z.object({
   id: text.regex(/^evt_/),
   object: z.literal('event'),
   type: text,
@@ -57,8 +60,8 @@ const eventSchema = z.looseObject({
   livemode: z.boolean(),
   account: text.nullish(),
   api_version: text.nullish(),
-  data: z.looseObject({
-    object: z.looseObject({
+  data: z.object({
+    object: z.object({
       id: text.optional(),
       object: text,
       customer: reference.nullish(),
@@ -66,7 +69,7 @@ const eventSchema = z.looseObject({
       metadata: z.record(z.string(), z.string()).nullish(),
       // Only ever looked at where it names what has no id; of any other form it is nothing.
       parent: z
-        .looseObject({ subscription_details: z.looseObject({ subscription: reference }) })
+        .object({ subscription_details: z.object({ subscription: reference }) })
         .nullish()
         .catch(null),
     }),
@@ -74,11 +77,12 @@ const eventSchema = z.looseObject({
 });
 export type StripeEventBody = z.infer<typeof eventSchema>;
 
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
 /** Reads a body that is signed but not yet understood; null if it is no event. */
 export function parseEvent(rawBody: Uint8Array): StripeEventBody | null {
   try {
-    const decoded = new TextDecoder('utf-8', { fatal: true }).decode(rawBody);
-    return eventSchema.parse(JSON.parse(decoded));
+    return eventSchema.parse(JSON.parse(utf8.decode(rawBody)));
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof TypeError || error instanceof z.ZodError)
       return null;
