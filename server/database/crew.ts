@@ -64,7 +64,9 @@ export function startCrew<Item>({ name, places, claim, work, renew, log }: CrewO
   const wake = (): void => {
     due = true;
     if (closed || claiming !== null || running.size >= places) return;
-    claiming = take()
+    // Whoever else ends in the same turn has a free place by then.
+    claiming = Promise.resolve()
+      .then(take)
       .catch((err: unknown) => {
         // The next look at what is due comes within a second.
         due = false;

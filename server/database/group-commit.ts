@@ -41,6 +41,16 @@ export function groupCommit<Item, Result>({
       for (const one of group) await run([one]);
     }
   };
+  let pumps = false;
+  /** What is asked for in one go comes to one statement, the first included. */
+  const pumpSoon = (): void => {
+    if (pumps) return;
+    pumps = true;
+    queueMicrotask(() => {
+      pumps = false;
+      pump();
+    });
+  };
   const pump = (): void => {
     while (underWay < atOnce && line.length > 0) {
       underWay += 1;
@@ -53,7 +63,7 @@ export function groupCommit<Item, Result>({
   return (item) => {
     const answer = Promise.withResolvers<Result>();
     line.push({ item, answer });
-    pump();
+    pumpSoon();
     return answer.promise;
   };
 }

@@ -36,8 +36,8 @@ const ROW: SubscriptionRow = {
 };
 
 /** An account that waits with one event, under a lease of this process. */
-async function leased() {
-  const { accountId, customer } = await addCustomer(bench);
+async function leased(of?: Awaited<ReturnType<typeof addCustomer>>) {
+  const { accountId, customer } = of ?? (await addCustomer(bench));
   const event = await deliver(
     bench,
     'customer.subscription.updated',
@@ -46,6 +46,13 @@ async function leased() {
   const claim = await claimOne(bench.db, 'account_sync', accountId);
   if (!claim) throw new Error('somebody has it');
   return { accountId, lease: claim.lease, event };
+}
+
+async function isWaitedForALock(): Promise<boolean> {
+  const { rows } = await bench.db.pool.query<{ n: number }>(
+    "select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+  );
+  return rows[0]?.n === 1;
 }
 
 type Held = Awaited<ReturnType<typeof leased>>;
@@ -146,6 +153,31 @@ describe('the end of several passes', () => {
     expect((await syncOf(lost.accountId)).lease).not.toBeNull();
   });
 
+  it('locks accounts in the order of their ids, as whoever stores events does', async () => {
+    const [low, high] = [await addCustomer(bench), await addCustomer(bench)].sort((one, other) =>
+      one.accountId < other.accountId ? -1 : 1,
+    );
+    if (!low || !high) throw new Error('there are two');
+    // The later one has its row first, so that it is found first.
+    const late = await leased(high);
+    const early = await leased(low);
+    const storing = await bench.db.pool.connect();
+    await storing.query('begin');
+    await storing.query('select from account_sync where account_id = $1 for no key update', [low.accountId]);
+    const ending = bench.db.transaction((tx) =>
+      finishPasses(tx, { rows: [], done: [], at: NOW, ends: [endOf(late), endOf(early)] }),
+    );
+    await untilTrue(isWaitedForALock);
+    const { rows: free } = await storing.query<object>(
+      'select from account_sync where account_id = $1 for no key update skip locked',
+      [high.accountId],
+    );
+    await storing.query('commit');
+    storing.release();
+    expect(free).toHaveLength(1);
+    expect((await ending).size).toBe(2);
+  });
+
   it('sees what is heard while it waits for the account, and tells of it', async () => {
     const held = await leased();
     const listener = await bench.db.pool.connect();
@@ -159,12 +191,7 @@ describe('the end of several passes', () => {
       held.accountId,
     ]);
     const ending = finishAlone(bench.db, endOf(held));
-    await untilTrue(async () => {
-      const { rows } = await bench.db.pool.query<{ n: number }>(
-        "select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
-      );
-      return rows[0]?.n === 1;
-    });
+    await untilTrue(isWaitedForALock);
     await storing.query('commit');
     storing.release();
     expect(await ending).toBe(true);
