@@ -1,22 +1,13 @@
 import { createReadStream, existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
-import { serializeOpenApi } from './api/openapi.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
-import { migrate, pendingMigrations } from './database/migrate.ts';
 import { explain } from './explain.ts';
-import { ACCOUNT_COMMANDS } from './operator/account-commands.ts';
-import { ACCOUNT, ACCOUNT_HELP } from './operator/account-word.ts';
-import { AUDIT_COMMANDS } from './operator/audit-commands.ts';
 import { type Command, readArguments, UsageError } from './operator/command.ts';
-import { warnIfAhead, withDatabase } from './operator/database.ts';
-import { EVENT_COMMANDS } from './operator/event-commands.ts';
-import { EXPLAIN_COMMANDS } from './operator/explain-commands.ts';
-import { RECONCILE_COMMANDS } from './operator/reconcile-commands.ts';
-import { deploymentClock } from './operator/stripe.ts';
-import { STRIPE_COMMANDS } from './operator/stripe-commands.ts';
-import { WEBHOOK_COMMANDS } from './operator/webhook-commands.ts';
+import { OPERATOR_COMMANDS } from './operator/commands.ts';
+import { ACCOUNT, ACCOUNT_HELP } from './operator/words.ts';
 
+// What a command works with is read when it is run, so that help and a wrong call are answered at once.
 const COMMANDS: readonly Command[] = [
   {
     name: 'migrate',
@@ -24,6 +15,8 @@ const COMMANDS: readonly Command[] = [
     summary: 'Bring the tables of the database up to date',
     options: [],
     async run({ config, say, answer }) {
+      const { warnIfAhead, withDatabase } = await import('./operator/database.ts');
+      const { migrate, pendingMigrations } = await import('./database/migrate.ts');
       const { pending, ahead } = await withDatabase(
         config,
         async (db) => {
@@ -39,13 +32,7 @@ const COMMANDS: readonly Command[] = [
       answer({ applied: pending });
     },
   },
-  ...ACCOUNT_COMMANDS,
-  ...STRIPE_COMMANDS,
-  ...EXPLAIN_COMMANDS,
-  ...RECONCILE_COMMANDS,
-  ...EVENT_COMMANDS,
-  ...AUDIT_COMMANDS,
-  ...WEBHOOK_COMMANDS,
+  ...OPERATOR_COMMANDS,
   {
     name: 'openapi',
     usage: '[--write FILE | --check FILE]',
@@ -54,6 +41,7 @@ const COMMANDS: readonly Command[] = [
     async run({ say }, given) {
       const [write, check] = [given.option('write'), given.option('check')];
       if (write !== undefined && check !== undefined) throw new UsageError('--write or --check, not both');
+      const { serializeOpenApi } = await import('./api/openapi.ts');
       const document = serializeOpenApi();
       if (write !== undefined) await writeFile(write, document);
       else if (check === undefined) process.stdout.write(document);
@@ -83,6 +71,7 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const given = readArguments(command, line.slice(command.name.split(' ').length));
     config = readConfig(process.env);
+    const { deploymentClock } = await import('./operator/stripe.ts');
     const { now } = await deploymentClock(config, async (of) =>
       (await import('./local.ts')).stoppedAheadMs(of),
     );

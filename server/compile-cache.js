@@ -36,15 +36,10 @@ if (uid !== undefined && isOurs(uid)) nodeModule.enableCompileCache?.(DIRECTORY)
 // installation goes without, such as the local Stripe, is left out.
 if (import.meta.main) {
   const READ = [
-    'main',
-    'cli',
-    'start',
-    'worker',
-    'welcome',
-    'http/log',
-    'notify/render',
-    'api/openapi',
-    'database/explain',
+    ...['main', 'start', 'worker', 'welcome', 'http/log', 'notify/render', 'api/openapi', 'database/explain'],
+    ...['cli', 'operator/account-commands', 'operator/stripe-commands', 'operator/explain-commands'],
+    ...['operator/reconcile-commands', 'operator/event-commands', 'operator/audit-commands'],
+    ...['operator/audit-export', 'operator/webhook-commands'],
   ];
   const LOCAL = existsSync(new URL('./local-stripe/', import.meta.url)) ? ['local'] : [];
   for (const file of [...READ, ...LOCAL]) await import(`./${file}.ts`);

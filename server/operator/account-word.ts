@@ -2,12 +2,7 @@ import { parseId } from '../../shared/ids.ts';
 import { findAccount } from '../billing/accounts.ts';
 import type { Database } from '../database/connection.ts';
 import { UsageError } from './command.ts';
-
-/** How a command names an account: whoever answers a customer has an address, and seldom an id. */
-export const ACCOUNT = 'ACCOUNT';
-
-/** What `ACCOUNT` means on the command line. */
-export const ACCOUNT_HELP = `${ACCOUNT} is an account's id (acc_…) or its e-mail address.`;
+import { ACCOUNT } from './words.ts';
 
 /**
  * Reads a word that names an account, and answers what finds its uuid. Throws a UsageError at once for a word that

@@ -4,35 +4,25 @@ import { verifyChain } from '../audit/verify.ts';
 import { verifyLedger } from '../credit/ledger.ts';
 import type { Database } from '../database/connection.ts';
 import { Account } from '../database/entities/account.ts';
-import { ACCOUNT, accountNamed } from './account-word.ts';
-import { AUDIT_EXPORT } from './audit-export.ts';
-import type { Command } from './command.ts';
+import { accountNamed } from './account-word.ts';
+import type { CommandContext, Given } from './command.ts';
 import { withDatabase } from './database.ts';
+import { ACCOUNT } from './words.ts';
 
 const PAGE = 500;
 
-/** Proves that nobody has changed the audit log, and that the credit ledger adds up. */
-export const AUDIT_COMMANDS: readonly Command[] = [
-  {
-    name: 'audit verify',
-    usage: `[${ACCOUNT}] [--json]`,
-    summary: 'Check the audit log and the credit ledger of one account, or of all',
-    options: [],
-    words: [ACCOUNT],
-    async run({ config, say, answer }, given) {
-      const word = given.optionalWord(ACCOUNT);
-      const account = word === undefined ? null : accountNamed(word);
-      const { checked, broken } = await withDatabase(config, async (db) =>
-        verify(db, account === null ? null : await account(db)),
-      );
-      for (const { words } of broken) say(words);
-      say(`Checked ${checked} ${checked === 1 ? 'account' : 'accounts'}: ${broken.length} faults.`);
-      answer({ checked, broken: broken.map(({ words: _words, ...rest }) => rest) });
-      if (broken.length > 0) throw new ProblemError('internal', 'The audit log or the ledger is not whole.');
-    },
-  },
-  AUDIT_EXPORT,
-];
+/** `audit verify`: what `commands.ts` says of it. */
+export async function auditVerify({ config, say, answer }: CommandContext, given: Given): Promise<void> {
+  const word = given.optionalWord(ACCOUNT);
+  const account = word === undefined ? null : accountNamed(word);
+  const { checked, broken } = await withDatabase(config, async (db) =>
+    verify(db, account === null ? null : await account(db)),
+  );
+  for (const { words } of broken) say(words);
+  say(`Checked ${checked} ${checked === 1 ? 'account' : 'accounts'}: ${broken.length} faults.`);
+  answer({ checked, broken: broken.map(({ words: _words, ...rest }) => rest) });
+  if (broken.length > 0) throw new ProblemError('internal', 'The audit log or the ledger is not whole.');
+}
 
 type Broken = {
   account_id: string;

@@ -5,39 +5,33 @@ import { ProblemError } from '../../shared/errors.ts';
 import { EXPORT_FORMATS, exportAudit, type Progress } from '../audit/export.ts';
 import type { AuditFilter } from '../audit/list.ts';
 import { Account } from '../database/entities/account.ts';
-import { ACCOUNT, accountNamed } from './account-word.ts';
-import { type Command, type Given, UsageError } from './command.ts';
+import { accountNamed } from './account-word.ts';
+import { type CommandContext, type Given, UsageError } from './command.ts';
 import { withDatabase } from './database.ts';
+import { ACCOUNT } from './words.ts';
 
-/** Writes the audit log of an account into a file. */
-export const AUDIT_EXPORT: Command = {
-  name: 'audit export',
-  usage: `${ACCOUNT} --output FILE [--format csv|json] [--action A] [--since T] [--until T] [--json]`,
-  summary: 'Write the audit log of an account into a new file',
-  options: ['output', 'format', 'action', 'since', 'until'],
-  words: [ACCOUNT],
-  async run({ config, say, answer }, given) {
-    const account = accountNamed(given.word(ACCOUNT));
-    const output = given.required('output');
-    const format = EXPORT_FORMATS.find((one) => one === (given.option('format') ?? 'csv'));
-    if (format === undefined) throw new UsageError(`--format must be one of ${EXPORT_FORMATS.join(', ')}`);
-    const filter = readFilter(given);
-    const written = await withDatabase(config, async (db) => {
-      const accountId = await account(db);
-      if ((await db.orm.em.fork().count(Account, { id: accountId })) === 0)
-        throw new ProblemError('not-found', 'There is no such account.');
-      let last: Progress = { written: 0, total: 0 };
-      const parts = exportAudit(db, { accountId, filter, format }, (progress) => {
-        last = progress;
-        if (progress.written < progress.total) say(`${progress.written} of ${progress.total} entries`);
-      });
-      await writeTo(output, parts);
-      return last.written;
+/** `audit export`: what `commands.ts` says of it. */
+export async function auditExport({ config, say, answer }: CommandContext, given: Given): Promise<void> {
+  const account = accountNamed(given.word(ACCOUNT));
+  const output = given.required('output');
+  const format = EXPORT_FORMATS.find((one) => one === (given.option('format') ?? 'csv'));
+  if (format === undefined) throw new UsageError(`--format must be one of ${EXPORT_FORMATS.join(', ')}`);
+  const filter = readFilter(given);
+  const written = await withDatabase(config, async (db) => {
+    const accountId = await account(db);
+    if ((await db.orm.em.fork().count(Account, { id: accountId })) === 0)
+      throw new ProblemError('not-found', 'There is no such account.');
+    let last: Progress = { written: 0, total: 0 };
+    const parts = exportAudit(db, { accountId, filter, format }, (progress) => {
+      last = progress;
+      if (progress.written < progress.total) say(`${progress.written} of ${progress.total} entries`);
     });
-    say(`Wrote ${written} entries to ${output}.`);
-    answer({ entries: written, file: output, format });
-  },
-};
+    await writeTo(output, parts);
+    return last.written;
+  });
+  say(`Wrote ${written} entries to ${output}.`);
+  answer({ entries: written, file: output, format });
+}
 
 function readFilter(given: Given): AuditFilter {
   const asked = Object.fromEntries(

@@ -1,50 +1,45 @@
 import { formatId } from '../../shared/ids.ts';
 import { toWireTime } from '../../shared/time.ts';
-import { ACCOUNT, accountNamed } from './account-word.ts';
-import type { Command } from './command.ts';
+import { accountNamed } from './account-word.ts';
+import type { CommandContext, Given } from './command.ts';
 import { withDatabase } from './database.ts';
 import { readTimeline, type Timeline } from './timeline.ts';
+import { ACCOUNT } from './words.ts';
 
-/** Answers why an account is on its tier. */
-export const EXPLAIN_COMMANDS: readonly Command[] = [
-  {
-    name: 'explain',
-    usage: `${ACCOUNT} [--json]`,
-    summary: 'Show where an account stands and everything that led there',
-    options: [],
-    words: [ACCOUNT],
-    async run({ config, now, say, answer }, given) {
-      const account = accountNamed(given.word(ACCOUNT));
-      const timeline = await withDatabase(config, async (db) => readTimeline(db, await account(db), now()));
-      for (const line of summary(timeline)) say(line);
-      say('');
-      for (const { at, source, name, text } of timeline.happenings) {
-        say(`${toWireTime(at)}  ${source.padEnd(6)}  ${name}  ${text}`);
-      }
-      const { waiting, happenings } = timeline;
-      answer({
-        account_id: formatId('acc', timeline.account.id),
-        email: timeline.account.email,
-        stripe_customer_id: timeline.account.stripeCustomerId,
-        former_stripe_customers: timeline.formerCustomers.map(({ id, since }) => ({
-          stripe_customer_id: id,
-          since: toWireTime(since),
-        })),
-        tier: timeline.tier,
-        pending_tier: timeline.pending?.tier ?? null,
-        pending_billing_period: timeline.pending?.billingPeriod ?? null,
-        pending_changes_at: timeline.pending && toWireTime(timeline.pending.changesAt),
-        ends_at: timeline.endsAt && toWireTime(timeline.endsAt),
-        ended_at: timeline.endedAt && toWireTime(timeline.endedAt),
-        billing_state: timeline.state,
-        waiting_events: waiting.events,
-        dead_events: waiting.dead,
-        unsent_mails: waiting.mails,
-        timeline: happenings.map(({ at, ...rest }) => ({ at: toWireTime(at), ...rest })),
-      });
-    },
-  },
-];
+/** `explain`: what `commands.ts` says of it. */
+export async function explainAccount(
+  { config, now, say, answer }: CommandContext,
+  given: Given,
+): Promise<void> {
+  const account = accountNamed(given.word(ACCOUNT));
+  const timeline = await withDatabase(config, async (db) => readTimeline(db, await account(db), now()));
+  for (const line of summary(timeline)) say(line);
+  say('');
+  for (const { at, source, name, text } of timeline.happenings) {
+    say(`${toWireTime(at)}  ${source.padEnd(6)}  ${name}  ${text}`);
+  }
+  const { waiting, happenings } = timeline;
+  answer({
+    account_id: formatId('acc', timeline.account.id),
+    email: timeline.account.email,
+    stripe_customer_id: timeline.account.stripeCustomerId,
+    former_stripe_customers: timeline.formerCustomers.map(({ id, since }) => ({
+      stripe_customer_id: id,
+      since: toWireTime(since),
+    })),
+    tier: timeline.tier,
+    pending_tier: timeline.pending?.tier ?? null,
+    pending_billing_period: timeline.pending?.billingPeriod ?? null,
+    pending_changes_at: timeline.pending && toWireTime(timeline.pending.changesAt),
+    ends_at: timeline.endsAt && toWireTime(timeline.endsAt),
+    ended_at: timeline.endedAt && toWireTime(timeline.endedAt),
+    billing_state: timeline.state,
+    waiting_events: waiting.events,
+    dead_events: waiting.dead,
+    unsent_mails: waiting.mails,
+    timeline: happenings.map(({ at, ...rest }) => ({ at: toWireTime(at), ...rest })),
+  });
+}
 
 function summary(timeline: Timeline): string[] {
   const { account, formerCustomers, state, tier, pending, waiting } = timeline;

@@ -8,10 +8,11 @@ import { reconcile } from '../stripe/repair/reconcile.ts';
 import { accountsAfter } from '../stripe/repair/sweep.ts';
 import { createThrottle } from '../stripe/repair/throttle.ts';
 import { isOutage, reasonOf } from '../stripe/sync/failure.ts';
-import { ACCOUNT, accountNamed } from './account-word.ts';
-import type { Command, CommandContext } from './command.ts';
+import { accountNamed } from './account-word.ts';
+import type { CommandContext, Given } from './command.ts';
 import { withDatabase } from './database.ts';
 import { reachStripe } from './stripe.ts';
+import { ACCOUNT } from './words.ts';
 
 const TOLD_EVERY = 100;
 /** When Stripe fails for so many accounts in a row, it is Stripe and not the accounts. */
@@ -20,30 +21,20 @@ const MOST_IN_A_ROW = 3;
 type Found = { account_id: string; differences: readonly Difference[] };
 type Failed = { account_id: string; reason: string };
 
-/** Compares accounts with Stripe, shows in words what differs, and repairs it. */
-export const RECONCILE_COMMANDS: readonly Command[] = [
-  {
-    name: 'reconcile',
-    usage: `[${ACCOUNT}] [--dry-run] [--json]`,
-    summary: 'Compare one account, or all, with Stripe and repair what differs',
-    options: [],
-    flags: ['dry-run'],
-    words: [ACCOUNT],
-    async run(context, given) {
-      const dryRun = given.flag('dry-run');
-      const word = given.optionalWord(ACCOUNT);
-      const account = word === undefined ? null : accountNamed(word);
-      const { found, failed, checked } = await withDatabase(context.config, async (db) =>
-        compareAll(context, db, { only: account === null ? null : await account(db), dryRun }),
-      );
-      const what = dryRun ? 'differ' : 'differed and were repaired';
-      context.say(`Compared ${checked} with Stripe: ${found.length} ${what}, ${failed.length} failed.`);
-      context.answer({ dry_run: dryRun, checked, differing: found, failed });
-      if (failed.length > 0)
-        throw new ProblemError('internal', 'Not every account could be compared with Stripe.');
-    },
-  },
-];
+/** `reconcile`: what `commands.ts` says of it. */
+export async function reconcileAccounts(context: CommandContext, given: Given): Promise<void> {
+  const dryRun = given.flag('dry-run');
+  const word = given.optionalWord(ACCOUNT);
+  const account = word === undefined ? null : accountNamed(word);
+  const { found, failed, checked } = await withDatabase(context.config, async (db) =>
+    compareAll(context, db, { only: account === null ? null : await account(db), dryRun }),
+  );
+  const what = dryRun ? 'differ' : 'differed and were repaired';
+  context.say(`Compared ${checked} with Stripe: ${found.length} ${what}, ${failed.length} failed.`);
+  context.answer({ dry_run: dryRun, checked, differing: found, failed });
+  if (failed.length > 0)
+    throw new ProblemError('internal', 'Not every account could be compared with Stripe.');
+}
 
 async function compareAll(
   { config, now, say }: CommandContext,

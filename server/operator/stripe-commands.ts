@@ -4,40 +4,31 @@ import type { Config } from '../config.ts';
 import { connectStripe } from '../stripe/api/gateway.ts';
 import { refusalDetails, verdictOn } from '../stripe/api/refusal.ts';
 import { type SetUp, type SetUpOptions, setUpStripe } from '../stripe/set-up.ts';
-import { type Command, UsageError } from './command.ts';
+import { type CommandContext, type Given, UsageError } from './command.ts';
 
-/** What an operator does once for a Stripe account. The local Stripe is set up by every start. */
-export const STRIPE_COMMANDS: readonly Command[] = [
-  {
-    name: 'stripe setup',
-    usage: '[--webhook-url URL] [--portal-return-url URL] [--dry-run] [--json]',
-    summary: 'Make products, prices, portal and webhook endpoint in Stripe; safe to repeat',
-    options: ['webhook-url', 'portal-return-url'],
-    flags: ['dry-run'],
-    async run({ config, say, answer }, given) {
-      const done = await setUp(config, {
-        webhookUrl: urlOf(given.option('webhook-url'), '--webhook-url'),
-        portalReturnUrl: urlOf(given.option('portal-return-url'), '--portal-return-url'),
-        dryRun: given.flag('dry-run'),
-        onStep: ({ did, what, id, note }) =>
-          say(`${did.padEnd(11)} ${what.padEnd(36)} ${id}${note && `  (${note})`}`),
-      });
-      if (done.webhook?.secret) say(`STRIPE_WEBHOOK_SECRETS, shown this once: ${done.webhook.secret}`);
-      if (given.flag('dry-run')) say('Nothing was changed.');
-      answer({
-        prices: Object.fromEntries(done.prices),
-        steps: done.steps,
-        portal_configuration_id: done.portalConfigurationId,
-        webhook_endpoint_id: done.webhook?.id ?? null,
-        webhook_secret: done.webhook?.secret ?? null,
-      });
-      const wrong = done.steps.filter(({ did }) => did === 'wrong').map(({ what, id }) => `${what} ${id}`);
-      if (wrong.length === 0) return;
-      const mend = 'each line that begins with "wrong" says how';
-      throw new ProblemError('conflict', `For you to mend at Stripe: ${wrong.join(', ')}; ${mend}.`);
-    },
-  },
-];
+/** `stripe setup`: what `commands.ts` says of it. */
+export async function stripeSetup({ config, say, answer }: CommandContext, given: Given): Promise<void> {
+  const done = await setUp(config, {
+    webhookUrl: urlOf(given.option('webhook-url'), '--webhook-url'),
+    portalReturnUrl: urlOf(given.option('portal-return-url'), '--portal-return-url'),
+    dryRun: given.flag('dry-run'),
+    onStep: ({ did, what, id, note }) =>
+      say(`${did.padEnd(11)} ${what.padEnd(36)} ${id}${note && `  (${note})`}`),
+  });
+  if (done.webhook?.secret) say(`STRIPE_WEBHOOK_SECRETS, shown this once: ${done.webhook.secret}`);
+  if (given.flag('dry-run')) say('Nothing was changed.');
+  answer({
+    prices: Object.fromEntries(done.prices),
+    steps: done.steps,
+    portal_configuration_id: done.portalConfigurationId,
+    webhook_endpoint_id: done.webhook?.id ?? null,
+    webhook_secret: done.webhook?.secret ?? null,
+  });
+  const wrong = done.steps.filter(({ did }) => did === 'wrong').map(({ what, id }) => `${what} ${id}`);
+  if (wrong.length === 0) return;
+  const mend = 'each line that begins with "wrong" says how';
+  throw new ProblemError('conflict', `For you to mend at Stripe: ${wrong.join(', ')}; ${mend}.`);
+}
 
 function urlOf(given: string | undefined, option: string): string | null {
   if (given === undefined) return null;

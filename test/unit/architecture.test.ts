@@ -211,6 +211,13 @@ it('refuses a wrong configuration before the service and its libraries are loade
   expect(reached.files.size).toBeLessThan(20);
 });
 
+it('answers help and a wrong call before database, Stripe and their libraries are loaded', () => {
+  const reached = readWith('server/cli.ts');
+  expect(reached.files).toContain('server/operator/commands.ts');
+  expect([...reached.packages]).toEqual(['zod']);
+  expect(reached.files.size).toBeLessThan(15);
+});
+
 it.each(['server/main.ts', 'server/start.ts', 'server/cli.ts'])(
   '%s is read without the local Stripe, which the image of the service goes without',
   (entry) => {
@@ -222,7 +229,7 @@ it.each(['server/main.ts', 'server/start.ts', 'server/cli.ts'])(
 
 it('fills the compile cache with every file that a start or a command reads, now or later', () => {
   const source = readFileSync('server/compile-cache.js', 'utf8');
-  const [, list = ''] = /const READ = \[([^\]]*)\]/.exec(source) ?? [];
+  const [, list = ''] = /const READ = ([^;]*);/.exec(source) ?? [];
   const names = [...list.matchAll(/'([^']+)'/g)].map(([, name = '']) => `server/${name}.ts`);
   const reached = new Set([...names, 'server/local.ts'].flatMap((entry) => [...readWith(entry).files]));
   const read = edges.filter(({ typeOnly }) => !typeOnly).map(({ target }) => target);
