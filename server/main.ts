@@ -2,6 +2,7 @@ import { flushCompileCache } from 'node:module';
 import type { Logger } from 'pino';
 import { type Config, readConfig } from './config.ts';
 import { explain } from './explain.ts';
+import { collectEarly } from './heap.ts';
 import { prepare } from './prepare.ts';
 import type { Running } from './start.ts';
 
@@ -21,6 +22,7 @@ async function main(): Promise<void> {
     await announce(running, config, log);
     // What a start makes of our files would else be kept at an orderly end only.
     flushCompileCache();
+    collectEarly();
   } catch (error) {
     for (const line of await explain(error, config)) console.error(line);
     process.exit(1);

@@ -66,6 +66,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'server/credit',
     'server/audit',
   ],
+  'server/heap.ts': [],
   'server/ports.ts': ['server/config.ts'],
   'server/prepare.ts': ['server/config.ts', 'server/ports.ts', 'server/operator', 'server/billing'],
   'server/explain.ts': ['server/config.ts', 'server/database'],
@@ -91,6 +92,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'server/welcome.ts': ['server/start.ts'],
   'server/main.ts': [
+    'server/heap.ts',
     'server/prepare.ts',
     'server/start.ts',
     'server/welcome.ts',

@@ -3,6 +3,7 @@ import { createApp } from '../../../server/app.ts';
 import { parseAllowlist } from '../../../server/billing/redirects.ts';
 import { connectDatabase } from '../../../server/database/connection.ts';
 import { ROLES } from '../../../server/environment.ts';
+import { collectEarly } from '../../../server/heap.ts';
 import { createLog } from '../../../server/http/log.ts';
 import { connectStripe } from '../../../server/stripe/api/gateway.ts';
 import { callsPerSecond } from '../../../server/stripe/api/limiter.ts';
@@ -60,6 +61,7 @@ const app = await createApp({
   limits: { global: { free: UNLIMITED, api_builder: UNLIMITED }, minting: UNLIMITED, failures: UNLIMITED },
 });
 const port = await app.listen(0, '127.0.0.1');
+collectEarly();
 serve(`http://127.0.0.1:${port}`, async () => {
   await app.close();
   await db.close();
