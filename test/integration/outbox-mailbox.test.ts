@@ -9,7 +9,7 @@ import type { World } from '../../server/local-stripe/world.ts';
 import { connectResend } from '../../server/notify/resend.ts';
 import type { SendDeps } from '../../server/notify/send.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { mailRows, passTime, queueMany, sendDue } from '../support/mails.ts';
+import { mailRows, passTime, queueMany, queueThousands, sendDue } from '../support/mails.ts';
 import { reached } from '../support/states.ts';
 
 const PER_SECOND = 2;
@@ -56,13 +56,13 @@ const deps = (): SendDeps => ({
 });
 
 let accounts = 0;
-async function queue(numbers: readonly number[]): Promise<void> {
-  const now = new Date(nowMs);
+async function newAccount(): Promise<string> {
   accounts += 1;
-  const email = `outbox-${accounts}@example.com`;
-  const account = await db.transaction((tx) => createAccount(tx, { email, now }));
-  await queueMany(db, account.id, numbers, now);
+  const [email, now] = [`outbox-${accounts}@example.com`, new Date(nowMs)];
+  return (await db.transaction((tx) => createAccount(tx, { email, now }))).id;
 }
+const queue = async (numbers: readonly number[]): Promise<void> =>
+  queueMany(db, await newAccount(), numbers, new Date(nowMs));
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 
@@ -94,18 +94,24 @@ async function expectEachOnce(count: number): Promise<void> {
   }
 }
 
-test.each(MAIL_FAULTS)('250 mails with every third request %s: none lost, none sent twice', async (kind) => {
-  await queue(upTo(250));
-  for (let round = 0; round < 3; round += 1) {
-    failNextMails(world, kind satisfies MailFault, 1);
-    await Promise.all([sendDue(deps()), sendDue(deps())]);
-    await passTime(db);
-    nowMs += 1_000;
-  }
-  failNextMails(world, kind, 0);
-  await work();
-  await expectEachOnce(250);
-});
+test.each(MAIL_FAULTS)(
+  '250 mails with every third request %s: none lost, none sent twice',
+  async (kind) => {
+    // At once, because there are many: one by one they take longer than the sending.
+    await queueThousands(db, await newAccount(), 250, new Date(nowMs));
+    for (let round = 0; round < 3; round += 1) {
+      failNextMails(world, kind satisfies MailFault, 1);
+      await Promise.all([sendDue(deps()), sendDue(deps())]);
+      await passTime(db);
+      nowMs += 1_000;
+    }
+    failNextMails(world, kind, 0);
+    await work();
+    await expectEachOnce(250);
+    // Each mail is composed at each try: seconds of processor time, and many times that on a busy machine.
+  },
+  120_000,
+);
 
 test('mails that come one by one, with answers lost after they were taken: none lost, none sent twice', async () => {
   failNextMails(world, 'timeout_after', 3);
