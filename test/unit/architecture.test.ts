@@ -239,6 +239,16 @@ it('fills the compile cache with every file that a start or a command reads, now
   expect(ours.filter((file) => file.endsWith('.ts') && !reached.has(file))).toEqual([]);
 });
 
+it('starts the image as `npm start` does, with the cache that `npm ci` fills', () => {
+  const { scripts } = z
+    .object({ scripts: z.object({ start: z.string(), postinstall: z.string() }) })
+    .parse(JSON.parse(readFileSync('package.json', 'utf8')));
+  const lines = readFileSync('Dockerfile', 'utf8').split('\n');
+  const [command = '[]'] = lines.flatMap((line) => (line.startsWith('CMD ') ? [line.slice(4)] : []));
+  expect(z.array(z.string()).parse(JSON.parse(command)).join(' ')).toBe(scripts.start);
+  expect(lines).toContain(`RUN ${scripts.postinstall}`);
+});
+
 it('lets the local Stripe use what its own package names, and nothing else', () => {
   const own = z
     .object({ dependencies: z.record(z.string(), z.string()) })
