@@ -8,10 +8,9 @@ import {
   trialPackInput,
 } from '../../shared/billing.ts';
 import { usageListInput, usageListResult } from '../../shared/usage.ts';
-import { startCheckout } from '../billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../billing/checkout.ts';
 import { startPortal } from '../billing/portal.ts';
 import { readState } from '../billing/read-state.ts';
-import { startTrialPack } from '../billing/trial-pack.ts';
 import { listUsage } from '../credit/list.ts';
 import { answer, postProcedure, procedure } from './init.ts';
 import { router } from './procedure.ts';

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { formatId } from '../../shared/ids.ts';
-import { append } from '../audit/append.ts';
-import { Account } from '../database/entities/account.ts';
+import { appendBy, appending, type LogEnd } from '../audit/append.ts';
+import type { Account } from '../database/entities/account.ts';
 import type { StripeCalls } from '../stripe/api/gateway.ts';
 import type { BillingDeps, MintingCall } from './deps.ts';
 
@@ -16,33 +16,35 @@ export async function createCustomer(
   { db, clock }: Pick<BillingDeps, 'db' | 'clock'>,
   stripe: Pick<StripeCalls, 'createCustomer' | 'listCustomers'>,
   call: MintingCall,
-  { email, stripeCustomerGeneration: generation }: Account,
+  account: Pick<Account, 'email' | 'stripeCustomerGeneration'> & LogEnd,
 ): Promise<void> {
   const { accountId, keyId, requestId } = call;
+  const { email, stripeCustomerGeneration: generation } = account;
   const metadata = { driftstack_account_id: formatId('acc', accountId) };
   const earlier = (await stripe.listCustomers(email)).findLast(
     (customer) => customer.metadata['driftstack_account_id'] === metadata.driftstack_account_id,
   );
   const customer =
     earlier ?? (await stripe.createCustomer({ email, metadata }, keyOf(accountId, generation, email)));
-  await db.transactionOn(accountId, async (tx) => {
-    const mapped = await tx.nativeUpdate(
-      Account,
-      { id: accountId, stripeCustomerId: null, stripeCustomerGeneration: generation },
-      { stripeCustomerId: customer.id, stripeEmail: customer.email?.toLowerCase() ?? null },
-    );
-    if (mapped === 0) return;
-    await append(tx, {
-      accountId,
-      action: 'stripe_customer.created',
-      targetResourceId: customer.id,
-      payload: { request_id: requestId },
-      actor: { type: 'customer', accountId, keyId },
-      dedupeKey: `customer_created:${customer.id}`,
-      now: clock.now(),
-    });
-  });
+  const entry = {
+    accountId,
+    action: 'stripe_customer.created' as const,
+    targetResourceId: customer.id,
+    payload: { request_id: requestId },
+    actor: { type: 'customer' as const, accountId, keyId },
+    dedupeKey: `customer_created:${customer.id}`,
+    now: clock.now(),
+  };
+  const address = customer.email?.toLowerCase() ?? null;
+  await appendBy(db, MAP_CUSTOMER, entry, account, [generation, customer.id, address]);
 }
+
+/** Maps the customer where the account has none, and has lost none meanwhile. */
+const MAP_CUSTOMER = appending('map-customer', {
+  ours: `ours as (
+    select id, audit_position from mine where stripe_customer_id is null and stripe_customer_generation = $6)`,
+  set: ['stripe_customer_id = $7', 'stripe_email = $8'],
+});
 
 const keyOf = (accountId: string, generation: number, email: string): string =>
   `customer:${accountId}:${generation}:${hash('sha256', email).slice(0, 16)}`;

@@ -1,25 +1,48 @@
 import { createHash } from 'node:crypto';
 import type Stripe from 'stripe';
-import type { CheckoutSessionResult } from '../../shared/billing.ts';
+import { type CheckoutSessionResult, checkoutSessionResult } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
-import { append } from '../audit/append.ts';
+import { appendBy, type LogEnd } from '../audit/append.ts';
 import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { lockAccount } from '../database/locks.ts';
 import type { StripeCalls } from '../stripe/api/gateway.ts';
 import { isRefused, refusedParam } from '../stripe/api/refusal.ts';
 import { synchronise } from '../stripe/sync/synchronise.ts';
 import { createCustomer } from './customer.ts';
-import { isWanted } from './decide.ts';
+import { decide, isWanted } from './decide.ts';
 import type { BillingDeps, Minted, MintingCall } from './deps.ts';
-import { answered, claimOf, giveBack, whileClaimed } from './idempotency.ts';
+import { type Claim, claimOf, claimOutcome, giveBack, keepAnswer, whileClaimed } from './idempotency.ts';
 import { oneAtATime } from './one-at-a-time.ts';
 import { letGoOfDeleted, tellingOperator } from './refused.ts';
 import { priceOf, sessionParams } from './session-params.ts';
-import { type Minting, OPEN_STATES, type Order, type Turn, takeTurn } from './turn.ts';
+import { type Attempt, OPEN_STATES, SESSION_STARTED, takeTurn } from './turn.ts';
+
+/** What is to be sold, and where the customer goes afterwards. */
+export type Order = {
+  kind: 'subscription' | 'trial_pack';
+  lookupKey: string;
+  successUrl: string;
+  cancelUrl: string;
+  /** What the caller named; an address that is not among it is the operator's. */
+  given: object;
+  /** The refusal of an account that may not buy this now. */
+  refused: () => ProblemError;
+  /** The refusal while a delayed payment for the same thing is under way. */
+  pending: () => ProblemError;
+};
+
+/** One minting call on its way. */
+type Minting = {
+  deps: BillingDeps;
+  stripe: StripeCalls;
+  call: MintingCall;
+  order: Order;
+  paramsHash: Buffer;
+  claimed: Claim;
+};
 
 /** The caller is answered within this, whatever Stripe does. */
 const PATIENCE_MS = 22_000;
-const MOST_ROUNDS = 5;
+const MOST_ROUNDS = 8;
 
 /**
  * Gives the account its one open Checkout session for this order: the open one when it is for the same thing,
@@ -27,7 +50,7 @@ const MOST_ROUNDS = 5;
  * excludes others and its id is Stripe's idempotency key, so whoever comes next, here or in another process,
  * before or after a crash, goes on where the last one stopped.
  *
- * A fresh session costs one transaction before Stripe (lock, key, refusal, attempt, insert) and one after it.
+ * A fresh session costs one statement before Stripe (lock, key, refusal, attempt) and one after it.
  */
 export async function mintSession(
   deps: BillingDeps,
@@ -48,45 +71,56 @@ export async function mintSession(
 }
 
 async function rounds(minting: Minting): Promise<Minted<CheckoutSessionResult>> {
-  const { deps, stripe, call, order, claimed } = minting;
+  const { deps, stripe, call, order, paramsHash, claimed } = minting;
   let holdsKey = false;
   let refreshed = false;
   let priceIsFresh = false;
   try {
     for (let round = 1; round <= MOST_ROUNDS; round++) {
+      const now = deps.clock.now();
       const price = await stripe.priceId(order.lookupKey);
-      const turn = await takeTurn(minting, { price, priceIsFresh }, holdsKey);
-      if (turn.do === 'replay') return { value: turn.value, replayed: true };
-      holdsKey = true;
-      switch (turn.do) {
+      const sale = { ...order, price, paramsHash };
+      const facts = await takeTurn(deps.db, call.accountId, sale, holdsKey ? null : claimed, now);
+      const outcome = claimOutcome(facts.key);
+      if (typeof outcome === 'object') return replayed(outcome);
+      if (outcome === 'ours') holdsKey = true;
+      else if (!facts.refused) continue;
+      const step = decide(facts, { paramsHash, price, priceIsFresh }, now);
+      switch (step.do) {
+        case 'refuse':
+          throw order.refused();
+        case 'look_again':
+          break;
         case 'ask_price':
           stripe.forgetPrices();
           priceIsFresh = true;
           break;
         case 'customer':
-          await createCustomer(deps, stripe, call, turn.account);
+          await createCustomer(deps, stripe, call, facts.account);
           break;
         case 'create': {
-          const session = await create(minting, turn);
-          if (session && (await opened(minting, turn.attempt, price, session))) return answerOf(session);
+          const session = await create(minting, step.attempt, step.begun);
+          const at = { attempt: step.attempt, price, end: facts.account };
+          if (session && (await opened(minting, at, session))) return answerOf(session);
           break;
         }
         case 'reuse': {
-          const session = await stripe.readCheckoutSession(turn.sessionId);
+          const session = await stripe.readCheckoutSession(step.sessionId);
           if (session?.status === 'open') return await reused(minting, session);
-          await settle(minting, turn.attempt, session);
+          await settle(minting, step.attempt, session);
           break;
         }
         case 'close':
-          await settle(minting, turn.attempt, await expire(stripe, turn.sessionId));
+          if (await moveTo(minting, step.attempt, 'closing'))
+            await settle(minting, step.attempt, await expire(stripe, step.sessionId));
           break;
         case 'forget':
-          await moveTo(minting, turn.attempt, 'expired');
+          await moveTo(minting, step.attempt, 'expired');
           break;
         case 'refresh':
           if (refreshed) throw order.pending();
           refreshed = true;
-          await settle(minting, turn.attempt, await stripe.readCheckoutSession(turn.sessionId));
+          await settle(minting, step.attempt, await stripe.readCheckoutSession(step.sessionId));
           break;
       }
     }
@@ -106,7 +140,7 @@ async function rounds(minting: Minting): Promise<Minted<CheckoutSessionResult>> 
  * once we begin anew: the customer was deleted, the operator has moved the lookup key to another price, or the
  * attempt, of an earlier version, names an end that Stripe's clock does not allow.
  */
-async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 'create' }>) {
+async function create(minting: Minting, attempt: Attempt, begun: boolean) {
   const { deps, stripe, call, order } = minting;
   const params = sessionParams.parse(attempt.params);
   try {
@@ -126,41 +160,32 @@ async function create(minting: Minting, { attempt, begun }: Extract<Turn, { do: 
   }
 }
 
-/** The transaction after Stripe; false when others have moved the attempt on in the meantime. */
+type At = { attempt: Attempt; price: string; end: LogEnd };
+
+/** False when the session is not what is wanted now, or others have moved the attempt on in the meantime. */
 async function opened(
   { deps, call, order, paramsHash, claimed }: Minting,
-  attempt: CheckoutAttempt,
-  price: string,
+  { attempt, price, end }: At,
   session: Stripe.Checkout.Session,
 ): Promise<boolean> {
-  const now = deps.clock.now();
   const wanted = session.status === 'open' && isWanted(attempt, { paramsHash, price });
-  return await deps.db.transactionOn(call.accountId, async (tx) => {
-    // Before the attempt, as everywhere: a pass that lets go of the customer has the account and wants the attempt.
-    await lockAccount(tx, call.accountId);
-    const moved = await tx.nativeUpdate(
-      CheckoutAttempt,
-      { id: attempt.id, state: 'creating' },
-      { state: 'open', stripeSessionId: session.id, updatedAt: now },
-    );
-    if (moved === 0) return false;
-    await append(tx, {
-      accountId: call.accountId,
-      action: 'checkout_session.started',
-      targetResourceId: session.id,
-      payload: { kind: order.kind, lookup_key: order.lookupKey, request_id: call.requestId },
-      actor: { type: 'customer', accountId: call.accountId, keyId: call.keyId },
-      dedupeKey: `session_started:${session.id}`,
-      now,
-    });
-    if (wanted) await answered(tx, claimed, answerOf(session).value);
-    return wanted;
-  });
+  const entry = {
+    accountId: call.accountId,
+    action: 'checkout_session.started' as const,
+    targetResourceId: session.id,
+    payload: { kind: order.kind, lookup_key: order.lookupKey, request_id: call.requestId },
+    actor: { type: 'customer' as const, accountId: call.accountId, keyId: call.keyId },
+    dedupeKey: `session_started:${session.id}`,
+    now: deps.clock.now(),
+  };
+  const [key, answer] = wanted ? [claimed?.key ?? null, answerOf(session).value] : [null, null];
+  const values = [attempt.id, session.id, entry.now, key, answer];
+  return (await appendBy(deps.db, SESSION_STARTED, entry, end, values)) && wanted;
 }
 
 async function reused({ deps, claimed }: Minting, session: Stripe.Checkout.Session) {
   const answer = answerOf(session);
-  if (claimed) await deps.db.transaction((tx) => answered(tx, claimed, answer.value));
+  await keepAnswer(deps.db, claimed, answer.value);
   return answer;
 }
 
@@ -177,7 +202,7 @@ async function expire(stripe: StripeCalls, sessionId: string): Promise<Stripe.Ch
 }
 
 /** Carries over what became of a session: paid for while we closed it is an outcome like any other. */
-async function settle(minting: Minting, attempt: CheckoutAttempt, session: Stripe.Checkout.Session | null) {
+async function settle(minting: Minting, attempt: Attempt, session: Stripe.Checkout.Session | null) {
   const { deps, call } = minting;
   if (session?.status === 'complete') {
     await synchronise(deps, call.accountId, { kind: 'checkout_session', sessionId: session.id });
@@ -186,19 +211,23 @@ async function settle(minting: Minting, attempt: CheckoutAttempt, session: Strip
   }
 }
 
-async function moveTo({ deps }: Minting, { id }: CheckoutAttempt, state: 'expired'): Promise<void> {
-  await deps.db.orm.em
+/** False when it has ended, or is being paid for and cannot be closed any more. */
+async function moveTo({ deps }: Minting, { id }: Attempt, state: 'closing' | 'expired'): Promise<boolean> {
+  const from = state === 'closing' ? (['open', 'closing'] as const) : OPEN_STATES;
+  const moved = await deps.db.orm.em
     .fork()
-    .nativeUpdate(
-      CheckoutAttempt,
-      { id, state: { $in: [...OPEN_STATES] } },
-      { state, updatedAt: deps.clock.now() },
-    );
+    .nativeUpdate(CheckoutAttempt, { id, state: { $in: [...from] } }, { state, updatedAt: deps.clock.now() });
+  return moved > 0;
 }
 
 function answerOf({ id, url }: Stripe.Checkout.Session): Minted<CheckoutSessionResult> {
   if (url === null || url === undefined) throw new Error(`The open Checkout session ${id} has no URL`);
   return { value: { checkout_url: url, checkout_session_id: id }, replayed: false };
 }
+
+const replayed = (kept: object): Minted<CheckoutSessionResult> => ({
+  value: checkoutSessionResult.parse(kept),
+  replayed: true,
+});
 
 const hashOf = (value: unknown): Buffer => createHash('sha256').update(JSON.stringify(value)).digest();

@@ -2,12 +2,23 @@ import { createHash, randomUUID } from 'node:crypto';
 import type Stripe from 'stripe';
 import type { PortalSessionInput, PortalSessionResult } from '../../shared/billing.ts';
 import { ProblemError } from '../../shared/errors.ts';
-import { append } from '../audit/append.ts';
-import { Account } from '../database/entities/account.ts';
+import { appendBy, appending, LOG_END, type LogEnd } from '../audit/append.ts';
+import type { Statement } from '../database/statement.ts';
 import type { StripeCalls } from '../stripe/api/gateway.ts';
 import { isRefused } from '../stripe/api/refusal.ts';
 import type { BillingDeps, Minted, MintingCall } from './deps.ts';
-import { answered, claim, claimOf, giveBack, whileClaimed } from './idempotency.ts';
+import {
+  CLAIMED,
+  CLAIMING,
+  type Claim,
+  type Claimed,
+  claimOf,
+  claimValues,
+  giveBack,
+  keeping,
+  untilClaimed,
+  whileClaimed,
+} from './idempotency.ts';
 import { letGoOfDeleted, tellingOperator } from './refused.ts';
 
 const PATIENCE_MS = 22_000;
@@ -29,35 +40,57 @@ export async function startPortal(
   const stripe = gateway.within(PATIENCE_MS, 'person');
 
   return await whileClaimed(claimed, async () => {
-    const { customer, earlier } = await db.transaction(async (tx) => {
-      const earlier = await claim(tx, claimed, clock.now());
-      const { stripeCustomerId } = await tx.findOneOrFail(Account, accountId);
-      if (!stripeCustomerId) throw noCustomer();
-      return { customer: stripeCustomerId, earlier };
-    });
+    const { customer, end, replayed } = await begin(deps, accountId, claimed);
     try {
       const session = await tellingOperator(deps, accountId, input, () =>
         open(deps, stripe, call, { customer, ...(returnUrl !== null && { return_url: returnUrl }) }),
       );
-      await db.transactionOn(accountId, async (tx) => {
-        await append(tx, {
-          accountId,
-          action: 'portal_session.started',
-          targetResourceId: session.id,
-          payload: { request_id: requestId },
-          actor: { type: 'customer', accountId, keyId },
-          dedupeKey: `portal_session:${session.id}`,
-          now: clock.now(),
-        });
-        await answered(tx, claimed, {});
-      });
-      return { value: { portal_url: session.url }, replayed: earlier !== null };
+      const entry = {
+        accountId,
+        action: 'portal_session.started' as const,
+        targetResourceId: session.id,
+        payload: { request_id: requestId },
+        actor: { type: 'customer' as const, accountId, keyId },
+        dedupeKey: `portal_session:${session.id}`,
+        now: clock.now(),
+      };
+      await appendBy(db, PORTAL_STARTED, entry, end, [claimed?.key ?? null, {}]);
+      return { value: { portal_url: session.url }, replayed };
     } catch (error) {
       await giveBack(db, claimed);
       throw error;
     }
   });
 }
+
+/** Claims the key where the account has a customer. It locks nothing else. */
+export const BEGIN_PORTAL: Statement = {
+  name: 'begin-portal',
+  text: `with mine as (
+    select id, stripe_customer_id, audit_position, audit_hash from account where id = $1),
+  claimant as (select id from mine where stripe_customer_id is not null),
+  ${CLAIMING}
+  select stripe_customer_id as customer, ${LOG_END}, ${CLAIMED} from mine`,
+};
+
+async function begin({ db, clock }: BillingDeps, accountId: string, claim: Claim) {
+  const values = claimValues(accountId, claim, clock.now());
+  const { row, earlier } = await untilClaimed(async () => {
+    const { rows } = await db.pool.query<Row>({ ...BEGIN_PORTAL, values });
+    if (!rows[0]) throw new Error(`Account ${accountId} is not in the database`);
+    if (rows[0].customer === null && rows[0].found === null) throw noCustomer();
+    return rows[0];
+  });
+  if (row.customer === null) throw noCustomer();
+  return { customer: row.customer, end: row, replayed: earlier !== null };
+}
+
+type Row = Claimed & LogEnd & { customer: string | null };
+
+const PORTAL_STARTED = appending('portal-started', {
+  ours: 'ours as (select id, audit_position from mine)',
+  effects: [keeping(6, 7)],
+});
 
 type Wanted = { customer: string; return_url?: string };
 

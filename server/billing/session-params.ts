@@ -41,14 +41,18 @@ export type SessionOrder = {
   kind: 'subscription' | 'trial_pack';
   accountId: string;
   attemptId: string;
-  customer: string;
   price: string;
   successUrl: string;
   cancelUrl: string;
 };
 
-/** Names the account in every object that comes of the session: ours, and what Stripe derives from it. */
-export function buildSessionParams(order: SessionOrder): SessionParams {
+type WithoutCustomer<T> = T extends unknown ? Omit<T, 'customer'> : never;
+
+/**
+ * All but the customer, who is put in where the account's row is locked. It names the account in every object that
+ * comes of the session: ours, and what Stripe derives from it.
+ */
+export function buildSessionParams(order: SessionOrder): WithoutCustomer<SessionParams> {
   const account = formatId('acc', order.accountId);
   const names = {
     driftstack_account_id: account,
@@ -56,7 +60,6 @@ export function buildSessionParams(order: SessionOrder): SessionParams {
     driftstack_kind: order.kind,
   };
   const rest = {
-    customer: order.customer,
     client_reference_id: account,
     line_items: [{ price: order.price, quantity: 1 as const }] satisfies [unknown],
     success_url: order.successUrl,

@@ -1,38 +1,39 @@
-import { type CheckoutSessionResult, checkoutSessionResult } from '../../shared/billing.ts';
-import type { ProblemError } from '../../shared/errors.ts';
-import type { Tx } from '../database/connection.ts';
+import { SUBSCRIPTION_STATUSES } from '../../shared/billing.ts';
+import { appending, LOG_END, type LogEnd } from '../audit/append.ts';
+import type { Database } from '../database/connection.ts';
 import type { Account } from '../database/entities/account.ts';
-import { CheckoutAttempt } from '../database/entities/billing.ts';
-import { lockAccount } from '../database/locks.ts';
+import type { CheckoutAttempt } from '../database/entities/billing.ts';
+import type { Statement } from '../database/statement.ts';
 import { uuidv7 } from '../database/uuid.ts';
-import type { StripeCalls } from '../stripe/api/gateway.ts';
-import { decide, type Step, type Wanted } from './decide.ts';
-import type { BillingDeps, MintingCall } from './deps.ts';
-import { type Claim, claim } from './idempotency.ts';
+import { isLive } from '../stripe/sync/subscription/project.ts';
+import { CLAIMED, CLAIMING, type Claim, type Claimed, claimValues, keeping } from './idempotency.ts';
 import { buildSessionParams } from './session-params.ts';
 
 /** What is to be sold, and where the customer goes afterwards. */
-export type Order = {
+export type Sale = {
   kind: 'subscription' | 'trial_pack';
-  lookupKey: string;
   successUrl: string;
   cancelUrl: string;
-  /** What the caller named; an address that is not among it is the operator's. */
-  given: object;
-  /** Throws 409 when the account may not buy this now. The account's row is locked. */
-  refuse: (tx: Tx) => Promise<void>;
-  /** The refusal while a delayed payment for the same thing is under way. */
-  pending: () => ProblemError;
+  price: string;
+  paramsHash: Buffer;
 };
 
-/** One minting call on its way. */
-export type Minting = {
-  deps: BillingDeps;
-  stripe: StripeCalls;
-  call: MintingCall;
-  order: Order;
-  paramsHash: Buffer;
-  claimed: Claim;
+/** What is known of an attempt that keeps others out. */
+export type Attempt = Pick<
+  CheckoutAttempt,
+  'id' | 'state' | 'params' | 'paramsHash' | 'expiresAt' | 'stripeSessionId'
+>;
+
+/** What an account has when a call has its turn. */
+export type Facts = {
+  readonly account: AccountRow;
+  /** Whether the account may not buy this now. */
+  readonly refused: boolean;
+  readonly key: Claimed;
+  /** The attempt that was open before, if there was one. */
+  readonly open: Attempt | null;
+  /** The attempt that this call has begun, because none was open. */
+  readonly begun: Attempt | null;
 };
 
 /** The states in which an attempt keeps others out; the partial unique index names the same. */
@@ -40,58 +41,98 @@ export const OPEN_STATES = ['creating', 'open', 'closing', 'awaiting_payment'] a
 /** How long Stripe lets a session live that names no end. */
 const SESSION_LIFE_MS = 24 * 3_600_000;
 
-/** What a call does next. */
-export type Turn =
-  | Exclude<Step, { do: 'begin' | 'create' }>
-  /** `begun`: by this call, so that its session cannot be older than it. */
-  | { do: 'create'; attempt: CheckoutAttempt; begun: boolean }
-  | { do: 'replay'; value: CheckoutSessionResult }
-  | { do: 'customer'; account: Account };
+const listed = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(', ');
+const OPEN = listed(OPEN_STATES);
+const LIVE = listed(SUBSCRIPTION_STATUSES.filter(isLive));
 
-/** The transaction before Stripe: claims the key, refuses, and decides what to do with what is open. */
+/**
+ * All that a call does before it asks Stripe: claims the key, reads what the account has, and begins an attempt where
+ * none is open and nothing refuses it. The account's row is locked first, as everywhere; what is read may all the same
+ * be as of the moment before, while somebody else had it. That does no harm: the claim and the attempt are decided by
+ * their unique indexes as of now, and what somebody else has written meanwhile could as well have been written after
+ * this, while Stripe is asked, which the call has to reckon with in any case.
+ */
+export const TAKE_TURN: Statement = {
+  name: 'take-turn',
+  text: `with mine as (
+    select id, email, stripe_customer_id, stripe_customer_generation, audit_position, audit_hash
+      from account where id = $1 for no key update),
+  refusal as (
+    select case $6 when 'trial_pack' then exists (select from trial_pack where account_id = $1)
+      else exists (select from subscription where account_id = $1 and status in (${LIVE})) end as refused),
+  claimant as (select id from mine, refusal where not refused),
+  ${CLAIMING},
+  open as (
+    select id, state, params, params_hash, expires_at, stripe_session_id
+      from checkout_attempt where account_id = $1 and kind = $6 and state in (${OPEN})),
+  begun as (
+    insert into checkout_attempt
+      (id, account_id, kind, state, params, params_hash, expires_at, created_at, updated_at)
+    select $7::uuid, id, $6, 'creating', $8::jsonb || jsonb_build_object('customer', stripe_customer_id),
+           $9::bytea, $10::timestamptz, $5, $5
+      from mine
+     where id in (select id from claimant) and stripe_customer_id is not null
+       and ($2 is null or exists (select from claimed)) and not exists (select from open)
+    on conflict (account_id, kind) where state in (${OPEN}) do nothing
+    returning id)
+  select m.email, m.stripe_customer_id as "stripeCustomerId",
+         m.stripe_customer_generation as "stripeCustomerGeneration",
+         ${LOG_END},
+         r.refused, ${CLAIMED}, exists (select from begun) as begun, o.id as "openId", o.state, o.params,
+         o.params_hash as "paramsHash", (extract(epoch from o.expires_at) * 1000)::float8 as "expiresMs",
+         o.stripe_session_id as "stripeSessionId"
+    from mine m cross join refusal r left join open o on true`,
+};
+
+type AccountRow = Pick<Account, 'email' | 'stripeCustomerGeneration'> & {
+  readonly stripeCustomerId: string | null;
+} & LogEnd;
+type OpenRow = Omit<Attempt, 'id' | 'expiresAt'> & { openId: string; expiresMs: number };
+type Row = AccountRow & Claimed & { refused: boolean; begun: boolean } & (OpenRow | { openId: null });
+
+/** Has its turn on the account; `claim` is null also for a key that is held already. */
 export async function takeTurn(
-  minting: Minting,
-  { price, priceIsFresh }: Omit<Wanted, 'paramsHash'>,
-  holdsKey: boolean,
-): Promise<Turn> {
-  const { deps, call, order, paramsHash, claimed } = minting;
-  const { accountId } = call;
-  const now = deps.clock.now();
-  return await deps.db.transactionOn(accountId, async (tx) => {
-    const account = await lockAccount(tx, accountId);
-    if (!account) throw new Error(`Account ${accountId} is not in the database`);
-    const earlier = holdsKey ? null : await claim(tx, claimed, now);
-    if (earlier) return { do: 'replay', value: checkoutSessionResult.parse(earlier) };
-    await order.refuse(tx);
-    if (!account.stripeCustomerId) return { do: 'customer', account };
-    const open = await tx.findOne(CheckoutAttempt, {
-      accountId,
-      kind: order.kind,
-      state: { $in: [...OPEN_STATES] },
-    });
-    const step = decide(open, { paramsHash, price, priceIsFresh }, now);
-    if (step.do === 'close') {
-      await tx.nativeUpdate(CheckoutAttempt, step.attempt.id, { state: 'closing', updatedAt: now });
-    }
-    if (step.do === 'create') return { ...step, begun: false };
-    if (step.do !== 'begin') return step;
-    const attempt = begin(order, { accountId, customer: account.stripeCustomerId, price, paramsHash, now });
-    await tx.insert(CheckoutAttempt, attempt);
-    return { do: 'create', attempt, begun: true };
-  });
-}
-
-type Beginning = { accountId: string; customer: string; price: string; paramsHash: Buffer; now: Date };
-
-function begin(
-  { kind, successUrl, cancelUrl }: Order,
-  { accountId, customer, price, paramsHash, now }: Beginning,
-): CheckoutAttempt {
+  db: Pick<Database, 'statementOn'>,
+  accountId: string,
+  { kind, successUrl, cancelUrl, price, paramsHash }: Sale,
+  claim: Claim,
+  now: Date,
+): Promise<Facts> {
   const id = uuidv7(now);
+  const params = buildSessionParams({ kind, accountId, attemptId: id, price, successUrl, cancelUrl });
   const expiresAt = new Date(now.getTime() + SESSION_LIFE_MS);
-  const order = { kind, accountId, attemptId: id, customer, price, successUrl, cancelUrl };
-  const params = buildSessionParams(order);
-  const state = 'creating' as const;
-  const times = { expiresAt, createdAt: now, updatedAt: now };
-  return { id, accountId, kind, state, params, paramsHash, stripeSessionId: null, ...times };
+  const [row] = await db.statementOn<Row>(accountId, TAKE_TURN, [
+    ...claimValues(accountId, claim, now),
+    ...[kind, id, params, paramsHash, expiresAt],
+  ]);
+  if (!row) throw new Error(`Account ${accountId} is not in the database`);
+  const { stripeCustomerId: customer } = row;
+  return {
+    account: row,
+    refused: row.refused,
+    key: row,
+    open: row.openId === null ? null : { ...row, id: row.openId, expiresAt: new Date(row.expiresMs) },
+    begun: row.begun
+      ? {
+          id,
+          state: 'creating',
+          params: { ...params, customer },
+          paramsHash,
+          expiresAt,
+          stripeSessionId: null,
+        }
+      : null,
+  };
 }
+
+/** All that is left to do after Stripe: marks the attempt as open where nobody has moved it on, and keeps the answer. */
+export const SESSION_STARTED = appending('session-started', {
+  ours: `attempt as (
+    select c.id from checkout_attempt c, mine where c.id = $6 and c.state = 'creating' for no key update of c),
+  ours as (select mine.id, audit_position from mine, attempt)`,
+  effects: [
+    `opened as (
+    update checkout_attempt c set state = 'open', stripe_session_id = $7, updated_at = $8 from stands where c.id = $6)`,
+    keeping(9, 10),
+  ],
+});

@@ -31,7 +31,8 @@ export function createAccountTurns(patienceMs: number): AccountTurns {
   };
 }
 
-const tooBusy = () =>
+/** The refusal of a call that others have kept from its turn for too long. */
+export const tooBusy = () =>
   new ProblemError('internal', 'This account is busy with other calls. Please try again shortly.', {
     status: 503,
     retryAfterSeconds: 3,

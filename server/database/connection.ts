@@ -8,7 +8,7 @@ import { ENTITIES } from './entities.ts';
 import { MendableError } from './mendable.ts';
 import { fromDatabase, noteErrorsOf } from './origin.ts';
 import { giveUpSilent } from './silent.ts';
-import { noteConnection } from './statement.ts';
+import { noteConnection, type Statement } from './statement.ts';
 
 export type Tx = EntityManager;
 
@@ -30,6 +30,12 @@ export type Database = {
   transactionOn<T>(accountId: string, fn: (tx: Tx) => Promise<T>): Promise<T>;
   /** The same line, for work that opens its transaction itself. */
   turnOn<T>(accountId: string, work: () => Promise<T>): Promise<T>;
+  /** In the same turn, one prepared statement that is a transaction of its own and locks the account's row itself. */
+  statementOn<Row extends object>(
+    accountId: string,
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<Row[]>;
   /** Waits for open statements and closes every connection; called again, it waits for the same. */
   close(): Promise<void>;
 };
@@ -91,6 +97,8 @@ export async function connectDatabase(options: DatabaseOptions): Promise<Databas
     transaction,
     transactionOn: (accountId, fn) => turns(accountId, () => transaction(fn)),
     turnOn: turns,
+    statementOn: (accountId, { name, text }, values) =>
+      turns(accountId, async () => (await pool.query({ name, text, values: [...values] })).rows),
     close: () => {
       closing ??= close(orm, pool);
       return closing;

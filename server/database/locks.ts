@@ -22,11 +22,13 @@ import { run, type Statement } from './statement.ts';
  *                                                  account_sync, price; Stripe is never asked meanwhile. Several
  *                                                  accounts at once: those locked by others are passed over,
  *                                                  account_sync and price in the order of ids
- *   minting: before Stripe (turn.ts)               account, idempotency_key, checkout_attempt
- *   minting: after it (opened)                     account, checkout_attempt, audit_entry, idempotency_key
- *   customer made, customer let go (customer.ts)   account, checkout_attempt, audit_entry
+ *   minting: before Stripe (turn.ts)               account, idempotency_key, checkout_attempt: one statement
+ *   minting: after it (turn.ts)                    account, checkout_attempt, audit_entry, idempotency_key: one more
+ *   customer made (customer.ts)                    account, audit_entry: one statement
+ *   customer let go                                account, checkout_attempt, audit_entry
  *   any other POST under a key (once.ts)           account, idempotency_key, what the call itself locks
- *   portal                                         idempotency_key alone; then account, audit_entry, idempotency_key
+ *   portal                                         idempotency_key alone; then account, audit_entry, idempotency_key:
+ *                                                  two statements
  *   keys issued and revoked                        account, api_key, audit_entry
  *   endpoints, replays, pauses (webhooks)          account, webhook_endpoint, webhook_delivery, audit_entry, email
  *   deliveries claimed, settled, released          webhook_endpoint, webhook_delivery; never the account

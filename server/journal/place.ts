@@ -1,3 +1,4 @@
+import type { Account } from '../database/entities/account.ts';
 import { uuidv7 } from '../database/uuid.ts';
 import { type Link, linkHash } from './chain.ts';
 import type { AuditDraft, Draft, EventDraft, MailDraft } from './drafts.ts';
@@ -30,20 +31,27 @@ export function placed(drafts: readonly Draft[], accounts: ReadonlyMap<string, S
 /** Moves as facts are put there. */
 type End = { -readonly [K in keyof Standing]: Standing[K] } & { moved: boolean };
 
-function entry({ kind: _, ...draft }: AuditDraft, end: End): Rows['audit'][number] {
+function entry(draft: AuditDraft, end: End): Rows['audit'][number] {
+  const { row, ...moved } = nextEntry(draft, end);
+  Object.assign(end, moved, { moved: true });
+  return row;
+}
+
+/** The row that a fact becomes behind this end of its account's audit log, and where the log ends with it. */
+export function nextEntry(
+  { kind: _, ...draft }: AuditDraft,
+  end: Readonly<Pick<Account, 'auditPosition' | 'auditHash'>>,
+): { row: Rows['audit'][number]; auditPosition: number; auditHash: Buffer } {
   const link: Link = {
     ...draft,
     id: uuidv7(draft.occurredAt),
     position: end.auditPosition + 1,
     // What is hashed has to be what can be read again, so without undefined members.
     payload: JSON.parse(JSON.stringify(draft.payload)),
-    prevHash: end.auditHash,
+    prevHash: end.auditHash ?? null,
   };
   const hash = linkHash(link);
-  end.auditPosition = link.position;
-  end.auditHash = hash;
-  end.moved = true;
-  return {
+  const row = {
     id: link.id,
     account_id: link.accountId,
     position: link.position,
@@ -58,6 +66,7 @@ function entry({ kind: _, ...draft }: AuditDraft, end: End): Rows['audit'][numbe
     prev_hash: link.prevHash ? textOf(link.prevHash) : null,
     hash: textOf(hash),
   };
+  return { row, auditPosition: link.position, auditHash: hash };
 }
 
 function told(

@@ -125,7 +125,8 @@ export const WRITE: Statement = {
     select null, pg_notify('${CHANNEL}', '${'endpoint' satisfies Kind}') from due`,
 };
 
-function insert(table: keyof Columns, parameter: number): string {
+/** The part of a statement that writes rows given as JSON. */
+export function insert(table: keyof Columns, parameter: number): string {
   const names = Object.keys(COLUMNS[table]).join(', ');
   return `insert into ${table} (${names}) select ${names} from ${rowsOf(table, parameter)}`;
 }

@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startCheckout } from '../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { BILLING_PERIODS, TIERS } from '../../shared/catalog.ts';
 import { ProblemError } from '../../shared/errors.ts';

@@ -1,4 +1,5 @@
 import type { Database, Tx } from '../../server/database/connection.ts';
+import type { Statement } from '../../server/database/statement.ts';
 import type { StripeCalls, StripeGateway } from '../../server/stripe/api/gateway.ts';
 import { reached, type State } from '../support/states.ts';
 
@@ -213,6 +214,17 @@ export function startLife(real: { db: Database; gateway: StripeGateway }, held: 
       async turnOn(accountId, work) {
         alive();
         return await db.turnOn(accountId, work);
+      },
+      async statementOn<Row extends object>(
+        accountId: string,
+        statement: Statement,
+        values: readonly unknown[],
+      ) {
+        const [before, after] = STATEMENTS[statement.name] ?? ALONE;
+        point(before);
+        const rows = await db.statementOn<Row>(accountId, statement, values);
+        point(after);
+        return rows;
       },
       close: () => db.close(),
     },

@@ -1,11 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import Stripe from 'stripe';
 import { changeEmail } from '../../server/billing/change-email.ts';
-import { startCheckout } from '../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
 import { buildSessionParams } from '../../server/billing/session-params.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { expireTrialPack } from '../../server/credit/expire.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
@@ -206,12 +205,11 @@ export async function play(
       kind: command.kind,
       accountId,
       attemptId: uuidv7(new Date()),
-      customer,
       price: lane.setUp.prices.get(key) ?? '',
       successUrl: 'https://your.app/success',
       cancelUrl: 'https://your.app/cancel',
     });
-    const { id } = await sdk.checkout.sessions.create(params);
+    const { id } = await sdk.checkout.sessions.create({ ...params, customer });
     pages.push(id);
     oldPages.add(id);
   };

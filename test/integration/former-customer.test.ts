@@ -1,9 +1,8 @@
 import type Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startCheckout } from '../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { connectDatabase } from '../../server/database/connection.ts';
 import { Account, FormerStripeCustomer } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, TrialPack } from '../../server/database/entities/billing.ts';

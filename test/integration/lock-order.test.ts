@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { startCheckout } from '../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
 import { issueKey, revokeKey } from '../../server/billing/keys.ts';
 import { startPortal } from '../../server/billing/portal.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { expireTrialPack } from '../../server/credit/expire.ts';
 import { reportUse } from '../../server/credit/report-use.ts';
 import { releaseReservation, reserve, settleReservation } from '../../server/credit/reserve.ts';

@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApp } from '../../server/app.ts';
-import { startCheckout } from '../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Subscription, TrialPack } from '../../server/database/entities/billing.ts';
 import { uuidv7 } from '../../server/database/uuid.ts';
 import { createLog } from '../../server/http/log.ts';

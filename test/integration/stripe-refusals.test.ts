@@ -1,10 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startCheckout } from '../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
 import { startPortal } from '../../server/billing/portal.ts';
 import { readState } from '../../server/billing/read-state.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt } from '../../server/database/entities/billing.ts';
 import { AuditEntry, StripeEvent } from '../../server/database/entities/journal.ts';

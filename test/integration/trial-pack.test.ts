@@ -1,8 +1,8 @@
 import type Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startTrialPack } from '../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../server/billing/deps.ts';
 import { parseAllowlist } from '../../server/billing/redirects.ts';
-import { startTrialPack } from '../../server/billing/trial-pack.ts';
 import { Account } from '../../server/database/entities/account.ts';
 import { CheckoutAttempt, TrialPack } from '../../server/database/entities/billing.ts';
 import { AuditEntry, Email } from '../../server/database/entities/journal.ts';

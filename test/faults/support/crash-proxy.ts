@@ -14,8 +14,8 @@ export type CrashProxy = {
   count(): number;
   /** After which of them the server was in no transaction: what it had done was there to stay. */
   settled(): number[];
-  /** Crashes before the so-many-th message from now. */
-  arm(messages: number): void;
+  /** Crashes at the so-many-th message from now, before it unless told otherwise. */
+  arm(messages: number, when?: CrashPoint['when']): void;
   /** Whether the crash point was reached. */
   crashed(): boolean;
   close(): Promise<void>;
@@ -90,8 +90,8 @@ export async function startCrashProxy({ target, unit, onCrash, ...options }: Opt
     url: url.href,
     count: () => count,
     settled: () => [...settled],
-    arm: (messages) => {
-      point = { at: count + messages, when: 'before' };
+    arm: (messages, when = 'before') => {
+      point = { at: count + messages, when };
     },
     crashed: () => crashed,
     close: () => {

@@ -1,7 +1,6 @@
 import { expect } from 'vitest';
 import { verifyChain } from '../../../server/audit/verify.ts';
-import { startCheckout } from '../../../server/billing/checkout.ts';
-import { startTrialPack } from '../../../server/billing/trial-pack.ts';
+import { startCheckout, startTrialPack } from '../../../server/billing/checkout.ts';
 import { listMails } from '../../../server/local-stripe/mails.ts';
 import { addAccount } from '../../support/stripe.ts';
 import { callOf, type Deployment, STRIPE_KEY } from './deployment.ts';

@@ -1,7 +1,6 @@
-import { startCheckout } from '../../../server/billing/checkout.ts';
+import { startCheckout, startTrialPack } from '../../../server/billing/checkout.ts';
 import type { BillingDeps, MintingCall } from '../../../server/billing/deps.ts';
 import { parseAllowlist } from '../../../server/billing/redirects.ts';
-import { startTrialPack } from '../../../server/billing/trial-pack.ts';
 import { Account } from '../../../server/database/entities/account.ts';
 import { Subscription, TrialPack } from '../../../server/database/entities/billing.ts';
 import { uuidv7 } from '../../../server/database/uuid.ts';
