@@ -178,6 +178,25 @@ describe('the end of several passes', () => {
     expect((await ending).size).toBe(2);
   });
 
+  it('holds no account, and so nobody who stores an event, while it waits for an event of it', async () => {
+    const held = await leased();
+    const busy = await bench.db.pool.connect();
+    await busy.query('begin');
+    await busy.query('select from stripe_event where id = $1 for no key update', [held.event]);
+    const ending = bench.db.transaction((tx) =>
+      finishPasses(tx, { rows: [], done: [held.event], at: NOW, ends: [endOf(held)] }),
+    );
+    await untilTrue(isWaitedForALock);
+    const { rows: free } = await busy.query<object>(
+      'select from account_sync where account_id = $1 for no key update skip locked',
+      [held.accountId],
+    );
+    await busy.query('commit');
+    busy.release();
+    expect(free).toHaveLength(1);
+    expect((await ending).size).toBe(1);
+  });
+
   it('sees what is heard while it waits for the account, and tells of it', async () => {
     const held = await leased();
     const listener = await bench.db.pool.connect();

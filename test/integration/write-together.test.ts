@@ -86,6 +86,12 @@ function isNamed(query: unknown): query is { name: string; values: readonly (rea
 
 const nothing = async (): Promise<void> => undefined;
 
+/** `groups`: how many accounts each transaction was begun for; the one before theirs is over once there is one. */
+type Steps = {
+  readonly before?: () => Promise<void>;
+  readonly meanwhile?: (groups: readonly number[]) => Promise<void>;
+};
+
 /**
  * Has passes over these accounts be ready while that of another account is being written, so that they are written
  * together. `before` comes when all of them are ready, `meanwhile` when their transaction may begin. Answers how many
@@ -93,10 +99,7 @@ const nothing = async (): Promise<void> => undefined;
  */
 async function together(
   members: readonly Waiting[],
-  {
-    before = nothing,
-    meanwhile = nothing,
-  }: Partial<Record<'before' | 'meanwhile', () => Promise<void>>> = {},
+  { before = nothing, meanwhile = nothing }: Steps = {},
 ): Promise<number[]> {
   const first = await subscriber();
   const release = await blockEvent(first);
@@ -116,7 +119,7 @@ async function together(
   expect(groups).toEqual([]);
   await before();
   await release();
-  await Promise.all([meanwhile(), writing.ended, ...going]);
+  await Promise.all([meanwhile(groups), writing.ended, ...going]);
   return groups;
 }
 
@@ -174,9 +177,9 @@ describe('passes that are ready while another one is written', () => {
     const [one, lost, other] = [await subscriber(), await subscriber(), await subscriber()];
     const release = await blockEvent(other);
     let taken = '';
-    const meanwhile = async () => {
+    const meanwhile = async (groups: readonly number[]) => {
       // All that comes before the events is written for all of them, and nobody sees it.
-      await untilTrue(async () => (await waitingForLocks()) === 1 && (await isWaiting(other)));
+      await untilTrue(async () => groups.length === 1 && (await waitingForLocks()) === 1);
       taken = await giveAway(lost.accountId);
       await release();
     };
@@ -185,15 +188,6 @@ describe('passes that are ready while another one is written', () => {
     await expectUntouched(lost);
     expect(await syncOf(lost.accountId)).toMatchObject({ lease: taken, done: 0 });
   });
-
-  /** Whether the group has come to the events, which it shares with this one. */
-  const isWaiting = async ({ accountId }: Waiting): Promise<boolean> => {
-    const { rows } = await bench.db.pool.query<object>(
-      'select from account where id = $1 for no key update skip locked',
-      [accountId],
-    );
-    return rows.length === 0;
-  };
 
   it('lose nothing by one of which the database refuses what is to be written', async () => {
     const [one, other] = [await subscriber(), await subscriber()];
@@ -274,8 +268,8 @@ describe('passes that are ready while another one is written', () => {
     const [one] = members;
     if (!one) throw new Error('there is nobody');
     const release = await blockEvent(one);
-    const meanwhile = async () => {
-      await untilTrue(async () => (await waitingForLocks()) === 1 && (await isWaiting(one)));
+    const meanwhile = async (groups: readonly number[]) => {
+      await untilTrue(async () => groups.length === 1 && (await waitingForLocks()) === 1);
       for (const member of members) await expectUntouched(member);
       await bench.db.pool.query(
         "select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
@@ -291,8 +285,8 @@ describe('passes that are ready while another one is written', () => {
     const release = await blockEvent(two);
     const other: Bench = { ...bench, db: await bench.another() };
     const later: Promise<void>[] = [];
-    const meanwhile = async () => {
-      await untilTrue(async () => (await waitingForLocks()) === 1 && (await isWaiting(two)));
+    const meanwhile = async (groups: readonly number[]) => {
+      await untilTrue(async () => groups.length === 1 && (await waitingForLocks()) === 1);
       // The first process is slow: somebody else has both accounts by now, in the other order.
       for (const { accountId } of [two, one]) {
         await bench.db.pool.query('update account_sync set leased_until = now() where account_id = $1', [
