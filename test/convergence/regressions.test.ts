@@ -22,6 +22,16 @@ const STORIES: Readonly<Record<string, readonly Command[]>> = {
     deliverAll,
     { do: 'change_plan', ...monthly('api_starter') },
   ],
+  'a booked downgrade that comes while another subscription is the better one': [
+    { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
+    { do: 'pay_page', page: 0, card: 'visa' },
+    { do: 'change_plan', ...monthly('agency_manual') },
+    deliverAll,
+    { do: 'change_plan', ...monthly('api_builder') },
+    { do: 'subscribe_in_dashboard', ...monthly('agency_manual') },
+    { do: 'wait', hours: 24 * 32 },
+    { do: 'change_plan', ...monthly('api_starter') },
+  ],
   'a renewal that is announced and then cancelled': [
     { do: 'open_page', kind: 'subscription', process: 0, ...monthly('api_starter') },
     { do: 'pay_page', page: 0, card: 'visa' },

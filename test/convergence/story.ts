@@ -21,7 +21,7 @@ import { addressOf } from './addresses.ts';
 import type { Card, Command } from './commands.ts';
 import { happen, pick } from './customer.ts';
 import { type Lane, QUIET } from './lane.ts';
-import { type Expected, expectedRow } from './oracle.ts';
+import { type Expected, expectedRow, planOf } from './oracle.ts';
 import { gates, Killed, type Life, startLife } from './process.ts';
 import { type SurplusEnd, seeEnd } from './surplus.ts';
 import { startWitness, type Witness } from './witness.ts';
@@ -36,7 +36,7 @@ export type Ending = {
   readonly customer: string | null;
   /** What Stripe said at each moment, in order, each state once until it changed. */
   readonly history: readonly Expected[];
-  /** The moments at which the plan of a subscription became another. */
+  /** The moments at which the plan of a subscription, or that of the row, became another. */
   readonly planChanges: ReadonlySet<string>;
   /** Events that Stripe told and of which nothing was made good but by a comparison. */
   readonly dropped: readonly Told[];
@@ -113,11 +113,21 @@ export async function play(
   const witness = startWitness({ lane, held });
   let customer: string | null = null;
 
+  const plans = new Map<string, string>();
+  /** Each subscription has its own moments, also while another one is the better. */
+  const notePlans = (): void => {
+    for (const one of customer === null ? [] : world.ofCustomer('subscription', customer)) {
+      const plan = JSON.stringify(planOf(world, one));
+      if (plan !== (plans.get(one.id) ?? plan)) planChanges.add(new Date(world.now() * 1000).toISOString());
+      plans.set(one.id, plan);
+    }
+  };
   const accountId = await lane.begin((event) => {
     waiting.push(event);
     witness.tells(event, customer);
     const end = seeEnd(world, event);
     if (end) surplusEnds.push(end);
+    notePlans();
     const now = customer === null ? null : expectedRow(world, customer);
     if (now === null || JSON.stringify(now) === JSON.stringify(history.at(-1))) return;
     const before = history.at(-1);
