@@ -188,19 +188,42 @@ describe('what others do while Stripe is asked', () => {
   });
 
   it('a session that is not what is wanted any more is kept under nobody’s key', async () => {
-    const { accountId, customer } = await addCustomer(bench);
+    const { accountId } = await addCustomer(bench);
     bench.stripe.interfere(({ method, path }) =>
       method === 'POST' && path === '/v1/checkout/sessions' ? { kind: 'lost_answer' } : undefined,
     );
     await expect(startCheckout(deps, callOf(accountId), plan)).rejects.toThrow();
-    bench.stripe.interfere(() => undefined);
-    const { value } = await startCheckout(deps, callOf(accountId, 'scale'), { ...plan, tier: 'api_scale' });
-    expect(sessionsOf(customer).filter(({ status }) => status === 'open')).toMatchObject([
-      { id: value.checkout_session_id },
-    ]);
-    expect(await em().find(IdempotencyKey, { accountId })).toMatchObject([
-      { state: 'done', response: value },
-    ]);
+    // Found again, it is to be closed for another one, and that fails.
+    bench.stripe.interfere(({ path }) =>
+      path.endsWith('/expire') ? { kind: 'answer', status: 500, body: '{}' } : undefined,
+    );
+    const other = { ...plan, tier: 'api_scale' } as const;
+    await expect(startCheckout(deps, callOf(accountId, 'scale'), other)).rejects.toMatchObject({
+      status: 502,
+    });
+    expect(await logOf(accountId)).toEqual(['checkout_session.started']);
+    expect(await em().count(IdempotencyKey, { accountId })).toBe(0);
+  });
+});
+
+describe('a key', () => {
+  it('that has its answer begins nothing, also when what it answers with has ended', async () => {
+    const { accountId } = await addCustomer(bench);
+    const { value } = await startCheckout(deps, callOf(accountId, 'k'), plan);
+    await em().nativeUpdate(CheckoutAttempt, { accountId }, { state: 'expired' });
+    expect(await startCheckout(deps, callOf(accountId, 'k'), plan)).toEqual({ value, replayed: true });
+    expect((await attemptsOf(accountId)).map(({ state }) => state)).toEqual(['expired']);
+  });
+
+  it('that a dead process left behind is taken over for the same request alone', async () => {
+    const { accountId } = await addCustomer(bench);
+    const { value } = await startCheckout(deps, callOf(accountId, 'k'), plan);
+    const left = { state: 'running' as const, status: null, response: null };
+    await em().nativeUpdate(IdempotencyKey, { accountId }, left);
+    bench.time.now = new Date(NOW.getTime() + 61_000);
+    const other = startCheckout(deps, callOf(accountId, 'k'), { ...plan, tier: 'api_scale' });
+    await expect(other).rejects.toMatchObject({ code: 'idempotency_key_reused' });
+    expect(await startCheckout(deps, callOf(accountId, 'k'), plan)).toEqual({ value, replayed: false });
   });
 });
 
