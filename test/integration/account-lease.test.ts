@@ -283,8 +283,13 @@ it('our side is read as the entities have it, the events that failed before last
   await em().nativeUpdate(StripeEvent, { id: event }, { attempts: 1 });
   const { wanted, account, held, events } = await readOurs(bench.db, accountId, null);
   expect(wanted).toBe('3');
-  const { id, stripeCustomerId, createdAt } = await em().findOneOrFail(Account, accountId);
-  expect(account).toEqual({ id, stripeCustomerId, createdAt });
+  const {
+    id,
+    stripeCustomerId,
+    stripeEmail = null,
+    createdAt,
+  } = await em().findOneOrFail(Account, accountId);
+  expect(account).toEqual({ id, stripeCustomerId, stripeEmail, createdAt });
   const row = await rowOf(accountId);
   expect(held).toEqual({ id: row?.id, version: row?.version, row: row && projected(row) });
   const stored = await em().find(StripeEvent, { state: 'received' }, { orderBy: { attempts: 'asc' } });

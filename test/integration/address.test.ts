@@ -261,6 +261,37 @@ describe('the address that an operator sets', () => {
     expect(await mailsOf(accountId)).toEqual([['email_changed', old]]);
   });
 
+  it('is not undone, and told once, where a look that had read Stripe before writes after it', async () => {
+    const { accountId, customer, email: old } = await addBuyer();
+    await sdk().customers.update(customer, { email: fresh() });
+    const to = fresh().toLowerCase();
+    let isSet = false;
+    const slowly = <T extends object>(calls: T): T =>
+      new Proxy(calls, {
+        get(target, name) {
+          const value: unknown = Reflect.get(target, name);
+          if (typeof value !== 'function') return value;
+          if (name === 'within') return (ms: number) => slowly(Reflect.apply(value, target, [ms]));
+          if (name !== 'readCustomer') return value;
+          return async (...given: unknown[]) => {
+            const read: unknown = await Reflect.apply(value, target, given);
+            if (!isSet) {
+              isSet = true;
+              await changeEmail({ ...bench, stripe: bench.gateway.within(10_000) }, accountId, to);
+            }
+            return read;
+          };
+        },
+      });
+    await reconcile({ ...bench, gateway: slowly(bench.gateway) }, accountId, { by: 'reconciler' });
+    expect(isSet).toBe(true);
+    expect(await emailOf(accountId)).toBe(to);
+    await bench.catchUp();
+    expect(await emailOf(accountId)).toBe(to);
+    expect(await changesOf(accountId)).toEqual([{ actorType: 'staff', from: old, to }]);
+    expect(await mailsOf(accountId)).toEqual([['email_changed', old]]);
+  });
+
   it('is asked for once more where the customer changes it meanwhile', async () => {
     const { accountId, customer } = await addBuyer();
     const theirs = fresh().toLowerCase();

@@ -11,7 +11,7 @@ export type Waiting = Pick<StripeEvent, 'id' | 'type' | 'objectId' | 'createdAt'
 
 /** What we hold of an account when a pass begins. */
 export type Ours = {
-  readonly account: Pick<Account, 'id' | 'stripeCustomerId' | 'createdAt'>;
+  readonly account: Pick<Account, 'id' | 'stripeCustomerId' | 'stripeEmail' | 'createdAt'>;
   readonly held: Held | null;
   /** What has failed before comes last, so that it does not eat up the time of the others. */
   readonly events: readonly Waiting[];
@@ -21,6 +21,7 @@ type Row = {
   id: string;
   wanted: string;
   stripe_customer_id: string | null;
+  stripe_email: string | null;
   created_ms: number;
   held: JsonRow | null;
   events: { id: string; type: string; object_id: string | null; created_ms: number }[];
@@ -33,7 +34,7 @@ type Row = {
 export const READ_OURS: Statement = {
   name: 'read-ours',
   text: `with asked as materialized (select $1::uuid[] as accounts, $2::text[] as chosen)
-select a.id, y.wanted, a.stripe_customer_id, (extract(epoch from a.created_at) * 1000)::float8 as created_ms,
+select a.id, y.wanted, a.stripe_customer_id, a.stripe_email, (extract(epoch from a.created_at) * 1000)::float8 as created_ms,
   (select to_jsonb(s) from subscription s where s.account_id = a.id) as held,
   coalesce((select jsonb_agg(jsonb_build_object('id', e.id, 'type', e.type, 'object_id', e.object_id,
       'created_ms', extract(epoch from e.created_at) * 1000) order by e.attempts, e.created_at, e.id)
@@ -81,10 +82,16 @@ async function readAll(
   return accountIds.map((id) => read.get(id) ?? null);
 }
 
-function oursOf({ id, wanted, stripe_customer_id: stripeCustomerId, ...row }: Row): OursAndWanted {
+function oursOf({
+  id,
+  wanted,
+  stripe_customer_id: stripeCustomerId,
+  stripe_email: stripeEmail,
+  ...row
+}: Row): OursAndWanted {
   return {
     wanted,
-    account: { id, stripeCustomerId, createdAt: new Date(row.created_ms) },
+    account: { id, stripeCustomerId, stripeEmail, createdAt: new Date(row.created_ms) },
     held: row.held && heldOf(row.held),
     events: row.events.map(({ id, type, object_id: objectId, created_ms: createdMs }) => ({
       ...{ id, type, objectId, createdAt: new Date(createdMs) },

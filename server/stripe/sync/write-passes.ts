@@ -140,7 +140,10 @@ async function writePasses(
 
 function isAsRead({ ours }: Writing, { account, heldVersion }: Leased): boolean {
   return (
-    account.stripeCustomerId === ours.account.stripeCustomerId && heldVersion === (ours.held?.version ?? null)
+    account.stripeCustomerId === ours.account.stripeCustomerId &&
+    // Set by staff since then: what was read of Stripe before must not undo it.
+    account.stripeEmail === ours.account.stripeEmail &&
+    heldVersion === (ours.held?.version ?? null)
   );
 }
 
