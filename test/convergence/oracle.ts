@@ -69,6 +69,21 @@ function beats(world: World, one: Stripe.Subscription, other: Stripe.Subscriptio
   return isLive(one.status) ? one.created < other.created : one.created > other.created;
 }
 
+/**
+ * Whether two that have ended were made in one second, for other periods: nobody can say which of them came last, so
+ * the row goes by their ids, and may have moved from one to the other without anything that is to be told.
+ */
+export function endedInOneSecond(world: World, customer: string): boolean {
+  const ended = world
+    .ofCustomer('subscription', customer)
+    .filter((one) => !endedByUs(one) && !isLive(one.status));
+  return ended.some((one) =>
+    ended.some(
+      (other) => one.created === other.created && planOf(world, one).period !== planOf(world, other).period,
+    ),
+  );
+}
+
 const groupOf = ({ status }: Stripe.Subscription): number =>
   GROUPS.findIndex((group) => group.includes(status));
 
