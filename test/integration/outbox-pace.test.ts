@@ -83,13 +83,13 @@ test('nobody waits without need, and one turn is for one caller', async () => {
 test('a tenth is left unused, because what leaves evenly does not arrive evenly', async () => {
   const before = await db.pool.query<{ at: Date }>('select clock_timestamp() as at');
   await createSendingPace(db, { name: 'resend', perSecond: 2 }).turn();
-  // 550 ms after its turn, which was somewhen between the two looks at the clock.
+  // 550 ms after its turn, which was somewhen between the two looks at a clock that may be set meanwhile: not 500, not 600.
   const { rows } = await db.pool.query<{ ms: number }>(
     'select (extract(epoch from free_at - $1::timestamptz) * 1000)::float8 as ms from pace',
     [before.rows[0]?.at],
   );
-  expect(rows[0]?.ms).toBeGreaterThanOrEqual(550);
-  expect(await freeInMs()).toBeLessThanOrEqual(550);
+  expect(rows[0]?.ms).toBeGreaterThan(525);
+  expect(await freeInMs()).toBeLessThan(575);
 });
 
 test('being held is for all processes, also for what waits already, and a shorter hold does not end a longer', async () => {
