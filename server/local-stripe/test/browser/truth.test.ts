@@ -75,7 +75,10 @@ describe('what an action came to', () => {
     local.localStripe.clock.follow({ settle: async () => settled, nextDue: async () => null });
     await page.locator('#by-year').click();
     await page.locator('#clock-progress').waitFor();
+    // Taken in before the move can go on, which has nothing else to stop for.
+    const stopped = page.waitForResponse((answer) => answer.request().method() === 'POST');
     await page.locator('#clock-stop').click();
+    await stopped;
     settled = true;
     await page.locator('#clock', { hasText: 'Stopped on the way to' }).waitFor();
   });
